@@ -1,0 +1,1 @@
+"""Stage 1: verified source files from the corpus registry into the raw folder."""

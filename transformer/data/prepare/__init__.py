@@ -1,0 +1,1 @@
+"""Stage 2: clean, filtered, split and decontaminated sentence pairs."""

@@ -1,0 +1,58 @@
+"""Errors that a person can mend, and the exit status each of them ends a command with."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit statuses of the stages and of the `transformer` command."""
+
+    OK = 0
+    FAILURE = 1  # an unexpected error: a stack trace is shown, a retry may help
+    BAD_PARAMS = 2  # a wrong key or value in params.yaml, the registry or on the command line
+    BAD_DATA = 3  # malformed, missing or tampered input; a retry cannot mend it
+    DOWNLOAD_FAILED = 4  # a source could not be reached; a retry may help
+    DIVERGED = 5  # the loss became NaN or infinite
+    OUT_OF_MEMORY = 6  # the device's memory does not hold a micro-batch
+    INTERRUPTED = 75  # SIGTERM or SIGINT: the state is saved, starting again resumes
+
+
+class UserError(Exception):
+    """A problem told in one line: what is wrong, where, and what to do."""
+
+    exit_code = ExitCode.FAILURE
+
+
+class ParamsError(UserError):
+    """A wrong key or value in params, the corpus registry or on the command line."""
+
+    exit_code = ExitCode.BAD_PARAMS
+
+
+class DataError(UserError):
+    """Malformed, missing or tampered input data."""
+
+    exit_code = ExitCode.BAD_DATA
+
+
+class DownloadError(UserError):
+    """A source could not be fetched."""
+
+    exit_code = ExitCode.DOWNLOAD_FAILED
+
+
+class DivergedError(UserError):
+    """The loss became NaN or infinite."""
+
+    exit_code = ExitCode.DIVERGED
+
+
+class DeviceMemoryError(UserError):
+    """The device's memory does not hold one micro-batch."""
+
+    exit_code = ExitCode.OUT_OF_MEMORY
+
+
+class Interrupted(UserError):
+    """The process was asked to stop and has saved its state."""
+
+    exit_code = ExitCode.INTERRUPTED

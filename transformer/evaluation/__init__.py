@@ -1,0 +1,1 @@
+"""Stage 6: scores with signatures and intervals, analysis and pictures."""

@@ -1,0 +1,1 @@
+"""Stage 4: the training regime of section 5 of the paper."""

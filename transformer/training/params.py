@@ -1,0 +1,32 @@
+"""The `training` section of params.yaml."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from transformer.section import Section
+
+
+class TrainingParams(Section):
+    """Optimisation, batches, validation and checkpoints."""
+
+    seed: int = Field(ge=0)
+    updates: int = Field(ge=1)
+    batch_target_tokens: int = Field(ge=1)  # target tokens of one update over all devices
+    micro_batch_tokens: int = Field(ge=1)  # padded tokens of either side that one device holds at a time
+    label_smoothing: float = Field(ge=0, lt=1)
+    adam_beta1: float = Field(ge=0, lt=1)
+    adam_beta2: float = Field(ge=0, lt=1)
+    adam_epsilon: float = Field(gt=0)
+    warmup_updates: int = Field(ge=1)
+    learning_rate_scale: float = Field(gt=0)  # factor on the paper's schedule
+    precision: Literal["auto", "bf16", "fp32"]
+    device: Literal["auto", "cuda", "mps", "cpu"]
+    threads: int | None = Field(ge=1)  # CPU threads; null: one a core
+    log_every: int = Field(ge=1)  # updates
+    validate_every: int = Field(ge=1)  # updates
+    validation_bleu_sentences: int = Field(ge=0)  # sentences of the greedy BLEU; 0: none
+    early_stopping_patience: int | None = Field(ge=1)  # validations without a better loss; null: never
+    checkpoint_every_updates: int | None = Field(ge=1)
+    checkpoint_every_minutes: float | None = Field(gt=0)
+    keep_last: int = Field(ge=1)  # checkpoints kept beside the best one
