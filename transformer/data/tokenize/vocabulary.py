@@ -1,0 +1,92 @@
+"""The shared byte-pair vocabulary (paper, section 5.1), a SentencePiece model."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import sentencepiece
+
+from transformer.data.tokenize.params import TokenizationParams
+from transformer.errors import DataError
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+
+
+class Vocabulary:
+    """Text to piece ids and back."""
+
+    def __init__(self, model: bytes) -> None:
+        self.model = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Read a SentencePiece model file.
+
+        Raises:
+            DataError: the file is missing or no SentencePiece model.
+        """
+        try:
+            return cls(path.read_bytes())
+        except FileNotFoundError:
+            raise DataError(f"{path} is missing: run the tokenize stage first (dvc repro tokenize)") from None
+        except RuntimeError as error:
+            raise DataError(f"{path} is not a SentencePiece model: {error}") from None
+
+    @property
+    def size(self) -> int:
+        """Number of pieces, special ids included."""
+        return int(self._processor.get_piece_size())
+
+    def encode(self, text: str) -> list[int]:
+        """Piece ids without begin- or end-of-sentence."""
+        ids: list[int] = self._processor.encode(text)
+        return ids
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """Piece ids of each text, on all cores."""
+        ids: list[list[int]] = self._processor.encode(texts, num_threads=-1)
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of piece ids; special ids are left out."""
+        text: str = self._processor.decode([id_ for id_ in ids if id_ > EOS])
+        return text
+
+    def is_byte(self, id_: int) -> bool:
+        """Whether a piece stands for one UTF-8 byte of a character that has no piece."""
+        return bool(self._processor.is_byte(id_))
+
+
+def train_vocabulary(params: TokenizationParams, sentences: Iterable[str]) -> Vocabulary:
+    """Learn a byte-pair vocabulary; equal sentences give an equal model.
+
+    Text arrives clean, so SentencePiece changes nothing but white space (`identity`), and characters too rare
+    for a piece are spelled in bytes, so that nothing a user types is lost.
+
+    Raises:
+        DataError: the sentences do not hold as many pieces as asked for.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=params.vocabulary_size,
+            character_coverage=params.character_coverage,
+            normalization_rule_name="identity",
+            byte_fallback=True,
+            max_sentence_length=65536,
+            pad_id=PAD,
+            unk_id=UNK,
+            bos_id=BOS,
+            eos_id=EOS,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"tokenization.vocabulary_size = {params.vocabulary_size} does not fit this text: {reason}"
+        ) from None
+    return Vocabulary(model.getvalue())

@@ -1,0 +1,33 @@
+"""Positional encodings (paper, section 3.5)."""
+
+import torch
+from torch import Tensor, nn
+
+
+def sinusoids(length: int, d_model: int) -> Tensor:
+    """The paper's table, float32 of shape (length, d_model).
+
+    PE(pos, 2i) = sin(pos / 10000^(2i / d_model)), PE(pos, 2i + 1) = cos of the same angle.
+    """
+    position = torch.arange(length, dtype=torch.float64)[:, None]
+    frequency = 10000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    angle = position * frequency
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).reshape(length, d_model).float()
+
+
+class Positions(nn.Module):
+    """Adds a vector to each position: a constant sinusoid, or a learned row (Table 3, row E)."""
+
+    table: Tensor
+
+    def __init__(self, kind: str, length: int, d_model: int) -> None:
+        super().__init__()
+        if kind == "learned":
+            self.table = nn.Parameter(torch.empty(length, d_model))
+            nn.init.normal_(self.table, std=d_model**-0.5)
+        else:
+            self.register_buffer("table", sinusoids(length, d_model), persistent=False)
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """Add positions `start`, `start` + 1, … to x of shape (batch, length, d_model)."""
+        return x + self.table[start : start + x.size(1)]
