@@ -52,7 +52,7 @@ class DeviceMemoryError(UserError):
     exit_code = ExitCode.OUT_OF_MEMORY
 
 
-class Interrupted(UserError):
+class InterruptedTrainingError(UserError):
     """The process was asked to stop and has saved its state."""
 
     exit_code = ExitCode.INTERRUPTED

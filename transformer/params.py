@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from transformer.averaging.params import AveragingParams
 from transformer.data.download.params import DownloadParams
@@ -82,6 +82,7 @@ def _section_at(location: tuple[int | str, ...]) -> type[Section]:
     section: type[Section] = Params
     for step in location:
         inner = section.model_fields[str(step)].annotation
-        assert isinstance(inner, type) and issubclass(inner, Section)
+        assert isinstance(inner, type)
+        assert issubclass(inner, Section)
         section = inner
     return section

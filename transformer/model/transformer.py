@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,11 @@ class Transformer(nn.Module):
         self.decoder_norm = nn.LayerNorm(params.d_model) if pre_norm else nn.Identity()
 
     @property
+    def decoder_layers(self) -> list[DecoderLayer]:
+        """The decoder's layers, first to last."""
+        return cast(list[DecoderLayer], list(self.decoder))
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.embedding.weight.device
@@ -72,7 +78,7 @@ class Transformer(nn.Module):
         source_mask = padding_mask(source, PAD)
         memory = self.encode(source, source_mask)
         x = self._embed(target)
-        for layer in self.decoder:
+        for layer in self.decoder_layers:
             x = layer(x, layer.cross_attention.keys_values(memory), source_mask)
         output: Tensor = self.decoder_norm(x)
         return output
@@ -103,7 +109,7 @@ class Transformer(nn.Module):
     def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
         """Feed one token id a row, int64 (rows,); returns float32 logits (rows, vocabulary), extends `state`."""
         x = self._embed(tokens[:, None], state.position)
-        for index, layer in enumerate(self.decoder):
+        for index, layer in enumerate(self.decoder_layers):
             x, state.past[index] = layer.step(x, state.past[index], state.memory[index], state.source_mask)
         state.position += 1
         return self.embedding.logits(self.decoder_norm(x)[:, 0]).float()
