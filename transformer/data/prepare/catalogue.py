@@ -1,0 +1,74 @@
+"""Translation catalogues: a zip of JSON files, one a component and language, with the same keys in every language."""
+
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transformer.data.parts import Part
+from transformer.data.prepare.pairs import Pair
+from transformer.errors import DataError
+
+Key = tuple[str, ...]
+
+
+def read_catalogue_pairs(part: Part, raw: Path) -> Iterator[Pair]:
+    """The strings under the same key of the same component's two files; origin is "<part>/<top-level key>".
+
+    Components in the order of their member names, keys in the order of the source file. A key or a component that
+    only one language has makes no pair.
+
+    Raises:
+        DataError: damaged zip, a member that is not UTF-8 JSON, no member of a language.
+    """
+    path = raw / part.source
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for source_member, target_member in _components(archive, path, part):
+                sources = _strings(archive, path, source_member)
+                targets = _strings(archive, path, target_member)
+                for key, source in sources.items():
+                    if key in targets:
+                        yield Pair(source, targets[key], f"{part.name}/{key[0]}")
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path}: damaged zip file ({error}); download it again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _components(archive: zipfile.ZipFile, path: Path, part: Part) -> list[tuple[str, str]]:
+    """Member names (source, target) of the components that have both languages."""
+    sources, targets = (_members(archive, pattern) for pattern in (part.source_field, part.target_field))
+    for members, pattern in ((sources, part.source_field), (targets, part.target_field)):
+        if not members:
+            raise DataError(f"{path}: no member matches {pattern}; is the language right?")
+    return [(name, targets[stars]) for stars, name in sorted(sources.items()) if stars in targets]
+
+
+def _members(archive: zipfile.ZipFile, pattern: str) -> dict[Key, str]:
+    """Member names that match `pattern`, by what its stars stand for."""
+    expression = re.compile("(.*)".join(map(re.escape, pattern.split("*"))))
+    found = ((expression.fullmatch(name), name) for name in archive.namelist())
+    return {match.groups(): name for match, name in found if match}
+
+
+def _strings(archive: zipfile.ZipFile, path: Path, member: str) -> dict[Key, str]:
+    """All string leaves of a JSON member by their keys from the top."""
+    try:
+        strings = dict(_leaves(json.loads(archive.read(member).decode("utf-8-sig")), ()))
+        for text in strings.values():
+            text.encode("utf-8")  # JSON can spell half a surrogate pair, which is not a character
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}, member {member}: not UTF-8 JSON ({' '.join(str(error).split())})") from None
+    return strings
+
+
+def _leaves(node: Any, key: Key) -> Iterator[tuple[Key, str]]:
+    if isinstance(node, str):
+        yield key or ("",), node
+    elif isinstance(node, dict | list):
+        for step, child in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _leaves(child, (*key, str(step)))

@@ -1,0 +1,87 @@
+"""Filters: the reasons for which a pair is not worth learning from, in the order in which they are tried."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from transformer.data.prepare.params import PreparationParams
+from transformer.data.prepare.placeholders import numbers, placeholders
+from transformer.data.prepare.scripts import is_wrong_script
+
+# One ideograph or syllable block stands for about as much text as this many letters of an alphabet.
+LETTERS_PER_IDEOGRAPH = 3
+_IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff]")
+
+
+@dataclass(frozen=True)
+class PairFilter:
+    """Judges one cleaned pair at a time; knows nothing of other pairs."""
+
+    params: PreparationParams
+    source_language: str
+    target_language: str
+
+    def reason_against(self, source: str, target: str) -> str | None:
+        """The name of the first filter that removes the pair of cleaned texts, None if it is to be kept."""
+        for name, removes in _FILTERS.items():
+            if removes(self, source, target):
+                return name
+        return None
+
+    def is_empty(self, source: str, target: str) -> bool:
+        """A side without text."""
+        return not source or not target
+
+    def is_identical(self, source: str, target: str) -> bool:
+        """Not translated: product names, untranslated entries."""
+        return source == target
+
+    def has_bad_length(self, source: str, target: str) -> bool:
+        """More than `max_words` words by white space on a side."""
+        return max(len(source.split()), len(target.split())) > self.params.max_words
+
+    def has_bad_length_ratio(self, source: str, target: str) -> bool:
+        """The longer side over the shorter beyond `max_length_ratio`, in words and also in characters.
+
+        Either measure is enough to pass: a compound is one word for several ("charge time", "Ladezeit"), and
+        some scripts put no spaces between words. Ideographs count as several characters.
+        """
+        limit = self.params.max_length_ratio
+        return (
+            _ratio(len(source.split()), len(target.split())) > limit
+            and _ratio(_letters(source), _letters(target)) > limit
+        )
+
+    def has_placeholder_mismatch(self, source: str, target: str) -> bool:
+        """Placeholders, tags or URLs that are not the same on both sides."""
+        return placeholders(source) != placeholders(target)
+
+    def has_number_mismatch(self, source: str, target: str) -> bool:
+        """Numbers in digits that are not the same on both sides."""
+        return numbers(source) != numbers(target)
+
+    def has_wrong_script(self, source: str, target: str) -> bool:
+        """A side mostly in letters that its language does not use."""
+        return is_wrong_script(source, self.source_language) or is_wrong_script(target, self.target_language)
+
+
+_FILTERS: dict[str, Callable[[PairFilter, str, str], bool]] = {
+    "empty": PairFilter.is_empty,
+    "identical": PairFilter.is_identical,
+    "length": PairFilter.has_bad_length,
+    "length_ratio": PairFilter.has_bad_length_ratio,
+    "placeholder_mismatch": PairFilter.has_placeholder_mismatch,
+    "number_mismatch": PairFilter.has_number_mismatch,
+    "wrong_script": PairFilter.has_wrong_script,
+}
+FILTER_NAMES = tuple(_FILTERS)
+
+
+def _ratio(first: int, second: int) -> float:
+    return max(first, second) / min(first, second)
+
+
+def _letters(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return len(text) + (LETTERS_PER_IDEOGRAPH - 1) * len(_IDEOGRAPH.findall(text))

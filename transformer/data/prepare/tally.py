@@ -1,0 +1,74 @@
+"""The report of `prepare`: what was read, what was removed and why, what was kept."""
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from transformer.data.parts import Part, Split
+from transformer.data.prepare.filters import FILTER_NAMES
+from transformer.data.prepare.pairs import PairBatch
+
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+REASONS = (*FILTER_NAMES, "duplicate_pair", "duplicate_source", "held_out_exact", "held_out_near")
+
+
+class Tally:
+    """Counts that add up: in each part, pairs read = pairs removed + pairs kept."""
+
+    def __init__(self, parts: list[Part]) -> None:
+        self._parts = [part.name for part in parts]
+        self._read: Counter[str] = Counter()
+        self._removed: defaultdict[str, Counter[str]] = defaultdict(Counter)  # part -> reason -> pairs
+        self._kept: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}  # split -> origin -> pairs
+        self._words: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}  # split -> side -> words
+
+    def read(self, part: str, pairs: int) -> None:
+        """Count pairs of a part as read."""
+        self._read[part] += pairs
+
+    def removed(self, part: str, reason: str, pairs: int = 1) -> None:
+        """Count pairs of a part as removed for one of REASONS."""
+        self._removed[part][reason] += pairs
+
+    def kept(self, split: str, batch: PairBatch) -> None:
+        """Count pairs as part of a split."""
+        self._kept[split].update(batch.origin)
+        self._words[split]["source"] += sum(len(text.split()) for text in batch.source)
+        self._words[split]["target"] += sum(len(text.split()) for text in batch.target)
+
+    def pairs_in(self, split: str) -> int:
+        """How many pairs a split has so far."""
+        return self._kept[split].total()
+
+    def main_reason(self) -> str:
+        """The reason that removed most pairs, with its count."""
+        reason, pairs = max(self._all_removed().items(), key=lambda item: item[1])
+        return f"{reason} removed {pairs} of {self._read.total()} pairs"
+
+    def report(self) -> dict[str, Any]:
+        """The content of reports/corpus.json; holds no times, so equal corpora give equal reports."""
+        return {
+            "pairs": {"read": self._read.total(), **{split: self.pairs_in(split) for split in SPLITS}},
+            "removed": self._all_removed(),
+            "words": {split: {side: self._words[split][side] for side in ("source", "target")} for split in SPLITS},
+            "parts": {part: self._report_on(part) for part in self._parts},
+            "origins": {split: dict(sorted(self._kept[split].items())) for split in SPLITS},
+        }
+
+    def _all_removed(self) -> dict[str, int]:
+        return {reason: sum(self._removed[part][reason] for part in self._parts) for reason in REASONS}
+
+    def _report_on(self, part: str) -> dict[str, Any]:
+        kept = {
+            split: sum(pairs for origin, pairs in self._kept[split].items() if part_of(origin) == part)
+            for split in SPLITS
+        }
+        return {
+            "read": self._read[part],
+            "kept": kept,
+            "removed": {reason: self._removed[part][reason] for reason in REASONS},
+        }
+
+
+def part_of(origin: str) -> str:
+    """The name of the part that a pair comes from."""
+    return origin.partition("/")[0]
