@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ VOCABULARY_SIZE = 14
 
 
 def tiny_model(seed: int, vocabulary_size: int = VOCABULARY_SIZE, max_positions: int = 64) -> Transformer:
-    """A random network whose large weights make each step's distribution uneven and depend on all tokens."""
+    """A random network with uneven distributions that depend on all tokens and end at many different lengths."""
     torch.manual_seed(seed)
     params = ModelParams(
         d_model=16, d_ff=32, heads=2, encoder_layers=1, decoder_layers=2,
@@ -26,8 +27,15 @@ def tiny_model(seed: int, vocabulary_size: int = VOCABULARY_SIZE, max_positions:
     model = Transformer(params, vocabulary_size).eval()
     with torch.no_grad():
         for weight in model.parameters():
-            weight.copy_(torch.randn_like(weight) * 0.45)
+            if weight.dim() > 1:
+                weight.copy_(torch.randn_like(weight))
+    change_logits(model, lambda logits: 0.5 * logits + torch.eye(vocabulary_size)[EOS])
     return model
+
+
+def change_logits(model: Transformer, change: Callable[[Tensor], Tensor]) -> None:
+    project = model.embedding.logits
+    model.embedding.logits = lambda x: change(project(x))
 
 
 def sentences(seed: int, lengths: list[int], vocabulary_size: int = VOCABULARY_SIZE) -> list[list[int]]:
@@ -160,6 +168,24 @@ def test_batched_search_with_early_stop_equals_a_plain_search_without(seed: int,
             assert_same(hypotheses, best[:nbest])
 
 
+def test_early_stop_saves_steps() -> None:
+    model, rows = tiny_model(1), sentences(1, [1, 8, 4, 2, 6])
+    lengths = []
+    for nbest in (1, 4):
+        steps = 0
+
+        def count(logits: Tensor) -> Tensor:
+            nonlocal steps
+            steps += 1
+            return logits
+
+        change_logits(model, count)
+        best = [hypotheses[0] for hypotheses in beam_search(model, padded(rows), settings(extra=30), nbest)]
+        lengths.append(steps)
+        assert steps >= max(len(hypothesis.tokens) + 1 for hypothesis in best)
+    assert lengths[0] < lengths[1]
+
+
 @pytest.mark.parametrize("beam", [1, 4])
 def test_a_sentence_translates_alone_as_in_a_batch(beam: int) -> None:
     model, rows = tiny_model(7), sentences(7, [1, 12, 3, 30, 5, 5])
@@ -188,8 +214,7 @@ def test_nbest_is_sorted_distinct_and_free_of_special_tokens(seed: int) -> None:
 def reluctant_to_end(max_positions: int = 64) -> Transformer:
     """A network that finds the end of sentence, and only that, most unlikely."""
     model = tiny_model(11, max_positions=max_positions)
-    original = model.embedding.logits
-    model.embedding.logits = lambda x: original(x).index_fill(-1, torch.tensor([EOS]), -50.0)  # type: ignore[method-assign]
+    change_logits(model, lambda logits: logits.index_fill(-1, torch.tensor([EOS]), -50.0))
     return model
 
 

@@ -154,10 +154,18 @@ def _steps_between_drops(device: torch.device) -> int:
 
 
 def _follow(state: DecoderState, parents: Tensor, places: int) -> DecoderState:
-    """The decoder state with the rows of `parents` (N, K); greedy search with nothing dropped has none to move."""
-    if places == 1 and len(parents) == len(state.source_mask):
+    """The decoder state with the rows of `parents` (N, K).
+
+    Hypotheses of one sentence share its memory, so that only dropping sentences moves any of it.
+    """
+    rows = parents.flatten()
+    if len(rows) < len(state.source_mask):
+        return state.select(rows)
+    if places == 1:
         return state
-    return state.select(parents.flatten())
+    return replace(
+        state, past=[(keys.index_select(0, rows), values.index_select(0, rows)) for keys, values in state.past]
+    )
 
 
 def _over_time(places: Tensor, tokens: Tensor) -> Tensor:
