@@ -1,0 +1,73 @@
+# make repro: from a fresh clone to a trained, averaged and scored model.   make test: does this checkout work?
+# Needs Python >= 3.11 with venv, git, and a Python package index; everything is installed into .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(CURDIR)/$(VENV)/bin
+
+export PATH := $(BIN):$(PATH)
+export PIP_USER := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONUNBUFFERED := 1
+# Telemetry off for what is started here without going through flows/__init__.py.
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := true
+export MLFLOW_DISABLE_TELEMETRY := true
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: help setup setup-test repro test lint ui
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make repro   set up .venv, run the pipeline (dvc repro), print the scores'
+	@echo 'make test    set up .venv with the test tools, run all tests'
+	@echo 'make lint    ruff and mypy'
+	@echo 'make ui      browse the recorded runs (MLflow) at http://127.0.0.1:5000'
+	@echo 'PYTHON=/path/to/python3.11 chooses the Python that .venv is made with.'
+
+# $(call install,STAMP,REQUIREMENT): the stamp is written last and holds all that the installation follows from, so an
+# interrupted, outdated or moved one is done again and an up-to-date one costs nothing.
+define install
+	@{ pwd; cat pyproject.toml constraints.txt; } | cmp -s - $(VENV)/$(1) || { set -e; \
+	  $(PYTHON) -c '' 2>/dev/null || { echo 'error: $(PYTHON) does not run: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11' >&2; exit 1; }; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $$($(PYTHON) -V 2>&1) is too old: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo 'error: $(PYTHON) lacks venv or ensurepip: install them (Debian, Ubuntu: apt install python3-venv)' >&2; exit 1; }; \
+	  { [ "$$(head -n 1 $(VENV)/.installed 2>/dev/null)" = "$$(pwd)" ] && $(BIN)/python -m pip --version >/dev/null 2>&1; } || { echo 'Creating $(VENV)'; $(PYTHON) -m venv --clear $(VENV); }; \
+	  echo 'Installing the pinned dependencies into $(VENV)'; \
+	  rm -f $(VENV)/.installed*; \
+	  $(BIN)/python -m pip install --quiet -c constraints.txt -e '$(2)'; \
+	  for stamp in .installed $(1); do { pwd; cat pyproject.toml constraints.txt; } > $(VENV)/$$stamp.new; mv $(VENV)/$$stamp.new $(VENV)/$$stamp; done; \
+	}
+endef
+
+# In a source tarball DVC has to be told that there is no git; in a checkout git has to be there.
+define check_git
+	@if [ -e .git ]; then git --version >/dev/null 2>&1 || { echo 'error: this is a git checkout, but git is missing: install git' >&2; exit 1; }; \
+	else grep -qs no_scm .dvc/config.local || dvc config --local core.no_scm true; fi
+endef
+
+setup:
+	$(call install,.installed,.)
+	$(check_git)
+
+setup-test:
+	$(call install,.installed-test,.[test])
+	$(check_git)
+
+repro: setup
+	@dvc repro
+	@echo
+	@dvc metrics show reports/metrics.json
+	@python -m flows.tracking.send --wait
+	@echo 'Scores, plots and translations: reports/   the model: models/averaged   recorded runs: make ui'
+
+test: setup-test
+	@python -m pytest
+
+lint: setup-test
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+ui: setup
+	@mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"

@@ -1,0 +1,24 @@
+"""Stage `download`: the corpora of the registry -> data/raw, every byte verified."""
+
+from pathlib import Path
+
+from flows.stages.runner import run_stage
+from flows.tracking.run import StageRun
+from transformer.data.download.fetch import download
+from transformer.params import Params
+
+
+def main(params: Params, _run: StageRun) -> None:
+    """Fetch the sources; transfers in progress and verified sources stay in work/downloads."""
+    download(
+        params.download,
+        params.languages,
+        registry=Path("data/corpora.yaml"),
+        raw=Path("data/raw"),
+        manifest=Path("data/manifest.json"),
+        cache=Path("work/downloads"),
+    )
+
+
+if __name__ == "__main__":
+    run_stage("download", main)

@@ -1,0 +1,25 @@
+"""Stage `evaluate`: models/averaged on the test sets -> reports/, scores, translations and plots."""
+
+from pathlib import Path
+
+from transformer.evaluation.evaluate import evaluate
+
+from flows.stages.runner import run_stage
+from flows.tracking.run import StageRun
+from transformer.params import Params
+
+
+def main(params: Params, _run: StageRun) -> None:
+    """Translate and score, the averaged model next to the last single checkpoint."""
+    evaluate(
+        params,
+        corpus=Path("data/corpus"),
+        model=Path("models/averaged"),
+        checkpoints=Path("models/checkpoints"),
+        training_report=Path("reports/training.json"),
+        reports=Path("reports"),
+    )
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", main)

@@ -1,0 +1,164 @@
+"""A spool's events, made known to an MLflow server once each, however often the sender or the server dies."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+
+from flows.tracking.spool import Event, Spool
+from flows.tracking.workspace import artifact_folder
+
+MAX_POINTS = 1000  # of one MLflow request
+MAX_TAG_CHARACTERS = 5000
+# What a person who loads the registered model needs to install.
+MODEL_REQUIREMENTS = ["mlflow", "numpy", "pydantic", "pyyaml", "safetensors", "sentencepiece", "torch"]
+# The run or its experiment was deleted on the server, or the server can't take the record: trying again is no use.
+PERMANENT_ERRORS = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
+
+
+class Delivery:
+    """Brings one spool to its server, from where the last attempt stopped."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        position = spool.position()
+        self._offset: int = position["offset"]
+        self._run: str | None = position["run"]
+        first = next(spool.events(0), None)
+        self._start: Event = first[0] if first else {"uri": "", "time": 0}
+        self.uri: str = self._start["uri"]
+        self._last_time: int = self._start["time"]
+
+    def advance(self) -> None:
+        """Send all that is new; ends the run and removes the spool when it is complete or its writer is dead.
+
+        Raises:
+            Exception: the server could not be reached; what was sent is remembered.
+        """
+        live = self.spool.is_live()  # asked first: what a process wrote before it died is then in the file
+        try:
+            ended = self._send_events()
+            if not ended and not live:
+                self._abandon()
+        except MlflowException as error:
+            if error.error_code not in PERMANENT_ERRORS:
+                raise
+            print(f"{self.spool.id} is refused by {self.uri} and given up: {error}", flush=True)
+            ended = True
+        if ended or not live:
+            self.spool.remove()
+
+    def _send_events(self) -> bool:
+        handlers: dict[str, Callable[[Event], None]] = {
+            "start": self._create_run,
+            "tags": self._log_tags,
+            "artifact": self._log_artifact,
+            "model": self._log_model,
+            "end": self._end_run,
+        }
+        points: list[Metric] = []
+        behind, ended = self._offset, False
+        for event, offset in self.spool.events(self._offset):
+            self._last_time = event["time"]
+            if event["event"] == "metrics":
+                new = [Metric(_key(k), v, event["time"], event["step"]) for k, v in event["values"].items()]
+                if len(points) + len(new) > MAX_POINTS:
+                    self._log_points(points, behind)
+                points.extend(new)
+            else:
+                self._log_points(points, behind)
+                handlers[event["event"]](event)
+                self._sent(offset)
+                ended = event["event"] == "end"
+            behind = offset
+        self._log_points(points, behind)
+        return ended
+
+    def _sent(self, offset: int) -> None:
+        self._offset = offset
+        self.spool.set_position(offset, self._run)
+
+    def _log_points(self, points: list[Metric], offset: int) -> None:
+        # A batch that is sent twice leaves no trace: MLflow drops points that are equal in every field.
+        for first in range(0, len(points), MAX_POINTS):
+            self._client.log_batch(self._run_id, metrics=points[first : first + MAX_POINTS])
+        if points:
+            self._sent(offset)
+            points.clear()
+
+    @property
+    def _client(self) -> mlflow.MlflowClient:
+        return mlflow.MlflowClient(tracking_uri=self.uri)
+
+    @property
+    def _run_id(self) -> str:
+        assert self._run is not None, "the first event of a spool creates the run"
+        return self._run
+
+    def _create_run(self, event: Event) -> None:
+        experiment = self._experiment(event["experiment"])
+        # An attempt that timed out may have created the run all the same.
+        known = self._client.search_runs([experiment], f"tags.spool = '{self.spool.id}'", ViewType.ALL)
+        tags = {key: value[:MAX_TAG_CHARACTERS] for key, value in event["tags"].items()}
+        run = (
+            known[0]
+            if known
+            else self._client.create_run(experiment, event["time"], {**tags, "spool": self.spool.id}, event["name"])
+        )
+        self._run = run.info.run_id
+        self._client.log_batch(self._run_id, params=[Param(*item) for item in event["params"].items()])
+
+    def _experiment(self, name: str) -> str:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment:
+            return str(experiment.experiment_id)
+        # A server keeps artifacts where it was told to; the embedded store keeps them beside itself.
+        location = artifact_folder().as_uri() if self.uri.startswith("sqlite:") else None
+        return str(self._client.create_experiment(name, artifact_location=location))
+
+    def _log_tags(self, event: Event) -> None:
+        tags = [RunTag(key, value[:MAX_TAG_CHARACTERS]) for key, value in event["tags"].items()]
+        self._client.log_batch(self._run_id, tags=tags)
+
+    def _log_artifact(self, event: Event) -> None:
+        kept = self.spool.kept(event["name"])
+        folder = Path(event["name"]).parent.as_posix()
+        if kept.is_dir():
+            self._client.log_artifacts(self._run_id, str(kept), event["name"])
+        else:
+            self._client.log_artifact(self._run_id, str(kept), folder)
+
+    def _log_model(self, event: Event) -> None:
+        versions = self._client.search_model_versions(f"run_id = '{self._run_id}'")
+        if versions:
+            number = versions[0].version
+        else:
+            mlflow.set_tracking_uri(self.uri)
+            with mlflow.start_run(run_id=self._run_id):
+                number = mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=str(Path(__file__).with_name("translator_model.py")),
+                    artifacts={"model": str(self.spool.kept("model"))},
+                    code_paths=[str(self.spool.kept("code/transformer"))],
+                    pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in MODEL_REQUIREMENTS],
+                    registered_model_name=event["name"],
+                ).registered_model_version
+        self._client.set_model_version_tag(event["name"], str(number), "sha256", event["sha256"])
+
+    def _end_run(self, event: Event) -> None:
+        self._client.set_terminated(self._run_id, event["status"], event["time"])
+
+    def _abandon(self) -> None:
+        """End the run of a stage that was killed without a chance to say so."""
+        if self._run is not None:
+            tag = [RunTag("error", "the stage's process ended without a word, as SIGKILL does it")]
+            self._client.log_batch(self._run_id, tags=tag)
+            self._client.set_terminated(self._run_id, "KILLED", self._last_time)
+
+
+def _key(name: str) -> str:
+    """A metric name as MLflow takes it: letters, digits and a few signs."""
+    return "".join(sign if sign.isascii() and (sign.isalnum() or sign in "_-. :/") else "_" for sign in name)

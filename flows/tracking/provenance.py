@@ -1,0 +1,125 @@
+"""What joins runs by content: the stage's inputs and outputs by hash, the code's commit, the machine."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from flows.tracking.system_metrics import gpu_names
+from transformer.files import sha256_of
+from transformer.params import Params
+
+NO_GIT = "no git"
+# Files that running the pipeline itself changes; they say nothing about the code.
+NOT_CODE = ("dvc.lock", "reports")
+
+
+@dataclass(frozen=True)
+class StageFiles:
+    """A stage as dvc.yaml defines it: the paths of what it reads and writes and the params it depends on."""
+
+    name: str
+    command: str
+    inputs: list[str]
+    outputs: list[str]
+    reports: list[str]  # those of `outputs` that are metrics or plots
+    params: list[str]
+
+    @classmethod
+    def read(cls, name: str, definition: Path = Path("dvc.yaml")) -> "StageFiles":
+        """The stage `name` of `definition`."""
+        stage = yaml.safe_load(definition.read_text(encoding="utf-8"))["stages"][name]
+        reports = _paths(stage.get("metrics", [])) + _paths(stage.get("plots", []))
+        outputs = _paths(stage.get("outs", [])) + reports
+        return cls(name, stage["cmd"], _paths(stage.get("deps", [])), outputs, reports, stage.get("params", []))
+
+
+def _paths(entries: list[Any]) -> list[str]:
+    """Paths of dvc.yaml entries, which are either a path or {path: options}."""
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def hash_tags(kind: str, paths: list[str]) -> dict[str, str]:
+    """`<kind>.<path>`: SHA-256 for each path that exists."""
+    return {f"{kind}.{path}": sha256_of(Path(path)) for path in paths if Path(path).exists()}
+
+
+def flat_params(params: Params, sections: list[str]) -> dict[str, str]:
+    """The leaves of the named sections (or single dotted keys) as `section.key`: text."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in flatten(params.model_dump()).items()
+        if any(key == section or key.startswith(f"{section}.") for section in sections)
+    }
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dicts under dotted keys."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return leaves
+
+
+def code_tags() -> dict[str, str]:
+    """Commit, branch and whether the checkout differs from the commit; "no git" outside a git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {"git.commit": NO_GIT, "git.branch": NO_GIT, "git.dirty": NO_GIT}
+    changes = _git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in NOT_CODE))
+    branch = _git("rev-parse", "--abbrev-ref", "HEAD") or NO_GIT
+    return {
+        "git.commit": commit,
+        "git.branch": branch,
+        "git.dirty": "true" if changes else "false",
+        "mlflow.source.git.commit": commit,
+        "mlflow.source.git.branch": branch,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    if not Path(".git").exists():  # a tarball unpacked inside some other repository is not that repository's code
+        return None
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def host_tags() -> dict[str, str]:
+    """The machine and the versions that matter for the result."""
+    return {
+        "host.platform": platform.platform(),
+        "host.python": platform.python_version(),
+        "host.torch": version("torch"),
+        "host.cpus": str(os.cpu_count()),
+        "host.gpus": ", ".join(gpu_names()) or "none",
+    }
+
+
+def pipeline_id() -> str:
+    """Names the `dvc` process that started this stage, so that the stages of one `dvc repro` are found together.
+
+    A stage that was started by hand is a pipeline of its own.
+    """
+    me = psutil.Process()
+    process = next((parent for parent in me.parents() if _is_dvc(parent)), me)
+    created = datetime.datetime.fromtimestamp(process.create_time(), datetime.UTC)
+    return f"{created:%Y%m%dT%H%M%S}-{process.pid}"
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    try:
+        command = process.cmdline()
+    except psutil.Error:
+        return False
+    return any(Path(word).name == "dvc" for word in command[:3])  # `dvc …`, `python …/dvc …`, `python -m dvc …`

@@ -1,0 +1,137 @@
+"""One execution of a stage, as it is recorded; nothing here can fail or delay the stage."""
+
+import functools
+import getpass
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Concatenate, ParamSpec
+
+import transformer
+from flows.tracking import provenance
+from flows.tracking.problem import problem_to_tell
+from flows.tracking.send import start_sender
+from flows.tracking.spool import Spool
+from flows.tracking.system_metrics import SystemMetrics
+from flows.tracking.workspace import tracking_folder, tracking_uri
+from transformer.errors import InterruptedTrainingError
+from transformer.files import sha256_of
+from transformer.params import Params
+
+Arguments = ParamSpec("Arguments")
+
+
+def _never_failing(
+    method: Callable[Concatenate["StageRun", Arguments], None],
+) -> Callable[Concatenate["StageRun", Arguments], None]:
+    """A full disk or a missing user name ends the recording, with one warning, and never the stage."""
+
+    @functools.wraps(method)
+    def guarded(self: "StageRun", /, *arguments: Arguments.args, **options: Arguments.kwargs) -> None:
+        if self.broken:
+            return
+        try:
+            method(self, *arguments, **options)
+        except Exception as error:
+            self.broken = True
+            print(f"warning: this run is not recorded in MLflow: {error}", file=sys.stderr)
+
+    return guarded
+
+
+class StageRun:
+    """Records a stage's params, metrics, files and outcome into a spool and keeps a sender running."""
+
+    def __init__(self, stage: str, params: Params) -> None:
+        self.broken = False
+        self._system: SystemMetrics | None = None
+        self._start(stage, params)
+
+    @_never_failing
+    def _start(self, stage: str, params: Params) -> None:
+        self._files = provenance.StageFiles.read(stage)
+        self._spool = Spool.create(tracking_folder(), stage)
+        self._spool.start(
+            uri=tracking_uri(),
+            experiment=f"transformer-{params.languages.source}-{params.languages.target}",
+            name=stage,
+            tags={
+                "stage": stage,
+                "pipeline": provenance.pipeline_id(),
+                "mlflow.user": getpass.getuser(),
+                "mlflow.source.name": self._files.command,
+                **provenance.code_tags(),
+                **provenance.host_tags(),
+            },
+            params=provenance.flat_params(params, self._files.params),
+        )
+        start_sender()
+        self._spool.append("tags", tags=provenance.hash_tags("input", self._files.inputs))
+        self._system = SystemMetrics(self._sampled)
+
+    def _sampled(self, number: int, metrics: dict[str, float]) -> None:
+        self.log(number, metrics)
+        self._tell_problem()
+
+    @_never_failing
+    def _tell_problem(self) -> None:
+        if problem := problem_to_tell(tracking_folder()):
+            print(f"warning: {problem}", file=sys.stderr)
+
+    @_never_failing
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Record metrics at a step; may be called from any thread."""
+        self._spool.append("metrics", step=step, values=metrics)
+
+    @_never_failing
+    def register_model(self, folder: Path, name: str) -> None:
+        """Have the model folder registered as the next version of `name`, with the code that loads it."""
+        self._spool.keep(folder, "model")
+        self._spool.keep(Path(transformer.__file__).parent, "code/transformer")
+        self._spool.append("model", name=name, sha256=sha256_of(folder))
+
+    @_never_failing
+    def finish(self) -> None:
+        """The stage succeeded: its outputs by hash, the numbers in its metrics files, its small report files."""
+        self._spool.append("tags", tags=provenance.hash_tags("output", self._files.outputs))
+        for report in self._files.reports:
+            self._spool.keep(Path(report), report)
+            self._spool.append("artifact", name=report)
+            if report.endswith(".json"):
+                numbers = _numbers(Path(report))
+                self._spool.append("metrics", step=0, values=numbers)
+        self._end("FINISHED")
+
+    @_never_failing
+    def fail(self, status: str, reason: str) -> None:
+        """The stage ended as `status` (MLflow's FAILED or KILLED)."""
+        self._spool.append("tags", tags={"error": reason})
+        self._end(status)
+
+    def _end(self, status: str) -> None:
+        if self._system:
+            self._system.stop()
+        self._spool.append("end", status=status)
+        self._tell_problem()
+
+
+def _numbers(report: Path) -> dict[str, float]:
+    leaves = provenance.flatten(json.loads(report.read_text(encoding="utf-8")))
+    numbers = {key: value for key, value in leaves.items() if isinstance(value, int | float)}
+    return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
+
+
+@contextmanager
+def recorded(stage: str, params: Params) -> Iterator[StageRun]:
+    """Record the body as a run of `stage`: FINISHED, FAILED, or KILLED where it was asked to stop."""
+    run = StageRun(stage, params)
+    try:
+        yield run
+    except BaseException as error:
+        status = "KILLED" if isinstance(error, InterruptedTrainingError | KeyboardInterrupt) else "FAILED"
+        run.fail(status, f"{type(error).__name__}: {error}")
+        raise
+    run.finish()

@@ -1,0 +1,127 @@
+"""The one process per workspace that delivers spools to MLflow: `python -m flows.tracking.send [--wait]`.
+
+Stages start it detached; it follows their spools live, outlives them until everything is with the server, and gives
+up quietly where the server stays away: the next stage, or `--wait` by hand, delivers what is left.
+"""
+
+import argparse
+import fcntl
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.tracking.problem import clear_problem, report_problem
+from flows.tracking.spool import Spool
+from flows.tracking.workspace import main_workspace, tracking_folder, tracking_uri
+
+POLL_SECONDS = 1.0
+LINGER_SECONDS = 4.0  # the next stage of a pipeline usually starts within this time
+PATIENCE_SECONDS = 30.0  # with a server that is away, once no stage runs any more
+LONGEST_PAUSE_SECONDS = 10.0  # between attempts while the server is away
+
+
+def start_sender() -> None:
+    """Start the sender, away from this process's pipes and signals, unless one is at work."""
+    tracking = tracking_folder()
+    with _sender_lock(tracking) as free:
+        if not free:
+            return
+    with (tracking / "sender.log").open("a") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "flows.tracking.send"],
+            cwd=main_workspace(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+@contextmanager
+def _sender_lock(tracking: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold the sender's lock during the body; yields False where another process holds it."""
+    tracking.mkdir(parents=True, exist_ok=True)
+    with (tracking / "sender.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def send_all(tracking: Path, linger: float = LINGER_SECONDS, patience: float = PATIENCE_SECONDS) -> bool:
+    """Deliver every spool and follow the live ones; True when nothing is left.
+
+    Returns False when the server has been away for `patience` seconds and no stage runs.
+    """
+    busy = answered = time.monotonic()
+    pause = POLL_SECONDS
+    while True:
+        now = time.monotonic()
+        spools = Spool.waiting(tracking)
+        if not spools and now - busy >= linger:
+            return True
+        if spools:
+            busy = now
+            if _deliver_each(tracking, spools):
+                answered, pause = now, POLL_SECONDS
+            elif any(spool.is_live() for spool in spools):
+                answered, pause = now, min(2 * pause, LONGEST_PAUSE_SECONDS)
+            elif now - answered >= patience:
+                return False
+            if spools and not Spool.waiting(tracking):
+                continue
+        time.sleep(pause)
+
+
+def _deliver_each(tracking: Path, spools: list[Spool]) -> bool:
+    """Bring every spool as far as it goes; False where a server did not answer."""
+    from flows.tracking.delivery import Delivery  # here: importing MLflow takes seconds
+
+    away: set[str] = set()
+    for spool in spools:
+        delivery = Delivery(spool)
+        if delivery.uri in away:
+            continue
+        try:
+            delivery.advance()
+        except Exception as error:  # any failure of a server, a network or a database means: later
+            traceback.print_exc()
+            away.add(delivery.uri)
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            problem = f"MLflow at {delivery.uri} can't be reached; records wait in {tracking} and are sent later"
+            report_problem(tracking, f"{problem} ({reason})")
+    if not away:
+        clear_problem(tracking)
+    return not away
+
+
+def main() -> None:
+    """Deliver, as the detached sender or, with `--wait`, in the foreground with a closing line."""
+    parser = argparse.ArgumentParser(description="Send recorded runs to MLflow.")
+    parser.add_argument("--wait", action="store_true", help="wait for the sender at work, then tell what is left")
+    wait = parser.parse_args().wait
+    tracking = tracking_folder()
+    if not wait:
+        os.nice(10)
+    # A stage that found the lock taken relies on its holder: look once more after letting go.
+    while True:
+        with _sender_lock(tracking, wait) as free:
+            if not free:
+                return
+            sent = send_all(tracking, 0.0 if wait else LINGER_SECONDS, 5.0 if wait else PATIENCE_SECONDS)
+        if not sent or not Spool.waiting(tracking):
+            break
+    if wait:
+        left = len(Spool.waiting(tracking))
+        print(f"MLflow: {tracking_uri()}" + (f" can't be reached, {left} runs wait in {tracking}" if left else ""))
+
+
+if __name__ == "__main__":
+    main()

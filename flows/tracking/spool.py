@@ -1,0 +1,112 @@
+"""A run's records on disk: an append-only file of events that survives its writer and any server outage."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from transformer.files import write_json
+
+EVENTS_FILE = "events.jsonl"
+POSITION_FILE = "sent.json"
+Event = dict[str, Any]
+
+
+class Spool:
+    """One run's folder: `events.jsonl`, the artifacts in `files/`, and in `sent.json` how far the sender got."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.id = folder.name
+
+    @classmethod
+    def create(cls, tracking: Path, name: str) -> "Spool":
+        """A new, empty spool; spools sort by the time of their creation."""
+        folder = tracking / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{name}-{secrets.token_hex(3)}"
+        (folder / "files").mkdir(parents=True)
+        return cls(folder)
+
+    @classmethod
+    def waiting(cls, tracking: Path) -> "list[Spool]":
+        """All spools with something left to send, oldest first."""
+        return [cls(path.parent) for path in sorted(tracking.glob(f"*/{EVENTS_FILE}"))]
+
+    def start(self, **content: Any) -> None:
+        """The first event; it names the writing process, so that others can tell whether it still lives."""
+        process = psutil.Process()
+        writer = {"pid": process.pid, "created": process.create_time(), "host": socket.gethostname()}
+        self.append("start", writer=writer, **content)
+
+    def append(self, event: str, **content: Any) -> None:
+        """Append one event in a single write, so that a killed writer leaves whole lines."""
+        line = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **content}) + "\n"
+        descriptor = os.open(self.folder / EVENTS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def keep(self, path: Path, name: str) -> None:
+        """Keep a file or folder under `files/<name>`: hard-linked, as outputs are replaced and never rewritten."""
+        kept = self.folder / "files" / name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, kept, copy_function=_link, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            _link(str(path), str(kept))
+
+    def kept(self, name: str) -> Path:
+        """The path of something that `keep` was given."""
+        return self.folder / "files" / name
+
+    def events(self, offset: int) -> Iterator[tuple[Event, int]]:
+        """The whole events after byte `offset`, each with the offset behind it."""
+        with (self.folder / EVENTS_FILE).open("rb") as stream:
+            stream.seek(offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                yield json.loads(line), offset
+
+    def position(self) -> Event:
+        """How far the sender got: `offset` in the events, `run` the MLflow run's id or None."""
+        path = self.folder / POSITION_FILE
+        return json.loads(path.read_text()) if path.exists() else {"offset": 0, "run": None}
+
+    def set_position(self, offset: int, run: str | None) -> None:
+        """Record atomically that everything before `offset` is with the server."""
+        write_json(self.folder / POSITION_FILE, {"offset": offset, "run": run})
+
+    def is_live(self) -> bool:
+        """Whether the writing process still runs; one on another host counts as running."""
+        first = next(self.events(0), None)
+        if first is None:
+            return False
+        writer = first[0]["writer"]
+        if writer["host"] != socket.gethostname():
+            return True
+        try:
+            process = psutil.Process(writer["pid"])
+            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - writer["created"]) < 1
+        except psutil.NoSuchProcess:
+            return False
+
+    def remove(self) -> None:
+        """Forget the run: everything is with the server."""
+        (self.folder / EVENTS_FILE).unlink()  # first: without events nobody takes the folder for a spool
+        shutil.rmtree(self.folder)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
