@@ -106,7 +106,7 @@ def _deduplicated(
     params: PreparationParams, part: Part, batch: PairBatch, seen: _Seen, tally: Tally
 ) -> dict[str, PairBatch]:
     """The pairs whose source is new, by split."""
-    kept = {split: PairBatch() for split in SPLITS}
+    kept: dict[str, PairBatch] = {split: PairBatch() for split in SPLITS}
     hashes = [text_hash(fold_text(text)) for text in batch.source]
     pair_hashes = [text_hash(f"{fold_text(pair.source)}\n{fold_text(pair.target)}") for pair in batch]
     new_source = seen.sources.add(np.array(hashes, dtype=np.uint64))

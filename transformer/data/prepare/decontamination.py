@@ -1,11 +1,11 @@
 """Decontamination: training sources that a held-out set already holds, word for word or nearly.
 
 Two sources are near-identical when the Jaccard similarity of their sets of character trigrams, letter case,
-placeholders and digits set aside, reaches a threshold. The search is exact: every pair of sources that could reach it is
-compared. It follows the prefix filter of set-similarity joins (Chaudhuri et al. 2006; with several required matches as
-in Wang et al. 2012): let both sets be sorted from rare to frequent trigrams. Sets of sizes a and b reach a Jaccard of t only if
-they share at least c = max(ceil(t a), ceil(t b)) trigrams. Then the first m <= c of the shared ones lie within
-the first a - c + m of the one and the first b - c + m of the other set, so only these rare prefixes need an index.
+placeholders and digits set aside, reaches a threshold. The search is exact: every two sources that could reach it
+are compared. It uses the prefix filter of set-similarity joins (Chaudhuri et al. 2006; with several required matches
+as in Wang et al. 2012). Let both sets be sorted from rare to frequent trigrams. Sets of sizes a and b reach a Jaccard
+of t only if they share at least c = max(ceil(t a), ceil(t b)) trigrams. Then the first m <= c of the shared ones lie
+within the first a - c + m of the one and the first b - c + m of the other set; only such prefixes need an index.
 """
 
 from collections.abc import Sequence
@@ -55,8 +55,8 @@ def trigram_sets(texts: Sequence[str]) -> TrigramSets:
 def ranges(begins: Integers, counts: Integers) -> Integers:
     """The concatenation of arange(begin, begin + count) over all entries."""
     ends = np.cumsum(counts)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(begins - (ends - counts), counts)
+    offsets: Integers = np.repeat(begins - (ends - counts), counts)
+    return offsets + np.arange(len(offsets))
 
 
 class HeldOutSources:
@@ -134,11 +134,13 @@ class HeldOutSources:
     def _necessary(self, sizes: Integers) -> Integers:
         """How many trigrams a set must share, at least, to reach the threshold with any other set."""
         # Rounding must not raise an exact product such as 0.1 * 30 to the next integer.
-        return np.ceil(self._threshold * sizes - 1e-9).astype(np.int64)
+        least: Integers = np.ceil(self._threshold * sizes - 1e-9).astype(np.int64)
+        return least
 
     def _required(self, sizes: Integers) -> Integers:
         """How many shared trigrams must lie in the prefixes: at least 1, at most the necessary ones."""
-        return np.maximum(1, np.ceil(REQUIRED_SHARE * self._necessary(sizes))).astype(np.int64)
+        share: Integers = np.ceil(REQUIRED_SHARE * self._necessary(sizes)).astype(np.int64)
+        return np.maximum(1, share)
 
     def _prefix(self, sizes: Integers) -> Integers:
         return sizes - self._necessary(sizes) + self._required(sizes)

@@ -46,11 +46,8 @@ class PairFilter:
         Either measure is enough to pass: a compound is one word for several ("charge time", "Ladezeit"), and
         some scripts put no spaces between words. Ideographs count as several characters.
         """
-        limit = self.params.max_length_ratio
-        return (
-            _ratio(len(source.split()), len(target.split())) > limit
-            and _ratio(_letters(source), _letters(target)) > limit
-        )
+        words = _ratio(len(source.split()), len(target.split()))
+        return min(words, _ratio(_letters(source), _letters(target))) > self.params.max_length_ratio
 
     def has_placeholder_mismatch(self, source: str, target: str) -> bool:
         """Placeholders, tags or URLs that are not the same on both sides."""

@@ -71,7 +71,7 @@ def read_tsv_pairs(part: Part, raw: Path) -> Iterator[Pair]:
     path = raw / part.source
     if not (part.source_field.isdecimal() and part.target_field.isdecimal()):
         raise DataError(
-            f"{path}: the columns of a TSV file are numbers from 0, not {part.source_field!r} and {part.target_field!r}"
+            f"{path}: TSV columns are numbers from 0, not {part.source_field!r} and {part.target_field!r}"
         )
     source_column, target_column = int(part.source_field), int(part.target_field)
     for number, line in enumerate(read_lines(path), 1):

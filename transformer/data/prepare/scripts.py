@@ -8,7 +8,8 @@ from transformer.data.prepare.placeholders import without_placeholders
 _HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 # Unicode blocks of each script, as the inside of a regular expression's character class.
 _BLOCKS = {
-    "Latn": "A-Za-z\xaa\xb5\xba\xc0-\xd6\xd8-\xf6\xf8-\u02b8\u1d00-\u1dbf\u1e00-\u1eff\u2c60-\u2c7f\ua722-\ua7ff\uff21-\uff5a",
+    "Latn": "A-Za-z\xaa\xb5\xba\xc0-\xd6\xd8-\xf6\xf8-\u02b8\u1d00-\u1dbf\u1e00-\u1eff"
+    "\u2c60-\u2c7f\ua722-\ua7ff\uff21-\uff5a",
     "Cyrl": "\u0400-\u052f\u1c80-\u1c8f\u2de0-\u2dff\ua640-\ua69f",
     "Grek": "\xb5\u0370-\u03ff\u1f00-\u1fff",
     "Armn": "\u0530-\u058f\ufb13-\ufb17",

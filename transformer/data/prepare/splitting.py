@@ -12,7 +12,7 @@ Hashes = NDArray[np.uint64]
 
 
 def text_hash(text: str) -> int:
-    """A 64-bit hash that is the same on every machine. Among 40 million texts two collide with odds of 1 to 23 000."""
+    """A 64-bit hash, the same on every machine; that any two of 40 million texts collide has odds of 1 to 23 000."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
 
 
@@ -31,7 +31,7 @@ class SeenHashes:
         self._runs: list[Hashes] = []
 
     def add(self, hashes: Hashes) -> NDArray[np.bool_]:
-        """Add hashes of shape (n,); returns (n,), True for each that was neither in the set nor earlier in `hashes`."""
+        """Add `hashes`, shape (n,); returns (n,), True for each that was neither in the set nor before it."""
         unique, first = np.unique(hashes, return_index=True)
         unseen = np.ones(len(unique), dtype=bool)
         for run in self._runs:
