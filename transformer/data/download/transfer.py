@@ -1,0 +1,186 @@
+"""Fetching one file over HTTP(S) or from a mirror folder: resumed after a cut, retried with growing waits."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import requests
+import urllib3
+from rich.filesize import decimal
+
+from transformer.data.download.progress import byte_progress
+from transformer.errors import DataError, DownloadError
+
+logger = logging.getLogger(__name__)
+
+MIRROR_VARIABLE = "TRANSFORMER_MIRROR"
+CHUNK_BYTES = 1 << 18
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 60.0
+BUSY_STATUSES = {408, 425, 429}  # besides 5xx, the answers that may change when asked again
+
+
+def mirrored(url: str, mirror: str | None) -> str:
+    """`https://host/path` as `<mirror>/host/path`; unchanged without a mirror."""
+    if not mirror:
+        return url
+    parts = urlsplit(url)
+    return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often and how long to try."""
+
+    retries: int  # further attempts in a row that bring nothing new
+    timeout_seconds: float  # a connection silent for longer counts as cut
+    sleep: Callable[[float], None] = time.sleep
+
+
+class _CutError(Exception):
+    """A transfer that failed in a way that another attempt may mend."""
+
+
+class ResumingDownloader:
+    """A pooch downloader that continues from a `.part` file, which survives cuts, kills and further runs.
+
+    Args:
+        part: the file that grows; moved to pooch's output when complete.
+        expected_bytes: the size the registry knows, or None.
+        patience: attempts, waits and time-out.
+    """
+
+    def __init__(self, part: Path, expected_bytes: int | None, patience: Patience) -> None:
+        self.part = part
+        self.expected_bytes = expected_bytes
+        self.patience = patience
+
+    def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
+        """Fetch `url` (or the file with that path) to `output_file`.
+
+        Raises:
+            DownloadError: not there, or not reachable after all attempts.
+            DataError: it has another size than the registry says.
+        """
+        if url.startswith(("http://", "https://")):
+            self._fetch_patiently(url)
+        else:
+            self._copy(Path(unquote(urlsplit(url).path)) if url.startswith("file://") else Path(url))
+        with self.part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        self.part.replace(output_file)
+
+    def _fetch_patiently(self, url: str) -> None:
+        failures, furthest = 0, self._reached()
+        while True:
+            try:
+                return self._fetch(url)
+            except _CutError as cut:
+                # A server that cuts often but brings something each time is slow, not gone.
+                failures = 1 if self._reached() > furthest else failures + 1
+                furthest = max(furthest, self._reached())
+                if failures > self.patience.retries:
+                    raise DownloadError(_unreachable(url, str(cut))) from None
+                wait = min(FIRST_WAIT_SECONDS * 2 ** (failures - 1), LONGEST_WAIT_SECONDS)
+                logger.warning(
+                    "%s: %s; next try in %.0f s (%d of %d)", url, cut, wait, failures, self.patience.retries
+                )
+                self.patience.sleep(wait)
+
+    def _fetch(self, url: str) -> None:
+        offset = self._reached()
+        if self.expected_bytes is not None and offset > self.expected_bytes:
+            self.part.unlink()
+            offset = 0
+        if offset and offset == self.expected_bytes:
+            return
+        # identity: some servers label a .tgz as compressed text, and its bytes must stay as they are
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+        try:
+            with requests.get(url, headers=headers, stream=True, timeout=self.patience.timeout_seconds) as response:
+                if offset and self._is_complete(response, offset):
+                    return
+                self._check_status(url, response, offset)
+                self._receive(url, response, offset if response.status_code == requests.codes.partial else 0)
+        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+            raise _CutError(_reason(error)) from None
+        except requests.RequestException as error:
+            raise DownloadError(_unreachable(url, str(error))) from None
+
+    def _is_complete(self, response: requests.Response, offset: int) -> bool:
+        """Whether the server says that the part file, whose full size the registry does not know, is all there is."""
+        beyond_end = response.status_code == requests.codes.requested_range_not_satisfiable
+        return beyond_end and response.headers.get("Content-Range") == f"bytes */{offset}"
+
+    def _check_status(self, url: str, response: requests.Response, offset: int) -> None:
+        status = response.status_code
+        resumed_elsewhere = status == requests.codes.partial and not response.headers.get(
+            "Content-Range", ""
+        ).startswith(f"bytes {offset}-")
+        if status == requests.codes.requested_range_not_satisfiable or resumed_elsewhere:
+            self.part.unlink(missing_ok=True)
+            raise _CutError("the server cannot continue the transfer, it starts anew")
+        if status >= 500 or status in BUSY_STATUSES:
+            raise _CutError(f"the server answers {status} {response.reason}")
+        if status not in (requests.codes.ok, requests.codes.partial):
+            raise DownloadError(_unreachable(url, f"the server answers {status} {response.reason}"))
+
+    def _receive(self, url: str, response: requests.Response, offset: int) -> None:
+        length = response.headers.get("Content-Length")
+        total = offset + int(length) if length is not None and length.isdigit() else None
+        if total is not None:
+            self._check_size(url, total)
+        self._pour(lambda: response.raw.read1(CHUNK_BYTES, decode_content=False), offset, total)
+        if self.expected_bytes is not None and self._reached() < self.expected_bytes:
+            raise _CutError(f"it ended after {decimal(self._reached())} of {decimal(self.expected_bytes)}")
+        self._check_size(url, self._reached())
+
+    def _copy(self, file: Path) -> None:
+        if not file.is_file():
+            raise DownloadError(f"{file} is missing in the mirror that {MIRROR_VARIABLE} names: put the file there")
+        self._check_size(str(file), file.stat().st_size)
+        with file.open("rb") as stream:
+            self._pour(lambda: stream.read(CHUNK_BYTES), 0, file.stat().st_size)
+
+    def _pour(self, read: Callable[[], bytes], offset: int, total: int | None) -> None:
+        label = self.part.name.partition("-")[2].removesuffix(".part")
+        with self.part.open("ab" if offset else "wb") as stream, byte_progress(label, total, offset) as progress:
+            while chunk := read():
+                stream.write(chunk)
+                offset += len(chunk)
+                progress(offset)
+
+    def _check_size(self, origin: str, size: int) -> None:
+        if self.expected_bytes is not None and size != self.expected_bytes:
+            self.part.unlink(missing_ok=True)
+            raise DataError(
+                f"{origin} has {size} bytes and the registry expects {self.expected_bytes}:"
+                " the file was changed or the answer is a web page; nothing was kept"
+            )
+
+    def _reached(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+
+def _reason(error: Exception) -> str:
+    """The shortest true account of a broken connection; the libraries' own nests three reprs."""
+    text = str(error)
+    if "Connection refused" in text:
+        return "connection refused"
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError) or "timed out" in text:
+        return "no answer in time"
+    if "resolve" in text or "Name or service not known" in text:
+        return "the host name cannot be resolved"
+    return "the connection was cut"
+
+
+def _unreachable(url: str, reason: str) -> str:
+    where = urlsplit(url).netloc + urlsplit(url).path
+    return (
+        f"{url} could not be fetched ({reason}): check the network and start again (it resumes),"
+        f" or set {MIRROR_VARIABLE} to a folder or URL that holds {where}"
+    )
