@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from transformer.averaging.params import AveragingParams
 from transformer.data.download.params import DownloadParams
@@ -13,16 +13,10 @@ from transformer.data.tokenize.params import TokenizationParams
 from transformer.decoding.params import DecodingParams
 from transformer.errors import ParamsError
 from transformer.evaluation.params import EvaluationParams
+from transformer.languages import LanguageParams
 from transformer.model.params import ModelParams
 from transformer.section import Section
 from transformer.training.params import TrainingParams
-
-
-class LanguageParams(Section):
-    """The direction of translation, as the corpus spells its languages."""
-
-    source: str = Field(min_length=2)
-    target: str = Field(min_length=2)
 
 
 class Params(Section):

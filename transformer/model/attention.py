@@ -50,7 +50,8 @@ class MultiHeadAttention(nn.Module):
         return output
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        batch, length, _ = x.shape
+        return x.view(batch, length, self.heads, -1).transpose(1, 2)
 
 
 def padding_mask(tokens: Tensor, padding: int) -> Tensor:

@@ -10,14 +10,13 @@ import pyarrow.parquet as pq
 
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.data.tokenize.store import SIDES, SideWriter
-from transformer.data.tokenize.vocabulary import UNK, Vocabulary, train_vocabulary
+from transformer.data.tokenize.vocabulary import UNK, VOCABULARY_FILE, Vocabulary, train_vocabulary
 from transformer.errors import DataError
 from transformer.files import write_json
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
-VOCABULARY_FILE = "spm.model"
 BATCH_PAIRS = 10_000
 
 

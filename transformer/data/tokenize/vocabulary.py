@@ -10,6 +10,7 @@ from transformer.data.tokenize.params import TokenizationParams
 from transformer.errors import DataError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
+VOCABULARY_FILE = "spm.model"
 
 
 class Vocabulary:

@@ -1,0 +1,81 @@
+"""Checkpoints: weights of one update in safetensors, and an index of those that are kept."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from transformer.errors import DataError
+from transformer.files import atomic_path, sha256_of, write_json
+
+INDEX_FILE = "index.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One kept checkpoint; `valid_loss` is None where that update was not validated."""
+
+    update: int
+    valid_loss: float | None
+
+    @property
+    def file(self) -> str:
+        """Its name in the checkpoints folder."""
+        return f"update-{self.update:08d}.safetensors"
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor]) -> None:
+    """Write the weights of `checkpoint` into `folder`, atomically."""
+    header = {"update": str(checkpoint.update), "valid_loss": json.dumps(checkpoint.valid_loss)}
+    with atomic_path(folder / checkpoint.file) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary, metadata=header)
+
+
+def kept(written: list[Checkpoint], keep_last: int) -> list[Checkpoint]:
+    """The last `keep_last` checkpoints and the best one, in order of update."""
+    best = best_of(written)
+    return [one for one in written if one is best or one in written[-keep_last:]]
+
+
+def best_of(written: list[Checkpoint]) -> Checkpoint | None:
+    """The validated checkpoint of lowest loss, the earliest of equals."""
+    validated = [one for one in written if one.valid_loss is not None]
+    return min(validated, key=lambda one: (one.valid_loss, one.update), default=None)
+
+
+def delete_others(folder: Path, keep: list[Checkpoint]) -> None:
+    """Delete the checkpoints in `folder` that are not in `keep`, those of a later, lost run included."""
+    names = {checkpoint.file for checkpoint in keep}
+    for path in folder.glob("update-*.safetensors"):
+        if path.name not in names:
+            path.unlink()
+
+
+def write_index(folder: Path, checkpoints: list[Checkpoint]) -> None:
+    """List the checkpoints of `folder` with their hashes; holds no times."""
+    best = best_of(checkpoints)
+    entries = [{"file": one.file, **asdict(one), "sha256": sha256_of(folder / one.file)} for one in checkpoints]
+    names = {"best": best.file if best else None, "last": checkpoints[-1].file}
+    write_json(folder / INDEX_FILE, {"checkpoints": entries, **names})
+
+
+def read_index(folder: Path) -> list[Checkpoint]:
+    """The checkpoints listed in `folder`, in order of update, their hashes checked.
+
+    Raises:
+        DataError: the index is missing, or a file is missing or not the one that was listed.
+    """
+    path = folder / INDEX_FILE
+    if not path.exists():
+        raise DataError(f"{path} is missing: run the train stage first (dvc repro train)")
+    checkpoints = []
+    for entry in json.loads(path.read_text(encoding="utf-8"))["checkpoints"]:
+        file = folder / entry["file"]
+        if not file.exists():
+            raise DataError(f"{file} is listed in {path} but missing: run dvc checkout or dvc repro train")
+        if (found := sha256_of(file)) != entry["sha256"]:
+            raise DataError(f"{file} has changed since training: expected sha256 {entry['sha256']}, found {found}")
+        checkpoints.append(Checkpoint(entry["update"], entry["valid_loss"]))
+    return checkpoints

@@ -1,0 +1,68 @@
+"""Label-smoothed cross-entropy (paper, section 5.4) fused with the projection to the vocabulary."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transformer.data.tokenize.vocabulary import PAD
+
+# Rows of logits that exist at a time: 2048 x 37k float32 are 300 MB, whatever the batch.
+CHUNK_TOKENS = 2048
+
+
+class ProjectedCrossEntropy(torch.autograd.Function):
+    """Sum over tokens of the smoothed cross-entropy of softmax(hidden W^T), in float32.
+
+    With smoothing e the target distribution is (1 - e) on the reference and e / V on each of the V pieces, as in
+    torch's `cross_entropy`. The gradient, softmax - target distribution, is formed in the forward pass chunk by
+    chunk, so that the logits of all tokens never exist at once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, dtype: torch.dtype
+    ) -> Tensor:
+        """hidden (tokens, d_model), weight (vocabulary, d_model), target int64 (tokens,); products in `dtype`."""
+        matrix = weight.to(dtype)
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        loss = torch.zeros((), device=hidden.device)
+        for start in range(0, len(hidden), CHUNK_TOKENS):
+            part = slice(start, start + CHUNK_TOKENS)
+            rows, labels = hidden[part].to(dtype), target[part, None]
+            logits = (rows @ matrix.T).float()
+            normaliser = logits.logsumexp(-1)
+            true = logits.gather(-1, labels)[:, 0]
+            loss += (normaliser - (1 - smoothing) * true - smoothing * logits.mean(-1)).sum()
+            grad = logits.sub_(normaliser[:, None]).exp_().sub_(smoothing / len(weight))
+            grad.scatter_add_(-1, labels, torch.full_like(labels, smoothing - 1, dtype=grad.dtype))
+            grad = grad.to(dtype)
+            grad_hidden[part] = grad @ matrix
+            grad_weight += grad.T @ rows
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        """Scale the gradients of the forward pass."""
+        (scale,) = grads
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden * scale, grad_weight * scale, None, None, None
+
+
+def smoothed_cross_entropy(
+    hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, dtype: torch.dtype
+) -> Tensor:
+    """Sum of the label-smoothed loss over the tokens of a batch, padding left out.
+
+    Args:
+        hidden: decoder outputs (batch, length, d_model).
+        weight: the shared embedding matrix (vocabulary, d_model).
+        target: int64 ids (batch, length), padded.
+        smoothing: the paper's epsilon_ls.
+        dtype: precision of the matrix products; sums and exponentials are float32.
+    """
+    kept = target != PAD
+    loss: Tensor = ProjectedCrossEntropy.apply(hidden[kept], weight, target[kept], smoothing, dtype)
+    return loss

@@ -1,0 +1,78 @@
+"""What a person sees of training: a live bar in a terminal, plain lines elsewhere."""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Display(Protocol):
+    """Shows one log interval or one validation."""
+
+    def training(self, update: int, metrics: dict[str, float]) -> None:
+        """Show the metrics of the interval that ends at `update`."""
+
+    def message(self, text: str) -> None:
+        """Show one line that stays."""
+
+
+@contextmanager
+def display(updates: int, done: int) -> Iterator[Display]:
+    """A display for a run of `updates` of which `done` are behind it."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines(updates)
+        return
+    figures = TextColumn("{task.fields[figures]}")
+    clock = (TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), figures, *clock)
+    with Progress(
+        *columns, TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), console=console
+    ) as progress:
+        yield _Bar(progress, progress.add_task("training", total=updates, completed=done, figures=""))
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def training(self, update: int, metrics: dict[str, float]) -> None:
+        self._progress.update(self._task, completed=update, figures=_figures(metrics))
+
+    def message(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False)
+
+
+class _Lines:
+    def __init__(self, updates: int) -> None:
+        self._updates = updates
+
+    def training(self, update: int, metrics: dict[str, float]) -> None:
+        left = timedelta(seconds=round((self._updates - update) * metrics["seconds_per_update"]))
+        log.info("update %d/%d  %s  ETA %s", update, self._updates, _figures(metrics), left)
+
+    def message(self, text: str) -> None:
+        log.info("%s", text)
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    perplexity = math.exp(min(metrics["loss"], 100))
+    speed = metrics["target_tokens_per_second"]
+    return (
+        f"loss {metrics['loss']:.3f}  ppl {perplexity:.1f}  lr {metrics['learning_rate']:.2e}  {speed:,.0f} tokens/s"
+    )

@@ -1,0 +1,129 @@
+"""Exact resume: the whole state of a training run, in a working folder that only equal runs share.
+
+The folder lies outside DVC's outputs, which DVC deletes before a stage runs, and is named by a fingerprint of the
+params, the token files, the code and torch's version: a run that would train anything else never finds it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import transformer
+from transformer.errors import DataError
+from transformer.files import atomic_path, files_below, sha256_of
+from transformer.training.checkpoints import Checkpoint
+
+STATE_FILE = "state.safetensors"
+LOCK_FILE = "lock"
+KEPT_FOLDERS = 3
+CODE = ("model", "training", "data/tokenize")
+
+
+@dataclass
+class Progress:
+    """How far training is; with the weights and Adam's moments, all that the rest of it depends on."""
+
+    update: int = 0
+    epoch: int = 0
+    position: int = 0  # updates of this epoch that are done
+    seconds: float = 0.0  # of training, validation left out
+    elapsed: float = 0.0  # of all
+    target_tokens: int = 0
+    losses: list[tuple[float, int]] = field(default_factory=list)  # (loss sum, tokens) since the last log line
+    training_curve: list[dict[str, float]] = field(default_factory=list)
+    validation_curve: list[dict[str, float]] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    checkpoint_minutes: dict[str, float] = field(default_factory=dict)
+    finished: bool = False
+
+
+def fingerprint(settings: dict[str, Any], tokens: Path) -> str:
+    """A name for the run that these settings, token files, this code and this torch make."""
+    package = Path(transformer.__file__).parent
+    digest = hashlib.sha256()
+    digest.update(json.dumps([settings, torch.__version__], sort_keys=True).encode())
+    sources = [path for folder in CODE for path in files_below(package / folder)]
+    for path in [*sources, *files_below(tokens)]:
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def working_folder(work: Path, name: str) -> Iterator[Path]:
+    """The folder of the run `name` below `work`, locked against a second process; stale ones are pruned.
+
+    Raises:
+        DataError: another process trains the same run.
+    """
+    folder = work / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("w") as lock:
+        if not _lock(lock.fileno()):
+            raise DataError(f"{folder} is in use: another process trains with the same params and data")
+        os.utime(folder)
+        _prune(work)
+        yield folder
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _prune(work: Path) -> None:
+    """Delete all but the most recently used folders; one that a process holds is left alone."""
+    folders = sorted((path for path in work.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for folder in folders[:-KEPT_FOLDERS]:
+        with (folder / LOCK_FILE).open("w") as lock:
+            if _lock(lock.fileno()):
+                shutil.rmtree(folder)
+
+
+def save_state(folder: Path, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Write everything that the next update depends on, atomically.
+
+    Dropout needs no entry: its randomness is a function of the seed and the update.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        moments = optimizer.state[parameter]
+        tensors[f"model.{name}"] = parameter.detach()
+        tensors[f"exp_avg.{name}"] = moments["exp_avg"]
+        tensors[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
+    with atomic_path(folder / STATE_FILE) as temporary:
+        save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress))})
+
+
+def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+    """Restore what `save_state` wrote; None where nothing was saved yet."""
+    path = folder / STATE_FILE
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as stored:
+        content = json.loads(stored.metadata()["progress"])
+        step = torch.tensor(float(content["update"]))
+        for name, parameter in model.named_parameters():
+            with torch.no_grad():
+                parameter.copy_(stored.get_tensor(f"model.{name}"))
+            moments = {
+                key: stored.get_tensor(f"{key}.{name}").to(parameter.device) for key in ("exp_avg", "exp_avg_sq")
+            }
+            optimizer.state[parameter] = {"step": step.clone().to(parameter.device), **moments}
+    content["checkpoints"] = [Checkpoint(**entry) for entry in content["checkpoints"]]
+    content["losses"] = [(loss, tokens) for loss, tokens in content["losses"]]
+    return Progress(**content)

@@ -1,0 +1,237 @@
+"""The train stage: the loop around the updates, with validation, checkpoints and exact resume."""
+
+import csv
+import io
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformer.errors import InterruptedTrainingError
+from transformer.files import write_json, write_text
+from transformer.model.folder import ModelConfig, write_config
+from transformer.params import Params
+from transformer.training.batching import Indices, plan_epoch
+from transformer.training.checkpoints import (
+    Checkpoint,
+    best_of,
+    delete_others,
+    kept,
+    write_checkpoint,
+    write_index,
+)
+from transformer.training.progress_bar import Display, display
+from transformer.training.resume import Progress, fingerprint, load_state, save_state, working_folder
+from transformer.training.run import Run, check_finite
+from transformer.training.stopping import StopRequest, stop_requests
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Record:
+    """Figures of one update, for experiment tracking."""
+
+    update: int
+    metrics: dict[str, float]
+
+
+OnRecord = Callable[[Record], None]
+
+
+def train(
+    params: Params, tokens: Path, work: Path, checkpoints: Path, report: Path, curves: Path, on_record: OnRecord
+) -> None:
+    """Train to the last update, from the saved state where one is found, and write the stage's outputs.
+
+    Args:
+        params: all of params.yaml; only `languages`, `model` and `training` matter here.
+        tokens: the tokenize stage's folder.
+        work: where working folders of resumable runs are.
+        checkpoints: receives the kept checkpoints, their index and the model's configuration.
+        report: receives what depends on the clock (tokens/s, minutes of each checkpoint).
+        curves: receives training.csv and validation.csv.
+        on_record: called with each log interval's and each validation's figures.
+
+    Raises:
+        InterruptedTrainingError: SIGTERM or SIGINT came; the state is saved.
+        DivergedError: the loss is no longer a finite number.
+    """
+    run = Run.prepare(params, tokens)
+    settings = params.model_dump(include={"languages", "model", "training"})
+    name = fingerprint({**settings, "on": [str(run.device), str(run.precision)]}, tokens)
+    with working_folder(work, name) as folder, stop_requests() as stop:
+        progress = load_state(folder, run.model, run.optimizer) or Progress()
+        delete_others(folder / CHECKPOINTS, progress.checkpoints)
+        _announce(run, progress)
+        with display(params.training.updates, progress.update) as shown:
+            _Loop(run, progress, folder, shown, on_record).run(stop)
+        _write_outputs(run, progress, folder / CHECKPOINTS, checkpoints, report, curves)
+
+
+class _Loop:
+    """The state that the steps of the loop share."""
+
+    def __init__(self, run: Run, progress: Progress, folder: Path, shown: Display, on_record: OnRecord) -> None:
+        self.model_run, self.progress, self.folder = run, progress, folder
+        self.shown, self.on_record = shown, on_record
+        self.settings = run.params.training
+        self.started = time.monotonic() - progress.elapsed
+        self.saved_at = progress.elapsed
+        self.interval = (progress.seconds, progress.target_tokens, progress.update)
+
+    def run(self, stop: StopRequest) -> None:
+        """Updates until the last one, an early stop, or a request to stop."""
+        progress = self.progress
+        while not progress.finished:
+            plan = plan_epoch(
+                self.model_run.train,
+                self.model_run.train_sentences,
+                self.settings.batch_target_tokens,
+                self.settings.seed,
+                progress.epoch,
+            )
+            while progress.position < len(plan) and not progress.finished:
+                self._update(plan[progress.position])
+                if stop.signal:
+                    self._save()
+                    raise InterruptedTrainingError(
+                        f"{stop.signal}: training stopped at update {progress.update} with its state saved; "
+                        "start it again to resume"
+                    )
+            if progress.position == len(plan):
+                progress.epoch, progress.position = progress.epoch + 1, 0
+
+    def _update(self, sentences: Indices) -> None:
+        progress = self.progress
+        begun = time.monotonic()
+        loss_sum, tokens = self.model_run.update(progress.update + 1, sentences)
+        loss = float(loss_sum)
+        check_finite(loss, progress.update + 1, sentences)
+        progress.update += 1
+        progress.position += 1
+        progress.seconds += time.monotonic() - begun
+        progress.target_tokens += tokens
+        progress.losses.append((loss, tokens))
+        last = progress.update == self.settings.updates
+        if progress.update % self.settings.log_every == 0 or last:
+            self._log()
+        valid_loss = None
+        if progress.update % self.settings.validate_every == 0 or last:
+            valid_loss = self._validate()
+        progress.finished = last or self._out_of_patience()
+        progress.elapsed = time.monotonic() - self.started
+        if self._checkpoint_due() or self._is_best(valid_loss) or progress.finished:
+            self._checkpoint(valid_loss)
+
+    def _log(self) -> None:
+        progress = self.progress
+        loss = sum(loss for loss, _ in progress.losses) / sum(tokens for _, tokens in progress.losses)
+        progress.losses.clear()
+        row = {"loss": loss, "learning_rate": self.model_run.learning_rate(progress.update)}
+        progress.training_curve.append({"update": progress.update, **row})
+        seconds, tokens, updates = self.interval
+        self.interval = (progress.seconds, progress.target_tokens, progress.update)
+        speed = {
+            "target_tokens_per_second": (progress.target_tokens - tokens) / (progress.seconds - seconds),
+            "seconds_per_update": (progress.seconds - seconds) / (progress.update - updates),
+        }
+        self.shown.training(progress.update, {**row, **speed})
+        self.on_record(Record(progress.update, {f"train/{name}": value for name, value in {**row, **speed}.items()}))
+
+    def _validate(self) -> float:
+        update, result = self.progress.update, self.model_run.validate()
+        row = {"loss": result.loss, "perplexity": result.perplexity}
+        if result.bleu is not None:
+            row["bleu"] = result.bleu
+        self.progress.validation_curve.append({"update": update, **row})
+        figures = "  ".join(f"{name} {value:.3f}" for name, value in row.items())
+        self.shown.message(f"validation at update {update}: {figures}")
+        self.on_record(Record(update, {f"valid/{name}": value for name, value in row.items()}))
+        return result.loss
+
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.early_stopping_patience
+        losses = [row["loss"] for row in self.progress.validation_curve]
+        if patience is None or not losses or self.progress.validation_curve[-1]["update"] != self.progress.update:
+            return False
+        stop = len(losses) - 1 - losses.index(min(losses)) >= patience
+        if stop:
+            self.shown.message(f"early stop: no better validation loss in {patience} validations")
+        return stop
+
+    def _checkpoint_due(self) -> bool:
+        by_updates = self.settings.checkpoint_every_updates
+        if by_updates and self.progress.update % by_updates == 0:
+            return True
+        by_minutes = self.settings.checkpoint_every_minutes
+        return by_minutes is not None and self.progress.elapsed - self.saved_at >= 60 * by_minutes
+
+    def _is_best(self, valid_loss: float | None) -> bool:
+        best = best_of(self.progress.checkpoints)
+        return valid_loss is not None and (best is None or best.valid_loss is None or valid_loss < best.valid_loss)
+
+    def _checkpoint(self, valid_loss: float | None) -> None:
+        """Write the weights, then the state that knows of them, then delete what it no longer names."""
+        progress = self.progress
+        checkpoint = Checkpoint(progress.update, valid_loss)
+        write_checkpoint(self.folder / CHECKPOINTS, checkpoint, self.model_run.model.state_dict())
+        progress.checkpoints = kept([*progress.checkpoints, checkpoint], self.settings.keep_last)
+        progress.checkpoint_minutes[checkpoint.file] = progress.elapsed / 60
+        self.saved_at = progress.elapsed
+        self._save()
+        delete_others(self.folder / CHECKPOINTS, progress.checkpoints)
+
+    def _save(self) -> None:
+        save_state(self.folder, self.progress, self.model_run.model, self.model_run.optimizer)
+
+
+def _announce(run: Run, progress: Progress) -> None:
+    weights = sum(parameter.numel() for parameter in run.model.parameters())
+    pairs, left_out = len(run.train_sentences), len(run.train) - len(run.train_sentences)
+    log.info("%.1f million weights on %s in %s", weights / 1e6, run.device, str(run.precision).removeprefix("torch."))
+    log.info("%d training pairs, %d left out as longer than model.max_positions", pairs, left_out)
+    if progress.update:
+        log.info("resuming after update %d", progress.update)
+
+
+def _write_outputs(
+    run: Run, progress: Progress, written: Path, checkpoints: Path, report: Path, curves: Path
+) -> None:
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    for checkpoint in progress.checkpoints:
+        target = checkpoints / checkpoint.file
+        target.unlink(missing_ok=True)
+        os.link(written / checkpoint.file, target)
+    write_index(checkpoints, progress.checkpoints)
+    params = run.params
+    config = ModelConfig(languages=params.languages, vocabulary_size=run.vocabulary.size, model=params.model)
+    write_config(checkpoints, config)
+    write_text(curves / "training.csv", _csv(progress.training_curve))
+    write_text(curves / "validation.csv", _csv(progress.validation_curve))
+    kept_minutes = {one.file: round(progress.checkpoint_minutes[one.file], 3) for one in progress.checkpoints}
+    speed = progress.target_tokens / max(progress.seconds, 1e-9)
+    write_json(
+        report,
+        {
+            "updates": progress.update,
+            "epochs": progress.epoch,
+            "target_tokens": progress.target_tokens,
+            "target_tokens_per_second": round(speed, 1),
+            "training_seconds": round(progress.seconds, 1),
+            "elapsed_seconds": round(progress.elapsed, 1),
+            "checkpoint_minutes": kept_minutes,
+        },
+    )
+
+
+def _csv(rows: list[dict[str, float]]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: round(value, 6) for name, value in row.items()} for row in rows)
+    return stream.getvalue()
