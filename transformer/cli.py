@@ -1,0 +1,182 @@
+"""The `transformer` command.
+
+    transformer translate [FILE] [--model FOLDER] [--beam N] [--alpha A] [--nbest N]
+
+One translation a line; an empty line stays empty. With --nbest, each line is
+`input line number ||| translation ||| score`, the line number from 1, best first; the score is the model's log
+probability divided by the length penalty.
+"""
+
+import argparse
+import logging
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
+
+from transformer.decoding.params import PAPER_DECODING, DecodingParams
+from transformer.decoding.progress import ignore_progress, sentence_progress
+from transformer.errors import DataError, ExitCode, ParamsError, UserError
+
+if TYPE_CHECKING:
+    from transformer.decoding.translator import Translation
+
+DEFAULT_MODEL = Path("models/averaged")
+FIRST_CHUNK, LARGEST_CHUNK = 8, 4096  # lines; each chunk is twice as long as the one before, so output starts early
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status, after a one-line message on stderr where it is not zero."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        options = _parser().parse_args(arguments)
+        translate(options)
+    except UserError as error:
+        print(f"transformer: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader has seen enough. Python would complain when it flushes at exit, so stdout leads nowhere now.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return ExitCode.OK
+
+
+def translate(options: argparse.Namespace) -> None:
+    """`transformer translate`: stdin or a file in, translations out, chunk by chunk.
+
+    Raises:
+        ParamsError: a setting is outside its range.
+        DataError: the input or the model folder is missing or malformed.
+    """
+    if options.nbest is not None and options.nbest > options.beam:
+        raise ParamsError(f"--nbest must be 1 to --beam = {options.beam}, not {options.nbest}")
+    if not options.model.is_dir():
+        raise DataError(f"{options.model} is missing: run `make repro`, or name a model folder with --model")
+    from transformer.decoding.translator import Translator  # torch: seconds that --help need not wait
+
+    given = {"beam": options.beam, "alpha": options.alpha, "batch_tokens": options.batch_tokens}
+    params = PAPER_DECODING.model_copy(update=given)
+    translator = Translator.load(options.model, options.device)
+    first_line = 1
+    with _progress(options.file) as advance:
+        for lines in chunks(_lines(options.file), interactive=options.file is None and sys.stdin.isatty()):
+            found = translator.translate_nbest(
+                lines, params, options.nbest or 1, first_line=first_line, on_translated=advance
+            )
+            for number, translations in enumerate(found, first_line):
+                sys.stdout.buffer.write(_output(number, translations, options.nbest is not None).encode())
+            sys.stdout.buffer.flush()
+            first_line += len(lines)
+
+
+def _progress(file: Path | None) -> AbstractContextManager[Callable[[int], None]]:
+    """A bar for a file whose translations go elsewhere than the terminal: nobody sees them grow."""
+    if file is None or sys.stdout.isatty():
+        return nullcontext(ignore_progress)
+    return sentence_progress("translating", sum(1 for _ in _lines(file)))
+
+
+def chunks(lines: Iterator[str], interactive: bool) -> Iterator[list[str]]:
+    """Lines translated and written together: one at a time for a person, else ever more."""
+    size, chunk = 1 if interactive else FIRST_CHUNK, list[str]()
+    for line in lines:
+        chunk.append(line)
+        if len(chunk) == size:
+            yield chunk
+            size, chunk = size if interactive else min(2 * size, LARGEST_CHUNK), []
+    if chunk:
+        yield chunk
+
+
+def _lines(file: Path | None) -> Iterator[str]:
+    if file is None:
+        yield from decoded(sys.stdin.buffer, "stdin")
+        return
+    try:
+        with file.open("rb") as stream:
+            yield from decoded(stream, str(file))
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def decoded(stream: BinaryIO, name: str) -> Iterator[str]:
+    """The lines of UTF-8 text, ended by line feeds only, as every other tool that counts lines sees them.
+
+    Raises:
+        DataError: a line is not UTF-8; names it.
+    """
+    for number, line in enumerate(stream, 1):
+        try:
+            yield line.decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{name}, line {number}: byte {error.start + 1} is not UTF-8; convert the text first (iconv -t utf-8)"
+            ) from None
+
+
+def _output(number: int, translations: "list[Translation]", with_scores: bool) -> str:
+    if not with_scores:
+        return translations[0].text + "\n"
+    return "".join(f"{number} ||| {translation.text} ||| {translation.score:.4f}\n" for translation in translations)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ParamsError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="transformer", description="Translate with a trained Transformer.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "translate",
+        help="translate text, one sentence a line",
+        description="Translate text, one sentence a line; an empty line stays empty.",
+        epilog="n-best output: input line number (from 1) ||| translation ||| log probability / length penalty",
+    )
+    add = command.add_argument
+    shown = "(default: %(default)s)"
+    beam, alpha, batch_tokens = PAPER_DECODING.beam, PAPER_DECODING.alpha, PAPER_DECODING.batch_tokens
+    padded = f"padded source tokens translated at a time {shown}"
+    add("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text (default: stdin)")
+    add("--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help=f"model folder {shown}")
+    add("--beam", type=_within("beam", int), default=beam, metavar="N", help=f"beam width, 1 to 64 {shown}")
+    add(
+        "--alpha",
+        type=_within("alpha", float),
+        default=alpha,
+        metavar="A",
+        help=f"length penalty, at least 0 {shown}",
+    )
+    add("--nbest", type=_within("beam", int), metavar="N", help="print the N best translations with their scores")
+    add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help=shown)
+    add("--batch-tokens", type=_within("batch_tokens", int), default=batch_tokens, metavar="N", help=padded)
+    return parser
+
+
+def _within(field: str, kind: type[int] | type[float]) -> Callable[[str], float]:
+    """A converter that keeps to the limits of a decoding parameter and names them."""
+    limits = DecodingParams.model_fields[field].metadata
+    least = next(limit.ge for limit in limits if hasattr(limit, "ge"))
+    most = next((limit.le for limit in limits if hasattr(limit, "le")), None)
+    allowed = ("a whole number" if kind is int else "a number") + (
+        f" from {least} to {most}" if most is not None else f", at least {least}"
+    )
+
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (least <= value <= (most if most is not None else sys.float_info.max)):
+            raise argparse.ArgumentTypeError(f"must be {allowed}, not {text}")
+        return value
+
+    return convert

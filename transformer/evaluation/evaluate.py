@@ -1,0 +1,184 @@
+"""The evaluate stage: translate the test sets, score them, look where the quality comes from, draw it."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from transformer.decoding.params import DecodingParams
+from transformer.decoding.progress import sentence_progress
+from transformer.decoding.translator import Translation, Translator
+from transformer.errors import DataError, ParamsError
+from transformer.evaluation.analysis import GroupScores, by_length, by_origin, repeats
+from transformer.evaluation.plots import draw_curves, draw_scores
+from transformer.evaluation.scores import CorpusScores, bleu_and_chrf, score_corpus, sentence_chrf
+from transformer.files import write_json, write_text
+from transformer.model.device import select_device, select_precision
+from transformer.model.folder import assemble_model, load_model, read_config
+from transformer.model.weights import read_weights
+from transformer.params import Params
+from transformer.training.checkpoints import read_index
+
+log = logging.getLogger(__name__)
+
+DECIMALS = 2  # of percentages
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Aligned sentences of one test set; `origins` says where each comes from, more finely than `name`."""
+
+    __test__ = False  # pytest takes classes called Test… for its own
+
+    name: str
+    sources: list[str]
+    references: list[str]
+    origins: list[str]
+
+
+def evaluate(
+    params: Params, corpus: Path, model: Path, checkpoints: Path, training_report: Path, reports: Path
+) -> None:
+    """Score the model folder `model` on every test set, and the last single checkpoint on the first, the headline.
+
+    Writes `metrics.json`, `translations/<test>.jsonl` and `plots/` below `reports`; reads the curves that the
+    train stage left in `curves/` there.
+
+    Raises:
+        ParamsError: a test set is not in the corpus.
+        DataError: an input is missing or malformed.
+    """
+    tests = read_test_sets(corpus / "test.parquet", params.evaluation.test_sets)
+    speed = _training_speed(training_report)
+    averaged, last_checkpoint = _translators(model, checkpoints)
+
+    headline, language = tests[0], params.languages.target
+    found = {test.name: _translate(averaged, test, params.decoding, "averaged model") for test in tests}
+    for test in tests:
+        _write_translations(reports / "translations" / f"{test.name}.jsonl", test, found[test.name])
+    metrics = {test.name: _metrics(test, found[test.name], params) for test in tests}
+    hypotheses = [translation.text for translation in found[headline.name]]
+    lengths = by_length(headline.sources, hypotheses, headline.references, params.evaluation.length_buckets, language)
+    origins = by_origin(headline.origins, hypotheses, headline.references, language)
+
+    single = [one.text for one in _translate(last_checkpoint, headline, params.decoding, "last checkpoint")]
+    single_bleu, single_chrf = bleu_and_chrf(single, headline.references, language)
+
+    draw_scores(reports / "plots", lengths, headline.name)
+    draw_curves(reports / "plots", reports / "curves")
+    write_json(
+        reports / "metrics.json",
+        {
+            "test": metrics[headline.name],
+            "tests": metrics,
+            "last_checkpoint": {"bleu": _rounded(single_bleu), "chrf": _rounded(single_chrf)},
+            "train": {"target_tokens_per_second": speed},
+            "by_length": _groups(lengths),
+            "by_origin": _groups(origins),
+        },
+    )
+
+
+def read_test_sets(path: Path, names: list[str]) -> list[TestSet]:
+    """The named test sets; a set's name is the part of `origin` before its first slash.
+
+    Raises:
+        ParamsError: one is not there; lists those that are.
+        DataError: the file is missing.
+    """
+    if not path.exists():
+        raise DataError(f"{path} is missing: run the prepare stage first (dvc repro prepare)")
+    rows = pq.read_table(path, columns=["source", "target", "origin"]).to_pylist()
+    members: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        members.setdefault(row["origin"].split("/")[0], []).append(row)
+    if missing := [name for name in names if name not in members]:
+        there = ", ".join(sorted(members)) or "none"
+        raise ParamsError(f"evaluation.test_sets: {missing[0]!r} is not a test set of {path}; those there: {there}")
+    return [
+        TestSet(name, *([row[column] for row in members[name]] for column in ("source", "target", "origin")))
+        for name in names
+    ]
+
+
+def _training_speed(report: Path) -> float:
+    try:
+        return float(json.loads(report.read_text(encoding="utf-8"))["target_tokens_per_second"])
+    except FileNotFoundError:
+        raise DataError(f"{report} is missing: run the train stage first (dvc repro train)") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError):
+        raise DataError(f"{report} holds no target_tokens_per_second: run dvc repro --force train") from None
+
+
+def _translators(model: Path, checkpoints: Path) -> tuple[Translator, Translator]:
+    """Of the averaged model and of the last single checkpoint, which shares its vocabulary."""
+    device = select_device("auto")
+    precision = select_precision("auto", device)
+    averaged = load_model(model, device)
+    weights = read_weights(checkpoints / read_index(checkpoints)[-1].file)
+    last = assemble_model(read_config(checkpoints), weights, averaged.vocabulary, device)
+    return (
+        Translator(averaged.model, averaged.vocabulary, device, precision),
+        Translator(last.model, last.vocabulary, device, precision),
+    )
+
+
+def _translate(translator: Translator, test: TestSet, params: DecodingParams, what: str) -> list[Translation]:
+    with sentence_progress(f"{test.name}, {what}", len(test.sources)) as advance:
+        found = translator.translate_nbest(test.sources, params, on_translated=advance)
+    log.info("%s, %s: %d sentences translated", test.name, what, len(found))
+    return [translations[0] for translations in found]
+
+
+def _metrics(test: TestSet, found: list[Translation], params: Params) -> dict[str, Any]:
+    hypotheses = [translation.text for translation in found]
+    scores = score_corpus(hypotheses, test.references, params.languages.target, params.evaluation.bootstrap_samples)
+    log.info("%s: BLEU %.2f, chrF2 %.2f, TER %.2f", test.name, scores.bleu.value, scores.chrf.value, scores.ter.value)
+    return {
+        **_score_entries(scores),
+        "sentences": len(hypotheses),
+        "length_ratio": round(scores.length_ratio, 4),
+        "empty": hypotheses.count(""),
+        "repetitive": sum(map(repeats, hypotheses)),
+    }
+
+
+def _score_entries(scores: CorpusScores) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for name, score in (("bleu", scores.bleu), ("chrf", scores.chrf), ("ter", scores.ter)):
+        entries[name] = _rounded(score.value)
+        entries[f"{name}_low"], entries[f"{name}_high"] = _rounded(score.low), _rounded(score.high)
+        entries[f"{name}_signature"] = score.signature
+    return entries
+
+
+def _groups(groups: dict[str, GroupScores]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"sentences": group.sentences, "bleu": _rounded(group.bleu), "chrf": _rounded(group.chrf)}
+        for name, group in groups.items()
+    }
+
+
+def _write_translations(path: Path, test: TestSet, found: list[Translation]) -> None:
+    """One JSON object a sentence, in the order of the corpus; `score` is the model's, `chrf` that of the sentence."""
+    chrf = sentence_chrf([translation.text for translation in found], test.references)
+    rows = zip(test.sources, test.references, test.origins, found, chrf, strict=True)
+    lines = (
+        {
+            "source": source,
+            "reference": reference,
+            "hypothesis": translation.text,
+            "score": round(translation.score, 4),
+            "chrf": _rounded(sentence),
+            "origin": origin,
+        }
+        for source, reference, origin, translation, sentence in rows
+    )
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def _rounded(percent: float) -> float:
+    return round(percent, DECIMALS)
