@@ -28,7 +28,7 @@ def extract(archive: Path, members: list[str], folder: Path) -> None:
     for member in members:
         if PurePosixPath(member).is_absolute() or ".." in PurePosixPath(member).parts:
             raise DataError(f"{archive}: member {member} would leave the folder it is extracted to")
-    take_out = _from_zip if zipfile.is_zipfile(archive) else _from_tar
+    take_out = _from_zip if archive.suffix == ".zip" else _from_tar
     try:
         missing = take_out(archive, set(members), folder)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:

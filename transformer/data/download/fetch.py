@@ -19,7 +19,7 @@ from transformer.data.download.wheel import catalogue_languages
 from transformer.data.parts import Part, write_parts
 from transformer.errors import ParamsError
 from transformer.files import sha256_of, write_json
-from transformer.params import LanguageParams
+from transformer.languages import LanguageParams
 
 logger = logging.getLogger(__name__)
 
@@ -110,12 +110,13 @@ def _wanted(corpus: Corpus, languages: LanguageParams) -> dict[str, list[str]]:
 
 
 def _check_disk(chosen: dict[str, Entry], languages: LanguageParams, sources: SourceCache) -> None:
-    missing = sum(
-        sources.missing_bytes(file, entry.files[file])
+    wanted = {
+        (file, entry.files[file])  # a set: corpora may share files
         for entry in chosen.values()
         if isinstance(entry, Corpus)
         for file in _wanted(entry, languages)
-    )
+    }
+    missing = sum(sources.missing_bytes(file, source) for file, source in wanted)
     sources.folder.mkdir(parents=True, exist_ok=True)
     require_space(sources.folder, missing, "the download")
 

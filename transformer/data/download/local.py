@@ -9,7 +9,7 @@ from transformer.data.download.registry import LocalCorpus, format_of
 from transformer.data.parts import Part, Split
 from transformer.errors import DataError
 from transformer.files import atomic_path
-from transformer.params import LanguageParams
+from transformer.languages import LanguageParams
 
 SPLITS: dict[str, Split | None] = {"train": "train", "valid": "valid", "test": "test", "all": None}
 

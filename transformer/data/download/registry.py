@@ -116,9 +116,7 @@ class LocalCorpus(Section):
             if file is not None:
                 format_ = format_of(str(file))
                 if format_ not in ("tsv", "parquet"):
-                    raise ValueError(
-                        f"local.{split}.file = {file!r}: only .tsv, .tsv.gz and .parquet hold both sides"
-                    )
+                    raise ValueError(f"local.{split}.file = {file!r}: only .tsv and .parquet hold both sides")
                 kind, want = (int, "column numbers from 0") if format_ == "tsv" else (str, "column names")
             if any(type(column) is not kind for column in columns):
                 raise ValueError(f"local.{split} = {sides}: {want} expected")
@@ -163,8 +161,12 @@ def _entry(path: Path, name: Any, content: Any) -> Entry:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        errors = error.errors(include_url=False)
+        # a misspelt key also leaves the right one missing: name what was written, not what was meant
+        first = next((problem for problem in errors if problem["type"] == "extra_forbidden"), errors[0])
         key = ".".join([name, *(str(step) for step in first["loc"] if step != "[key]")])
+        if first["type"] == "extra_forbidden":
+            raise ParamsError(f"{path}: {key} is not a key; the file's first lines tell which there are") from None
         value = "" if isinstance(first["input"], dict | Section) else f" = {first['input']!r}"
         reason = first["msg"].removeprefix("Value error, ")
         raise ParamsError(f"{path}: {key}{value}: {reason[0].lower()}{reason[1:]}") from None

@@ -103,7 +103,7 @@ class ResumingDownloader:
         try:
             with requests.get(url, headers=headers, stream=True, timeout=self.patience.timeout_seconds) as response:
                 if offset and self._is_complete(response, offset):
-                    return
+                    return self._check_size(url, offset)
                 self._check_status(url, response, offset)
                 self._receive(url, response, offset if response.status_code == requests.codes.partial else 0)
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
