@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_within("alpha", float),
         default=alpha,
         metavar="A",
-        help=f"length penalty, at least 0 {shown}",
+        help=f"length penalty, >= 0 {shown}",
     )
     add("--nbest", type=_within("beam", int), metavar="N", help="print the N best translations with their scores")
     add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help=shown)

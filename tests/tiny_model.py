@@ -1,0 +1,51 @@
+"""A small random model folder with a real vocabulary, for the tests of whatever loads or runs one."""
+
+from pathlib import Path
+
+import torch
+
+from transformer.data.tokenize.params import TokenizationParams
+from transformer.data.tokenize.vocabulary import Vocabulary, train_vocabulary
+from transformer.languages import LanguageParams
+from transformer.model.folder import ModelConfig, write_model
+from transformer.model.params import ModelParams
+from transformer.model.transformer import Transformer
+
+TEXT = "the light door turns on off when motion stops in kitchen hall and garden is open closed now"
+WORDS = TEXT.split()
+MAX_POSITIONS = 32
+
+
+def sentence(seed: int, words: int) -> str:
+    """A sentence of the vocabulary's words, the same for the same seed."""
+    chosen = torch.randint(len(WORDS), (words,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return " ".join(WORDS[index] for index in chosen)
+
+
+def tiny_config(vocabulary: Vocabulary) -> ModelConfig:
+    model = ModelParams(
+        d_model=16, d_ff=32, heads=2, encoder_layers=1, decoder_layers=1,
+        dropout=0.1, positions="sinusoidal", norm="pre", max_positions=MAX_POSITIONS,
+    )  # fmt: skip
+    return ModelConfig(
+        languages=LanguageParams(source="en", target="de"), vocabulary_size=vocabulary.size, model=model
+    )
+
+
+def tiny_vocabulary() -> Vocabulary:
+    params = TokenizationParams(vocabulary_size=330, character_coverage=0.9995, training_pairs=1000)
+    return train_vocabulary(params, (sentence(seed, 9) for seed in range(200)))
+
+
+def tiny_weights(vocabulary: Vocabulary, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Large random matrices, for uneven distributions; byte pieces are kept unlikely, so that words come out."""
+    torch.manual_seed(seed)
+    weights = Transformer(tiny_config(vocabulary).model, vocabulary.size).state_dict()
+    weights = {name: torch.randn_like(tensor) if tensor.dim() > 1 else tensor for name, tensor in weights.items()}
+    weights["embedding.weight"][[vocabulary.is_byte(piece) for piece in range(vocabulary.size)]] = 0.0
+    return weights
+
+
+def write_tiny_model(folder: Path) -> None:
+    vocabulary = tiny_vocabulary()
+    write_model(folder, tiny_config(vocabulary), tiny_weights(vocabulary), vocabulary)
