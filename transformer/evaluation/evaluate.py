@@ -53,6 +53,7 @@ def evaluate(
     """
     tests = read_test_sets(corpus / "test.parquet", params.evaluation.test_sets)
     speed = _training_speed(training_report)
+    draw_curves(reports / "plots", reports / "curves")
     averaged, last_checkpoint = _translators(model, checkpoints)
 
     headline, language = tests[0], params.languages.target
@@ -68,7 +69,6 @@ def evaluate(
     single_bleu, single_chrf = bleu_and_chrf(single, headline.references, language)
 
     draw_scores(reports / "plots", lengths, headline.name)
-    draw_curves(reports / "plots", reports / "curves")
     write_json(
         reports / "metrics.json",
         {

@@ -46,11 +46,13 @@ def draw_curves(plots: Path, curves: Path) -> None:
 
     axes = _axes("Learning rate", "update", "learning rate")
     axes.plot(*_points(training, "learning_rate"), color=BLUE)
+    axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     _save(axes, plots / "learning_rate.png")
 
     axes = _axes("Greedy BLEU on the validation split", "update", "BLEU (%)")
     axes.plot(*_points(validation, "bleu"), color=BLUE, marker="o", markersize=4)
+    axes.set_ylim(bottom=0)
     _save(axes, plots / "bleu.png")
 
 

@@ -1,0 +1,259 @@
+"""Metrics against sacrebleu's own command line; groups by hand; the stage on a tiny model folder."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from tiny_model import sentence, tiny_config, tiny_vocabulary, tiny_weights
+
+from transformer.decoding.translator import Translator
+from transformer.errors import DataError, ParamsError
+from transformer.evaluation.analysis import MIN_SENTENCES, by_length, by_origin, length_bucket, repeats
+from transformer.evaluation.evaluate import evaluate, read_test_sets
+from transformer.evaluation.plots import read_curve
+from transformer.evaluation.scores import Score, bleu_and_chrf, score_corpus, sentence_chrf
+from transformer.model.folder import write_config, write_model
+from transformer.params import Params
+from transformer.training.checkpoints import Checkpoint, write_checkpoint, write_index
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def noisy_corpus(sentences: int) -> tuple[list[str], list[str]]:
+    """References with punctuation and umlauts, and hypotheses with words wrong, missing and swapped."""
+    random_ = random.Random(5)
+    text = "Das Licht, im Flur geht an; wenn sich die Tür (2.5 m) öffnet und jemand „kommt“."
+    words = text.split()
+    references = [" ".join(random_.choices(words, k=random_.randint(3, 20))) for _ in range(sentences)]
+    hypotheses = []
+    for reference in references:
+        kept = [word if random_.random() < 0.8 else "Haus" for word in reference.split() if random_.random() < 0.9]
+        if random_.random() < 0.3:
+            kept.reverse()
+        hypotheses.append(" ".join(kept))
+    return hypotheses, references
+
+
+def command_line(folder: Path, hypotheses: list[str], references: list[str], *options: str) -> list[dict[str, Any]]:
+    """What `sacrebleu` itself prints, as JSON, four decimals."""
+    for name, lines in (("hypotheses", hypotheses), ("references", references)):
+        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    command = [sys.executable, "-m", "sacrebleu", str(folder / "references"), "-i", str(folder / "hypotheses")]
+    command += ["-m", "bleu", "chrf", "ter", "-w", "4", *options]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_metrics_equal_sacrebleus_command_line(tmp_path: Path) -> None:
+    hypotheses, references = noisy_corpus(80)
+    scores = score_corpus(hypotheses, references, "de", bootstrap_samples=200)
+    printed = command_line(tmp_path, hypotheses, references, "--confidence", "--confidence-n", "200")
+    for name, score, expected in zip(
+        ("BLEU", "chrF2", "TER"), (scores.bleu, scores.chrf, scores.ter), printed, strict=True
+    ):
+        assert expected["name"] == name
+        assert score.value == pytest.approx(expected["score"], abs=1e-4)
+        assert score.low == pytest.approx(expected["confidence_mean"] - expected["confidence_var"], abs=2e-4)
+        assert score.high == pytest.approx(expected["confidence_mean"] + expected["confidence_var"], abs=2e-4)
+        assert score.signature == expected["signature"]
+        assert score.low < score.value < score.high
+
+    bleu, chrf, _ = command_line(tmp_path, hypotheses, references)
+    assert bleu_and_chrf(hypotheses, references, "de") == pytest.approx((bleu["score"], chrf["score"]), abs=1e-4)
+    assert scores.length_ratio == pytest.approx(
+        float(bleu["verbose_score"].split("ratio = ")[1].split()[0]), abs=1e-3
+    )
+
+    first = command_line(tmp_path, hypotheses[:1], references[:1])[1]
+    assert sentence_chrf(hypotheses, references)[0] == pytest.approx(first["score"], abs=1e-4)
+
+
+def test_perfect_and_hopeless_translations() -> None:
+    _, references = noisy_corpus(30)
+    perfect = score_corpus(references, references, "de", 100)
+    assert (perfect.bleu.value, perfect.chrf.value, perfect.ter.value) == pytest.approx((100, 100, 0))
+    assert perfect.length_ratio == 1
+    nothing = score_corpus([""] * 30, references, "de", 100)
+    assert (nothing.bleu.value, nothing.chrf.value, nothing.ter.value) == pytest.approx((0, 0, 100))
+
+
+@pytest.mark.parametrize(("language", "tokenizer"), [("de", "13a"), ("zh-Hans", "zh"), ("ja", "char")])
+def test_languages_without_spaces_have_their_own_tokenizer(language: str, tokenizer: str) -> None:
+    score: Score = score_corpus(["今天天气很好。"] * 3, ["今天天气不好。"] * 3, language, 100).bleu
+    assert f"|tok:{tokenizer}|" in score.signature
+
+
+def test_buckets_at_hand_counted_lengths() -> None:
+    assert [length_bucket(words, [5, 10]) for words in (1, 5, 6, 10, 11, 90)] == [
+        "1-5", "1-5", "6-10", "6-10", "11+", "11+",
+    ]  # fmt: skip
+    assert [length_bucket(words, [1, 2]) for words in (1, 2, 3)] == ["1", "2", "3+"]
+
+
+def test_groups_by_length_hold_their_own_sentences() -> None:
+    sources = ["a b c d e f g", "one", "h i j k l m", "two three"]
+    references = ["das ist ein langer Satz mit Wörtern", "eins", "noch ein langer Satz ist hier", "zwei drei"]
+    hypotheses = [references[0], "falsch", references[2], "auch ganz"]
+    groups = by_length(sources, hypotheses, references, [5, 10], "de")
+    assert list(groups) == ["1-5", "6-10"]
+    assert [group.sentences for group in groups.values()] == [2, 2]
+    assert groups["6-10"].bleu == pytest.approx(100)
+    assert groups["1-5"].bleu == 0
+    assert groups["1-5"].chrf == pytest.approx(
+        bleu_and_chrf([hypotheses[1], hypotheses[3]], [references[1], references[3]], "de")[1]
+    )
+
+
+def test_rare_origins_are_counted_together() -> None:
+    hypotheses, references = noisy_corpus(MIN_SENTENCES + 5)
+    origins = ["set/large"] * MIN_SENTENCES + ["set/a", "set/b", "set/a", "set/c", "set/a"]
+    groups = by_origin(origins, hypotheses, references, "de")
+    assert {name: group.sentences for name, group in groups.items()} == {"set/large": MIN_SENTENCES, "other": 5}
+    expected = bleu_and_chrf(hypotheses[MIN_SENTENCES:], references[MIN_SENTENCES:], "de")
+    assert (groups["other"].bleu, groups["other"].chrf) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "loops"),
+    [
+        ("ja ja ja", True),
+        ("er sagt nein nein nein .", True),
+        ("an und aus an und aus an und aus", True),
+        ("a b c d a b c d a b c d e", True),
+        ("ja ja", False),
+        ("an und aus an und aus", False),
+        ("nein neinnein nein", False),
+        ("", False),
+    ],
+)
+def test_repetition_is_three_times_in_a_row(text: str, loops: bool) -> None:
+    assert repeats(text) is loops
+
+
+def write_test_split(corpus: Path, rows: list[tuple[str, str, str]]) -> Path:
+    corpus.mkdir(exist_ok=True)
+    pd.DataFrame(rows, columns=["source", "target", "origin"]).to_parquet(corpus / "test.parquet")
+    return corpus / "test.parquet"
+
+
+def test_test_sets_are_looked_up_by_the_beginning_of_their_origin(tmp_path: Path) -> None:
+    path = write_test_split(tmp_path, [("a", "A", "news/x"), ("b", "B", "flickr"), ("c", "C", "news/y")])
+    flickr, news = read_test_sets(path, ["flickr", "news"])
+    assert (flickr.sources, flickr.references) == (["b"], ["B"])
+    assert (news.sources, news.references, news.origins) == (["a", "c"], ["A", "C"], ["news/x", "news/y"])
+    with pytest.raises(ParamsError, match=r"'new' is not a test set of .*those there: flickr, news") as caught:
+        read_test_sets(path, ["flickr", "new"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """What the stages before leave: corpus, a model folder, two checkpoints, report and curves."""
+    rows = [(sentence(seed, 2 + seed % 9), sentence(seed + 500, 5), f"tiny-test/{seed % 2}") for seed in range(30)]
+    rows += [(sentence(seed, 4), sentence(seed + 500, 4), "second") for seed in range(100, 106)]
+    write_test_split(tmp_path / "corpus", rows)
+    vocabulary = tiny_vocabulary()
+    config = tiny_config(vocabulary)
+    write_model(tmp_path / "model", config, tiny_weights(vocabulary), vocabulary)
+    (tmp_path / "checkpoints").mkdir()
+    kept = [Checkpoint(10, 2.0), Checkpoint(20, 3.0)]
+    for checkpoint in kept:
+        write_checkpoint(tmp_path / "checkpoints", checkpoint, tiny_weights(vocabulary, seed=checkpoint.update))
+    write_index(tmp_path / "checkpoints", kept)
+    write_config(tmp_path / "checkpoints", config)
+    curves = tmp_path / "reports" / "curves"
+    curves.mkdir(parents=True)
+    (curves / "training.csv").write_text("update,loss,learning_rate\n5,8.1,0.0001\n10,6.2,0.0002\n")
+    (curves / "validation.csv").write_text("update,loss,perplexity,bleu\n10,6.0,403.4,\n20,5.0,148.4,1.5\n")
+    (tmp_path / "reports" / "training.json").write_text(json.dumps({"target_tokens_per_second": 3210.5}))
+    return tmp_path
+
+
+def run_stage(workspace: Path, params: Params) -> None:
+    evaluation = params.evaluation.model_copy(update={"test_sets": ["tiny-test", "second"]})
+    evaluate(
+        params.model_copy(update={"evaluation": evaluation}),
+        workspace / "corpus",
+        workspace / "model",
+        workspace / "checkpoints",
+        workspace / "reports" / "training.json",
+        workspace / "reports",
+    )
+
+
+def test_stage_writes_metrics_translations_and_plots(workspace: Path, tiny_params: Params) -> None:
+    run_stage(workspace, tiny_params)
+    reports = workspace / "reports"
+    metrics = json.loads((reports / "metrics.json").read_text())
+    frame = pd.read_parquet(workspace / "corpus" / "test.parquet")
+    headline = frame[frame.origin.str.startswith("tiny-test/")]
+
+    rows = [json.loads(line) for line in (reports / "translations" / "tiny-test.jsonl").read_text().splitlines()]
+    assert [row["source"] for row in rows] == headline.source.tolist()
+    assert [row["reference"] for row in rows] == headline.target.tolist()
+    expected = Translator.load(workspace / "model").translate(headline.source.tolist(), tiny_params.decoding)
+    assert [row["hypothesis"] for row in rows] == expected
+    assert all(row["score"] < 0 for row in rows)
+
+    printed = command_line(workspace, expected, headline.target.tolist())
+    test = metrics["test"]
+    assert [test["bleu"], test["chrf"], test["ter"]] == pytest.approx([one["score"] for one in printed], abs=0.006)
+    assert test["bleu_low"] <= test["bleu"] <= test["bleu_high"]
+    assert "bs:100|" in test["bleu_signature"]
+    assert test["sentences"] == 30
+    assert metrics["tests"]["tiny-test"] == test
+    assert metrics["tests"]["second"]["sentences"] == 6
+    assert metrics["train"] == {"target_tokens_per_second": 3210.5}
+    assert sum(group["sentences"] for group in metrics["by_length"].values()) == 30
+    assert {name: group["sentences"] for name, group in metrics["by_origin"].items()} == {"other": 30}
+
+    table = pd.read_csv(reports / "plots" / "bleu_by_length.csv")
+    assert table.words.tolist() == list(metrics["by_length"])
+    assert table.bleu.tolist() == [group["bleu"] for group in metrics["by_length"].values()]
+    for name in ("bleu_by_length", "loss", "learning_rate", "bleu"):
+        assert (reports / "plots" / f"{name}.png").read_bytes().startswith(PNG)
+
+
+def test_last_checkpoint_is_scored_beside_the_average(workspace: Path, tiny_params: Params) -> None:
+    run_stage(workspace, tiny_params)
+    metrics = json.loads((workspace / "reports" / "metrics.json").read_text())
+    frame = pd.read_parquet(workspace / "corpus" / "test.parquet").head(30)
+    last = tiny_vocabulary()
+    write_model(workspace / "last", tiny_config(last), tiny_weights(last, seed=20), last)
+    hypotheses = Translator.load(workspace / "last").translate(frame.source.tolist(), tiny_params.decoding)
+    bleu, chrf = bleu_and_chrf(hypotheses, frame.target.tolist(), "de")
+    assert metrics["last_checkpoint"] == pytest.approx({"bleu": bleu, "chrf": chrf}, abs=0.006)
+    assert metrics["last_checkpoint"]["chrf"] != metrics["test"]["chrf"]
+
+
+def test_stage_repeated_gives_the_same_bytes(workspace: Path, tiny_params: Params) -> None:
+    def outputs() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in (workspace / "reports").rglob("*") if path.is_file()}
+
+    run_stage(workspace, tiny_params)
+    first = outputs()
+    run_stage(workspace, tiny_params)
+    assert outputs() == first
+    assert len(first) == 11
+
+
+@pytest.mark.parametrize("name", ["corpus/test.parquet", "reports/training.json", "reports/curves/training.csv",
+                                  "checkpoints/index.json", "model/config.json"])  # fmt: skip
+def test_missing_input_is_named(workspace: Path, tiny_params: Params, name: str) -> None:
+    (workspace / name).unlink()
+    with pytest.raises(DataError, match=Path(name).name) as caught:
+        run_stage(workspace, tiny_params)
+    assert "\n" not in str(caught.value)
+
+
+def test_malformed_curve_names_file_line_and_cell(tmp_path: Path) -> None:
+    path = tmp_path / "training.csv"
+    path.write_text("update,loss\n1,2.5\n2,\n")
+    assert read_curve(path) == {"update": [1, 2], "loss": [2.5, None]}
+    path.write_text("update,loss\n1,2.5\n2,low\n")
+    with pytest.raises(DataError, match=r"training.csv, line 3: loss = 'low' is not a number"):
+        read_curve(path)
