@@ -28,9 +28,9 @@ def synthetic_pairs(count: int, seed: int = 1) -> list[tuple[str, str]]:
     while len(pairs) < count:
         words = [random_.choice(list(table.items())) for table in (SUBJECTS, VERBS, ADJECTIVES, NOUNS, PLACES)]
         (subject, s), (verb, v), (adjective, a), (noun, n), (place, p) = words
-        pairs[f"{subject} {verb} the {adjective} {noun} {place}".strip() + "."] = " ".join(
-            filter(None, [s, "die", a, n, p, v])
-        ) + "."
+        pairs[f"{subject} {verb} the {adjective} {noun} {place}".strip() + "."] = (
+            " ".join(filter(None, [s, "die", a, n, p, v])) + "."
+        )
     return list(pairs.items())
 
 

@@ -91,7 +91,7 @@ def test_an_outage_is_told_once_and_the_next_outage_again(tmp_path: Path) -> Non
     assert problem_to_tell(tmp_path) == "away again"
 
 
-def test_experiments_in_a_copy_record_into_the_main_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_in_a_copy_records_into_the_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / ".dvc" / "tmp" / "exps" / "tmpabc"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
@@ -115,7 +115,9 @@ def test_system_metrics_have_the_names_of_mlflows_own_monitor() -> None:
     SystemMetrics(lambda _, sample: samples.append(sample)).stop()
     (sample,) = samples
     assert expected <= set(sample)
-    assert sample["system/system_memory_usage_megabytes"] == pytest.approx(psutil.virtual_memory().used / 1e6, rel=0.3)
+    assert sample["system/system_memory_usage_megabytes"] == pytest.approx(
+        psutil.virtual_memory().used / 1e6, rel=0.3
+    )
 
 
 def test_params_of_a_stage_are_the_leaves_of_its_sections(tiny_params: Params) -> None:

@@ -15,8 +15,7 @@ MAX_POINTS = 1000  # of one MLflow request
 MAX_TAG_CHARACTERS = 5000
 # What a person who loads the registered model needs to install.
 MODEL_REQUIREMENTS = ["mlflow", "numpy", "pydantic", "pyyaml", "safetensors", "sentencepiece", "torch"]
-# The run or its experiment was deleted on the server, or the server can't take the record: trying again is no use.
-PERMANENT_ERRORS = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"}
+MAX_ATTEMPTS = 3  # to make a server that answers take a record
 
 
 class Delivery:
@@ -27,6 +26,8 @@ class Delivery:
         position = spool.position()
         self._offset: int = position["offset"]
         self._run: str | None = position["run"]
+        self._attempts: int = position["attempts"]
+        self._behind_current = self._offset  # the offset behind what is being sent
         first = next(spool.events(0), None)
         self._start: Event = first[0] if first else {"uri": "", "time": 0}
         self.uri: str = self._start["uri"]
@@ -36,20 +37,36 @@ class Delivery:
         """Send all that is new; ends the run and removes the spool when it is complete or its writer is dead.
 
         Raises:
-            Exception: the server could not be reached; what was sent is remembered.
+            Exception: the server is away or failed; what was sent is remembered, and what a server that answers
+                refuses again and again is skipped.
         """
         live = self.spool.is_live()  # asked first: what a process wrote before it died is then in the file
         try:
             ended = self._send_events()
             if not ended and not live:
                 self._abandon()
-        except MlflowException as error:
-            if error.error_code not in PERMANENT_ERRORS:
+        except Exception as error:
+            self._client.search_experiments(max_results=1)  # raises where the server is away
+            self._attempts += 1
+            self.spool.set_position(self._offset, self._run, self._attempts)
+            if self._attempts < MAX_ATTEMPTS:
                 raise
-            print(f"{self.spool.id} is refused by {self.uri} and given up: {error}", flush=True)
+            print(f"{self.spool.id}: a record is refused by {self.uri} and given up: {error}", flush=True)
+            if self._run_is_there():
+                self._sent(self._behind_current)
+                return
             ended = True
         if ended or not live:
             self.spool.remove()
+
+    def _run_is_there(self) -> bool:
+        """False where the run could not be created, or where somebody deleted it."""
+        try:
+            return self._run is not None and self._client.get_run(self._run).info.lifecycle_stage == "active"
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
 
     def _send_events(self) -> bool:
         handlers: dict[str, Callable[[Event], None]] = {
@@ -60,33 +77,34 @@ class Delivery:
             "end": self._end_run,
         }
         points: list[Metric] = []
-        behind, ended = self._offset, False
+        ended = False
         for event, offset in self.spool.events(self._offset):
             self._last_time = event["time"]
             if event["event"] == "metrics":
                 new = [Metric(_key(k), v, event["time"], event["step"]) for k, v in event["values"].items()]
                 if len(points) + len(new) > MAX_POINTS:
-                    self._log_points(points, behind)
+                    self._log_points(points)
                 points.extend(new)
+                self._behind_current = offset
             else:
-                self._log_points(points, behind)
+                self._log_points(points)
+                self._behind_current = offset
                 handlers[event["event"]](event)
                 self._sent(offset)
                 ended = event["event"] == "end"
-            behind = offset
-        self._log_points(points, behind)
+        self._log_points(points)
         return ended
 
     def _sent(self, offset: int) -> None:
-        self._offset = offset
-        self.spool.set_position(offset, self._run)
+        self._offset, self._attempts = offset, 0
+        self.spool.set_position(offset, self._run, 0)
 
-    def _log_points(self, points: list[Metric], offset: int) -> None:
+    def _log_points(self, points: list[Metric]) -> None:
         # A batch that is sent twice leaves no trace: MLflow drops points that are equal in every field.
         for first in range(0, len(points), MAX_POINTS):
             self._client.log_batch(self._run_id, metrics=points[first : first + MAX_POINTS])
         if points:
-            self._sent(offset)
+            self._sent(self._behind_current)
             points.clear()
 
     @property
@@ -125,11 +143,11 @@ class Delivery:
 
     def _log_artifact(self, event: Event) -> None:
         kept = self.spool.kept(event["name"])
-        folder = Path(event["name"]).parent.as_posix()
         if kept.is_dir():
             self._client.log_artifacts(self._run_id, str(kept), event["name"])
         else:
-            self._client.log_artifact(self._run_id, str(kept), folder)
+            folder = Path(event["name"]).parent
+            self._client.log_artifact(self._run_id, str(kept), folder.as_posix() if folder.name else None)
 
     def _log_model(self, event: Event) -> None:
         versions = self._client.search_model_versions(f"run_id = '{self._run_id}'")

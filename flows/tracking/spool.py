@@ -77,13 +77,13 @@ class Spool:
                 yield json.loads(line), offset
 
     def position(self) -> Event:
-        """How far the sender got: `offset` in the events, `run` the MLflow run's id or None."""
+        """How far the sender got: `offset` in the events, the MLflow `run`, failed `attempts` at the next event."""
         path = self.folder / POSITION_FILE
-        return json.loads(path.read_text()) if path.exists() else {"offset": 0, "run": None}
+        return json.loads(path.read_text()) if path.exists() else {"offset": 0, "run": None, "attempts": 0}
 
-    def set_position(self, offset: int, run: str | None) -> None:
+    def set_position(self, offset: int, run: str | None, attempts: int) -> None:
         """Record atomically that everything before `offset` is with the server."""
-        write_json(self.folder / POSITION_FILE, {"offset": offset, "run": run})
+        write_json(self.folder / POSITION_FILE, {"offset": offset, "run": run, "attempts": attempts})
 
     def is_live(self) -> bool:
         """Whether the writing process still runs; one on another host counts as running."""
