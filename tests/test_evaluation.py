@@ -15,7 +15,7 @@ from transformer.decoding.translator import Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.analysis import MIN_SENTENCES, by_length, by_origin, length_bucket, repeats
 from transformer.evaluation.evaluate import evaluate, read_test_sets
-from transformer.evaluation.plots import read_curve
+from transformer.evaluation.plots import draw_curves, read_curve
 from transformer.evaluation.scores import Score, bleu_and_chrf, score_corpus, sentence_chrf
 from transformer.model.folder import write_config, write_model
 from transformer.params import Params
@@ -248,6 +248,13 @@ def test_missing_input_is_named(workspace: Path, tiny_params: Params, name: str)
     with pytest.raises(DataError, match=Path(name).name) as caught:
         run_stage(workspace, tiny_params)
     assert "\n" not in str(caught.value)
+
+
+def test_training_without_validation_bleu_has_no_picture_of_it(tmp_path: Path) -> None:
+    (tmp_path / "training.csv").write_text("update,loss,learning_rate\n5,8.1,0.0001\n")
+    (tmp_path / "validation.csv").write_text("update,loss,perplexity\n5,8.0,2981.0\n")
+    draw_curves(tmp_path / "plots", tmp_path)
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"loss.png", "learning_rate.png"}
 
 
 def test_malformed_curve_names_file_line_and_cell(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def draw_scores(plots: Path, groups: dict[str, GroupScores], test: str) -> None:
 
 
 def draw_curves(plots: Path, curves: Path) -> None:
-    """Write `loss.png`, `learning_rate.png` and `bleu.png` from the tables of the train stage in `curves`.
+    """Write `loss.png`, `learning_rate.png` and, where it was measured, `bleu.png` from the train stage's `curves`.
 
     Raises:
         DataError: a table is missing or malformed.
@@ -50,10 +50,11 @@ def draw_curves(plots: Path, curves: Path) -> None:
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     _save(axes, plots / "learning_rate.png")
 
-    axes = _axes("Greedy BLEU on the validation split", "update", "BLEU (%)")
-    axes.plot(*_points(validation, "bleu"), color=BLUE, marker="o", markersize=4)
-    axes.set_ylim(bottom=0)
-    _save(axes, plots / "bleu.png")
+    if "bleu" in validation:
+        axes = _axes("Greedy BLEU on the validation split", "update", "BLEU (%)")
+        axes.plot(*_points(validation, "bleu"), color=BLUE, marker="o", markersize=4)
+        axes.set_ylim(bottom=0)
+        _save(axes, plots / "bleu.png")
 
 
 def read_curve(path: Path) -> Columns:
@@ -78,7 +79,7 @@ def read_curve(path: Path) -> Columns:
 
 
 def _points(curve: Columns, name: str) -> tuple[list[float], list[float]]:
-    pairs = zip(curve.get("update", []), curve.get(name, []), strict=True)
+    pairs = zip(curve["update"], curve[name], strict=True)
     measured = [(update, value) for update, value in pairs if update is not None and value is not None]
     return [update for update, _ in measured], [value for _, value in measured]
 
