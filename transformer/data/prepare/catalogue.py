@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from transformer.data.parts import Part
-from transformer.data.prepare.pairs import Pair
+from transformer.data.prepare.pairs import Advance, Pair
 from transformer.errors import DataError
 
 Key = tuple[str, ...]
 
 
-def read_catalogue_pairs(part: Part, raw: Path) -> Iterator[Pair]:
+def read_catalogue_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pair]:
     """The strings under the same key of the same component's two files; origin is "<part>/<top-level key>".
 
     Components in the order of their member names, keys in the order of the source file. A key or a component that
@@ -30,6 +30,7 @@ def read_catalogue_pairs(part: Part, raw: Path) -> Iterator[Pair]:
             for source_member, target_member in _components(archive, path, part):
                 sources = _strings(archive, path, source_member)
                 targets = _strings(archive, path, target_member)
+                advance(sum(archive.getinfo(member).compress_size for member in (source_member, target_member)))
                 for key, source in sources.items():
                     if key in targets:
                         yield Pair(source, targets[key], f"{part.name}/{key[0]}")

@@ -1,7 +1,6 @@
 """The prepare stage: raw parts become a clean, deduplicated, decontaminated corpus in three splits."""
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,19 +8,18 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from transformer.data.cleaning import clean_text, fold_text
+from transformer.data.download.progress import byte_progress
 from transformer.data.parts import Part, read_parts
 from transformer.data.prepare.decontamination import HeldOutSources
 from transformer.data.prepare.filters import PairFilter
 from transformer.data.prepare.pairs import PairBatch
 from transformer.data.prepare.params import PreparationParams
-from transformer.data.prepare.readers import read_part
+from transformer.data.prepare.readers import bytes_of, read_part
 from transformer.data.prepare.split_files import read_split, split_writer
 from transformer.data.prepare.splitting import SeenHashes, split_of, text_hash
 from transformer.data.prepare.tally import SPLITS, Tally, part_of
 from transformer.errors import DataError
 from transformer.files import write_json
-
-log = logging.getLogger(__name__)
 
 
 def prepare(params: PreparationParams, raw: Path, corpus: Path, report: Path) -> None:
@@ -57,14 +55,27 @@ def _split(
     held_out: list[str] = []
     with ExitStack() as stack:
         writers = {split: stack.enter_context(split_writer(path)) for split, path in files.items()}
+        shown = stack.enter_context(byte_progress("clean and split", sum(bytes_of(part, raw) for part in parts)))
+        progress = _Progress(shown)
         for part in parts:
-            log.info("reading %s", part.name)
-            for split, batch in _pairs_of(params, part, raw, seen, tally):
+            batches = read_part(part, raw, params.batch_pairs, progress)
+            for split, batch in _pairs_of(params, batches, part, seen, tally):
                 writers[split].write(batch)
                 if split != "train":
                     tally.kept(split, batch)
                     held_out += batch.source
     return HeldOutSources(held_out, params.near_duplicate_jaccard)
+
+
+class _Progress:
+    """Turns the bytes that readers report one by one into the sum that a progress display takes."""
+
+    def __init__(self, shown: Callable[[int], None]) -> None:
+        self._shown, self._reached = shown, 0
+
+    def __call__(self, count: int) -> None:
+        self._reached += count
+        self._shown(self._reached)
 
 
 class _Seen:
@@ -76,11 +87,11 @@ class _Seen:
 
 
 def _pairs_of(
-    params: PreparationParams, part: Part, raw: Path, seen: _Seen, tally: Tally
+    params: PreparationParams, batches: Iterator[PairBatch], part: Part, seen: _Seen, tally: Tally
 ) -> Iterator[tuple[str, PairBatch]]:
     """The pairs of a part that stay, by split."""
     filters = PairFilter(params, part.source_language, part.target_language)
-    for batch in read_part(part, raw, params.batch_pairs):
+    for batch in batches:
         tally.read(part.name, len(batch))
         if part.split in ("valid", "test"):
             references = [text.strip() for text in batch.target]
@@ -123,9 +134,8 @@ def _decontaminate(
     params: PreparationParams, candidates: Path, held_out: HeldOutSources, train: Path, tally: Tally
 ) -> None:
     """Copy the candidate pairs to the training split, without those that a held-out source gives away."""
-    log.info("removing training pairs that resemble held-out sources")
-    with split_writer(train) as writer:
-        for batch in read_split(candidates, params.batch_pairs):
+    with split_writer(train) as writer, byte_progress("decontaminate", candidates.stat().st_size) as shown:
+        for batch in read_split(candidates, params.batch_pairs, _Progress(shown)):
             exact = held_out.exact(batch.source)
             near = held_out.near(batch.source) & ~exact
             kept = PairBatch()
@@ -141,7 +151,8 @@ def _decontaminate(
 def _check_splits(tally: Tally) -> None:
     for split in SPLITS:
         if tally.pairs_in(split) == 0:
+            share = "" if split == "train" else f", raise preparation.{split}_share"
             raise DataError(
-                f"the {split} split is empty ({tally.main_reason()}): add a part with split {split}, raise "
-                f"preparation.{split}_share or relax that filter"
+                f"the {split} split is empty, {tally.losses()}: add more text, add a part with split {split}{share} "
+                "or relax that filter"
             )

@@ -20,8 +20,8 @@ from transformer.data.prepare.placeholders import mask
 Integers = NDArray[np.int64]
 
 CODE_POINT_BITS = 21  # three code points fit into 63 bits, so trigrams are compared themselves, not by a hash
-ROWS_AT_A_TIME = 1024  # bounds the memory of the candidate search
-REQUIRED_SHARE = 0.25  # of the necessary overlap that must be found within the prefixes
+ROWS_AT_A_TIME = 256  # bounds the memory of the candidate search
+REQUIRED_SHARE = 0.35  # of the necessary overlap that must be found within the prefixes
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,11 @@
 """Filters: the reasons for which a pair is not worth learning from, in the order in which they are tried."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from transformer.data.prepare.params import PreparationParams
 from transformer.data.prepare.placeholders import numbers, placeholders
-from transformer.data.prepare.scripts import is_wrong_script
-
-# One ideograph or syllable block stands for about as much text as this many letters of an alphabet.
-LETTERS_PER_IDEOGRAPH = 3
-_IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff]")
+from transformer.data.prepare.scripts import is_wrong_script, length_in_letters
 
 
 @dataclass(frozen=True)
@@ -44,10 +39,10 @@ class PairFilter:
         """The longer side over the shorter beyond `max_length_ratio`, in words and also in characters.
 
         Either measure is enough to pass: a compound is one word for several ("charge time", "Ladezeit"), and
-        some scripts put no spaces between words. Ideographs count as several characters.
+        some scripts put no spaces between words. An ideograph counts as several characters.
         """
         words = _ratio(len(source.split()), len(target.split()))
-        return min(words, _ratio(_letters(source), _letters(target))) > self.params.max_length_ratio
+        return min(words, _ratio(length_in_letters(source), length_in_letters(target))) > self.params.max_length_ratio
 
     def has_placeholder_mismatch(self, source: str, target: str) -> bool:
         """Placeholders, tags or URLs that are not the same on both sides."""
@@ -74,11 +69,5 @@ _FILTERS: dict[str, Callable[[PairFilter, str, str], bool]] = {
 FILTER_NAMES = tuple(_FILTERS)
 
 
-def _ratio(first: int, second: int) -> float:
+def _ratio(first: float, second: float) -> float:
     return max(first, second) / min(first, second)
-
-
-def _letters(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    return len(text) + (LETTERS_PER_IDEOGRAPH - 1) * len(_IDEOGRAPH.findall(text))

@@ -1,18 +1,19 @@
 """Text files read line by line, plain or gzipped: aligned pairs of files, and tab-separated columns."""
 
 import gzip
-import io
 import zlib
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
 from transformer.data.parts import Part
-from transformer.data.prepare.pairs import Pair
+from transformer.data.prepare.pairs import Advance, Pair
 from transformer.errors import DataError
 
+LINES_BETWEEN_ADVANCES = 4096
 
-def read_lines(path: Path) -> Iterator[str]:
+
+def read_lines(path: Path, advance: Advance) -> Iterator[str]:
     """The lines of a UTF-8 file without their ends; a name that ends in `.gz` means gzip.
 
     Only the line feed ends a line (with a carriage return before it, if there is one): U+2028 and its like occur
@@ -23,8 +24,13 @@ def read_lines(path: Path) -> Iterator[str]:
     """
     number = 0
     try:
-        with open_binary(path) as stream:
+        with path.open("rb") as file:
+            reached = 0
+            stream = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
             for number, line in enumerate(stream, 1):
+                if number % LINES_BETWEEN_ADVANCES == 0:
+                    advance(file.tell() - reached)
+                    reached = file.tell()
                 text = line.rstrip(b"\n").removesuffix(b"\r").decode("utf-8")
                 yield text.removeprefix("\ufeff") if number == 1 else text
     except UnicodeDecodeError as error:
@@ -38,19 +44,14 @@ def read_lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path} is empty: download it again or take it out of the corpus")
 
 
-def open_binary(path: Path) -> io.BufferedIOBase:
-    """Open a plain or gzipped file for reading bytes."""
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
-def read_line_pairs(part: Part, raw: Path) -> Iterator[Pair]:
+def read_line_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pair]:
     """Line n of the source file with line n of the target file.
 
     Raises:
         DataError: the files differ in their number of lines, or as in `read_lines`.
     """
     source_path, target_path = raw / part.source, raw / part.target
-    sources, targets = read_lines(source_path), read_lines(target_path)
+    sources, targets = read_lines(source_path, advance), read_lines(target_path, advance)
     for number, (source, target) in enumerate(zip_longest(sources, targets), 1):
         if source is None or target is None:
             missing = "source" if source is None else "target"
@@ -62,7 +63,7 @@ def read_line_pairs(part: Part, raw: Path) -> Iterator[Pair]:
         yield Pair(source, target, part.name)
 
 
-def read_tsv_pairs(part: Part, raw: Path) -> Iterator[Pair]:
+def read_tsv_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pair]:
     """Two columns, numbered from 0, of a tab-separated file without quoting.
 
     Raises:
@@ -74,7 +75,7 @@ def read_tsv_pairs(part: Part, raw: Path) -> Iterator[Pair]:
             f"{path}: TSV columns are numbers from 0, not {part.source_field!r} and {part.target_field!r}"
         )
     source_column, target_column = int(part.source_field), int(part.target_field)
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path, advance), 1):
         columns = line.split("\t")
         last = max(source_column, target_column)
         if last >= len(columns):

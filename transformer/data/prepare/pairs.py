@@ -1,9 +1,11 @@
 """A batch of sentence pairs: what the readers yield and the rest of `prepare` works on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
+
+Advance = Callable[[int], None]  # told by a reader how many further bytes of its files are behind it
 
 
 class Pair(NamedTuple):

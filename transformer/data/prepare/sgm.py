@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from transformer.data.parts import Part
 from transformer.data.prepare.line_files import read_lines
-from transformer.data.prepare.pairs import Pair
+from transformer.data.prepare.pairs import Advance, Pair
 from transformer.errors import DataError
 
 _TAG = re.compile(r"<(/?)(doc|seg)\b([^>]*)>", re.IGNORECASE)
@@ -24,7 +24,7 @@ class Segment(NamedTuple):
     line: int  # where it begins in its file, from 1
 
 
-def read_segments(path: Path) -> Iterator[Segment]:
+def read_segments(path: Path, advance: Advance) -> Iterator[Segment]:
     """The segments of an SGM file in their order, entities resolved, lines inside a segment joined.
 
     SGM is not XML: bare ampersands and angle brackets occur in the text, so only the `doc` and `seg` tags are read.
@@ -33,7 +33,7 @@ def read_segments(path: Path) -> Iterator[Segment]:
         DataError: a segment outside a document, without id or without end, or as in `read_lines`.
     """
     document, number, text, begin, line = None, None, "", 0, 0
-    for line, content in enumerate(read_lines(path), 1):
+    for line, content in enumerate(read_lines(path, advance), 1):
         position = 0
         for tag in _TAG.finditer(content):
             if number is not None:
@@ -64,14 +64,14 @@ def _attribute(path: Path, line: int, tag: re.Match[str], name: str) -> str:
     raise DataError(f"{path}, line {line}: {tag[0]} has no {name}")
 
 
-def read_sgm_pairs(part: Part, raw: Path) -> Iterator[Pair]:
+def read_sgm_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pair]:
     """Segment n of the source file with segment n of the reference file.
 
     Raises:
         DataError: the two files list different segments, or as in `read_segments`.
     """
     source_path, target_path = raw / part.source, raw / part.target
-    sources, targets = list(read_segments(source_path)), list(read_segments(target_path))
+    sources, targets = (list(read_segments(path, advance)) for path in (source_path, target_path))
     for source, target in zip(sources, targets, strict=False):
         if (source.document, source.number) != (target.document, target.number):
             raise DataError(

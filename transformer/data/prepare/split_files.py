@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from transformer.data.prepare.pairs import PairBatch
+from transformer.data.prepare.pairs import Advance, PairBatch
 from transformer.files import atomic_path
 
 COLUMNS = ("source", "target", "origin")
@@ -54,8 +54,9 @@ def split_writer(path: Path) -> Iterator[SplitWriter]:
         writer.finish()
 
 
-def read_split(path: Path, batch_pairs: int) -> Iterator[PairBatch]:
+def read_split(path: Path, batch_pairs: int, advance: Advance) -> Iterator[PairBatch]:
     """The pairs of a split file in batches."""
     with pyarrow.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_pairs, columns=list(COLUMNS)):
+            advance(path.stat().st_size * batch.num_rows // file.metadata.num_rows)
             yield PairBatch(*(batch.column(name).to_pylist() for name in COLUMNS))

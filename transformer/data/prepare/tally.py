@@ -39,10 +39,11 @@ class Tally:
         """How many pairs a split has so far."""
         return self._kept[split].total()
 
-    def main_reason(self) -> str:
-        """The reason that removed most pairs, with its count."""
-        reason, pairs = max(self._all_removed().items(), key=lambda item: item[1])
-        return f"{reason} removed {pairs} of {self._read.total()} pairs"
+    def losses(self) -> str:
+        """In words how many pairs were removed and the reason for most of them."""
+        removed = self._all_removed()
+        reason = max(removed, key=lambda name: removed[name])
+        return f"{sum(removed.values())} of {self._read.total()} pairs were removed, most by {reason}"
 
     def report(self) -> dict[str, Any]:
         """The content of reports/corpus.json; holds no times, so equal corpora give equal reports."""

@@ -1,0 +1,129 @@
+"""Decontamination against a brute-force search, exact duplicates against a set, and the hash split."""
+
+import random
+
+import numpy as np
+import pytest
+
+from transformer.data.cleaning import fold_text
+from transformer.data.prepare import decontamination
+from transformer.data.prepare.decontamination import HeldOutSources, trigram_sets
+from transformer.data.prepare.params import PreparationParams
+from transformer.data.prepare.placeholders import mask
+from transformer.data.prepare.splitting import SeenHashes, split_of, text_hash
+
+
+def shingles(text: str) -> set[str]:
+    masked = fold_text(mask(text))
+    return {masked[i : i + 3] for i in range(max(len(masked) - 2, 1))} - {""}
+
+
+def nearest(text: str, held_out: list[str]) -> float:
+    """The highest Jaccard similarity of `text` with any held-out text."""
+    own = shingles(text)
+    others = [shingles(other) for other in held_out]
+    return max((len(own & other) / len(own | other) for other in others if own and other), default=0.0)
+
+
+def random_texts(count: int, seed: int, alphabet: str) -> list[str]:
+    random_ = random.Random(seed)
+    return ["".join(random_.choices(alphabet, k=random_.randint(0, 24))) for _ in range(count)]
+
+
+def edited(texts: list[str], seed: int) -> list[str]:
+    """The texts with random spans cut out, doubled or replaced, so that similarities of all sizes occur."""
+    random_ = random.Random(seed)
+    result = []
+    for text in texts:
+        for _ in range(random_.randint(0, 3)):
+            begin, end = sorted(random_.choices(range(len(text) + 1), k=2))
+            span = random_.choice(["", "x", text[begin:end] * 2, "{y}", "77"])
+            text = text[:begin] + span + text[end:]
+        result.append(text)
+    return result
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.6, 0.9, 1.0])
+@pytest.mark.parametrize("alphabet", ["ab ", "abcdefgh 12", "аб한字😀{}<>x"])
+def test_near_duplicates_equal_brute_force(threshold: float, alphabet: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decontamination, "ROWS_AT_A_TIME", 64)  # several rounds
+    held_out = random_texts(80, seed=1, alphabet=alphabet)
+    train = random_texts(100, seed=2, alphabet=alphabet) + edited(held_out, seed=3)
+    expected = [nearest(text, held_out) >= threshold for text in train]
+    assert HeldOutSources(held_out, threshold).near(train).tolist() == expected
+    assert any(expected)
+
+
+@pytest.mark.parametrize("required", [0.01, 0.5, 1.0])
+def test_how_much_the_prefixes_must_share_changes_nothing(required: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out = random_texts(100, seed=4, alphabet="abcd ")
+    train = random_texts(100, seed=5, alphabet="abcd ") + edited(held_out, seed=6)
+    monkeypatch.setattr(decontamination, "REQUIRED_SHARE", required)
+    found = HeldOutSources(held_out, 0.5).near(train)
+    assert found.tolist() == [nearest(text, held_out) >= 0.5 for text in train]
+    assert 0 < found.sum() < len(train)
+
+
+def test_a_similarity_of_exactly_the_threshold_counts() -> None:
+    # abcde and abcdxyz... share abc and bcd of 3 + 5 - 2 = 6 trigrams
+    assert HeldOutSources(["abcde"], 2 / 6).near(["abcdxyz"]).tolist() == [True]
+    assert HeldOutSources(["abcde"], 2 / 6 + 1e-6).near(["abcdxyz"]).tolist() == [False]
+
+
+def test_case_digits_and_placeholders_are_set_aside() -> None:
+    index = HeldOutSources(["Battery 1 of {device}"], 1.0)
+    assert index.near(["BATTERY 22 of {name}", "Battery 1 of device", "Battery one of {device}"]).tolist() == [
+        True,
+        False,
+        False,
+    ]
+    assert index.exact(["battery 1 OF {device}", "Battery 2 of {device}"]).tolist() == [True, False]
+
+
+def test_nothing_held_out_and_nothing_to_check() -> None:
+    assert HeldOutSources([], 0.5).near(["a", "abc"]).tolist() == [False, False]
+    assert HeldOutSources(["", "abc"], 0.5).near(["", "ab", "abc"]).tolist() == [False, False, True]
+    assert HeldOutSources(["abc"], 0.5).near([]).tolist() == []
+
+
+def test_trigram_sets_of_characters_beyond_the_basic_plane() -> None:
+    sets = trigram_sets(["", "a", "ab", "😀😀😀😀", "abcabc"])
+    assert sets.sizes.tolist() == [0, 1, 1, 1, 3]
+    assert len(set(sets.trigrams.tolist())) == 6
+
+
+def test_seen_hashes_equal_a_set() -> None:
+    random_ = random.Random(7)
+    seen, expected = SeenHashes(), set()
+    for _ in range(60):
+        batch = [
+            random_.choice([random_.randrange(2**64), random_.randrange(300)]) for _ in range(random_.randint(0, 50))
+        ]
+        new = []
+        for value in batch:
+            new.append(value not in expected)
+            expected.add(value)
+        assert seen.add(np.array(batch, dtype=np.uint64)).tolist() == new
+
+
+def test_text_hash_is_fixed_for_ever() -> None:
+    """Another hash would move the lines of every user's corpus to other splits."""
+    assert text_hash("a small house") == 0x20AB43E9123BB204  # b2sum --length 64
+    assert text_hash("größer") == 0x1605D72E4CE63BAE
+
+
+def test_split_shares() -> None:
+    params = PreparationParams(
+        max_words=10,
+        max_length_ratio=1.5,
+        near_duplicate_jaccard=0.5,
+        valid_share=0.05,
+        test_share=0.1,
+        batch_pairs=1,
+    )
+    splits = [split_of(text_hash(f"sentence {number}"), params) for number in range(20000)]
+    # Four standard deviations of a binomial distribution.
+    assert abs(splits.count("test") - 2000) < 4 * (20000 * 0.1 * 0.9) ** 0.5
+    assert abs(splits.count("valid") - 1000) < 4 * (20000 * 0.05 * 0.95) ** 0.5
+    assert split_of(0, params) == "test"
+    assert split_of(2**64 - 1, params) == "train"
