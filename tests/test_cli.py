@@ -56,6 +56,25 @@ def test_stdin_and_file_give_one_line_each(elsewhere: Path) -> None:
     assert from_file.stdout == piped.stdout
 
 
+def test_named_pipe_is_read_once(elsewhere: Path) -> None:
+    pipe = elsewhere / "pipe"
+    os.mkfifo(pipe)
+    process = subprocess.Popen([*COMMAND, "pipe"], cwd=elsewhere, env=ENVIRONMENT, stdout=subprocess.PIPE)
+    pipe.write_text(f"{sentence(1, 4)}\n\n{sentence(2, 3)}\n")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert [bool(line) for line in output.decode().split("\n")] == [True, False, True, False]
+
+
+def test_long_line_is_cut_with_a_warning_that_names_it(elsewhere: Path) -> None:
+    lines = [sentence(seed, 3) for seed in range(9)] + [sentence(7, 90)]  # the second chunk begins at line 9
+    found = run(elsewhere, text="\n".join(lines).encode())
+    assert found.returncode == 0
+    assert found.stdout.count(b"\n") == 10
+    assert found.stderr.decode().startswith("transformer: line 10 is longer than the model's 31 tokens")
+    assert found.stderr.count(b"\n") == 1
+
+
 def test_nbest_names_line_translation_and_score(elsewhere: Path) -> None:
     lines = [sentence(3, 4), "", sentence(4, 2)]
     found = run(elsewhere, "--nbest", "3", "--beam", "5", "--alpha", "1", text="\n".join(lines).encode())

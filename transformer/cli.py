@@ -31,7 +31,7 @@ FIRST_CHUNK, LARGEST_CHUNK = 8, 4096  # lines; each chunk is twice as long as th
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status, after a one-line message on stderr where it is not zero."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="transformer: %(message)s", stream=sys.stderr)
     try:
         options = _parser().parse_args(arguments)
         translate(options)
@@ -75,8 +75,8 @@ def translate(options: argparse.Namespace) -> None:
 
 
 def _progress(file: Path | None) -> AbstractContextManager[Callable[[int], None]]:
-    """A bar for a file whose translations go elsewhere than the terminal: nobody sees them grow."""
-    if file is None or sys.stdout.isatty():
+    """A bar for a file whose translations go elsewhere than the terminal; a pipe can't be counted beforehand."""
+    if file is None or not file.is_file() or sys.stdout.isatty():
         return nullcontext(ignore_progress)
     return sentence_progress("translating", sum(1 for _ in _lines(file)))
 

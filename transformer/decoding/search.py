@@ -12,7 +12,7 @@ from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, UNK
 from transformer.decoding.params import DecodingParams
 from transformer.model.transformer import DecoderState, Transformer
 
-NEVER_EMITTED = [PAD, UNK, BOS]
+NEVER_EMITTED = (PAD, UNK, BOS)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def _best_extensions(beams: Beams, logits: Tensor, length: int, some_must_end: b
     count, places = beams.log_probs.shape
     logits = logits.float()
     normaliser = logits.logsumexp(1, keepdim=True)
-    logits[:, NEVER_EMITTED] = -torch.inf
+    for token in NEVER_EMITTED:
+        logits[:, token] = -torch.inf
     if some_must_end:
         goes_on = torch.arange(logits.shape[1], device=logits.device) != EOS
         must_end = (beams.longest <= length).repeat_interleave(places)
