@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from transformer.model.attention import MultiHeadAttention
+from transformer.model.dropout import Dropout
 from transformer.model.feed_forward import FeedForward
 from transformer.model.params import ModelParams
 
@@ -16,7 +17,7 @@ class Residual(nn.Module):
     def __init__(self, params: ModelParams) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(params.d_model)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout)
         self.pre_norm = params.norm == "pre"
 
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:

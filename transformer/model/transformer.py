@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from transformer.data.tokenize.vocabulary import PAD
 from transformer.model.attention import padding_mask
+from transformer.model.dropout import Dropout
 from transformer.model.embeddings import SharedEmbedding
 from transformer.model.layers import DecoderLayer, EncoderLayer
 from transformer.model.params import ModelParams
@@ -46,7 +47,7 @@ class Transformer(nn.Module):
         self.params = params
         self.embedding = SharedEmbedding(vocabulary_size, params.d_model)
         self.positions = Positions(params.positions, params.max_positions, params.d_model)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = Dropout(params.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(params) for _ in range(params.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(params) for _ in range(params.decoder_layers))
         # Pre-norm leaves the last residual sum unnormalised; post-norm has nothing left to do.

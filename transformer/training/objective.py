@@ -7,8 +7,9 @@ from torch import Tensor
 
 from transformer.data.tokenize.vocabulary import PAD
 
-# Rows of logits that exist at a time: 2048 x 37k float32 are 300 MB, whatever the batch.
-CHUNK_TOKENS = 2048
+# Logits that exist at a time: 8 MB of float32 stay near a CPU's caches, 256 MB keep a GPU busy.
+CHUNK_LOGITS = {"cpu": 1 << 21}
+LARGE_CHUNK_LOGITS = 1 << 26
 
 
 class ProjectedCrossEntropy(torch.autograd.Function):
@@ -28,14 +29,17 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         loss = torch.zeros((), device=hidden.device)
-        for start in range(0, len(hidden), CHUNK_TOKENS):
-            part = slice(start, start + CHUNK_TOKENS)
+        chunk = max(1, CHUNK_LOGITS.get(hidden.device.type, LARGE_CHUNK_LOGITS) // len(weight))
+        for start in range(0, len(hidden), chunk):
+            part = slice(start, start + chunk)
             rows, labels = hidden[part].to(dtype), target[part, None]
             logits = (rows @ matrix.T).float()
-            normaliser = logits.logsumexp(-1)
-            true = logits.gather(-1, labels)[:, 0]
-            loss += (normaliser - (1 - smoothing) * true - smoothing * logits.mean(-1)).sum()
-            grad = logits.sub_(normaliser[:, None]).exp_().sub_(smoothing / len(weight))
+            logits -= logits.amax(-1, keepdim=True)  # so that no exponential overflows
+            true, mean = logits.gather(-1, labels)[:, 0], logits.mean(-1)
+            grad = logits.exp_()
+            sums = grad.sum(-1)
+            loss += (sums.log() - (1 - smoothing) * true - smoothing * mean).sum()
+            grad.div_(sums[:, None]).sub_(smoothing / len(weight))
             grad.scatter_add_(-1, labels, torch.full_like(labels, smoothing - 1, dtype=grad.dtype))
             grad = grad.to(dtype)
             grad_hidden[part] = grad @ matrix
