@@ -1,0 +1,269 @@
+"""The whole pipeline on a tiny corpus: real DVC, real training, real MLflow, in a copy of this checkout.
+
+The tests share one copy and run in the order they stand in, as one user's afternoon; each builds on the one before.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+from conftest import copy_checkout, write_tiny_inputs
+from mlflow.entities import Run
+
+from transformer.files import sha256_of
+
+STAGES = ["download", "prepare", "tokenize", "train", "average", "evaluate"]
+OUTPUTS = [
+    "data/raw/parts.json",
+    "data/manifest.json",
+    "data/corpus/train.parquet",
+    "data/corpus/valid.parquet",
+    "data/corpus/test.parquet",
+    "data/tokens/spm.model",
+    "models/checkpoints/index.json",
+    "models/averaged/model.safetensors",
+    "models/averaged/config.json",
+    "models/averaged/spm.model",
+    "models/averaged/model_card.md",
+    "models/averaged/averaged.json",
+    "reports/corpus.json",
+    "reports/tokens.json",
+    "reports/training.json",
+    "reports/curves/training.csv",
+    "reports/curves/validation.csv",
+    "reports/metrics.json",
+    "reports/plots/bleu_by_length.csv",
+    "reports/translations/tiny-test.jsonl",
+]
+
+
+class Workspace:
+    """A copy of the checkout and the commands a user types in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        drop = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "GIT_DIR")
+        self.environment = {key: value for key, value in os.environ.items() if key not in drop} | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_SITE_CACHE_DIR": str(folder.parent / "site-cache"),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def run(self, *command: str, succeeds: bool = True) -> str:
+        """Run a command and return all that it prints."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=280,
+        )
+        assert (done.returncode == 0) == succeeds, done.stdout
+        return done.stdout
+
+    def dvc(self, *arguments: str) -> str:
+        return self.run(sys.executable, "-m", "dvc", *arguments)
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments)
+
+    def repro(self, *arguments: str) -> list[str]:
+        """Run `dvc repro` and name the stages that ran."""
+        lines = self.dvc("repro", *arguments).splitlines()
+        return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+    def mlflow_runs(self) -> list[Run]:
+        """Every recorded run, oldest first."""
+        self.run(sys.executable, "-m", "flows.tracking.send", "--wait")
+        client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.folder}/mlflow.db")
+        experiment = client.get_experiment_by_name("transformer-en-de")
+        assert experiment is not None
+        return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A git checkout with a tiny corpus and tiny params, committed, nothing run yet."""
+    folder = tmp_path_factory.mktemp("pipeline") / "checkout"
+    folder.mkdir()
+    made = Workspace(copy_checkout(folder))
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    shutil.rmtree(folder / "reports", ignore_errors=True)
+    write_tiny_inputs(folder)
+    made.git("init", "-b", "main")
+    made.git("add", ".")
+    made.git("commit", "-m", "tiny")
+    return made
+
+
+def test_dvc_repro_makes_every_output(workspace: Workspace) -> None:
+    assert workspace.repro() == STAGES
+    assert [name for name in OUTPUTS if not (workspace.folder / name).is_file()] == []
+    metrics = json.loads((workspace.folder / "reports" / "metrics.json").read_text())
+    assert {"bleu", "chrf", "ter", "bleu_signature"} <= set(metrics["test"])
+    assert metrics["train"]["target_tokens_per_second"] > 0
+    lines = (workspace.folder / "reports" / "translations" / "tiny-test.jsonl").read_text().splitlines()
+    assert len(lines) == 30
+    assert {"source", "reference", "hypothesis", "score"} <= set(json.loads(lines[0]))
+    changed = workspace.git("status", "--porcelain").split("\n")
+    assert {line[3:].split("/")[0] for line in changed if line} == {"dvc.lock", "reports"}
+
+
+def test_a_second_repro_runs_nothing(workspace: Workspace) -> None:
+    assert "Data and pipelines are up to date." in workspace.dvc("repro")
+
+
+def test_each_stage_is_one_run_and_runs_join_by_content(workspace: Workspace) -> None:
+    runs = workspace.mlflow_runs()
+    assert [run.data.tags["stage"] for run in runs] == STAGES
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len({run.data.tags["pipeline"] for run in runs}) == 1
+    assert {run.data.tags["git.commit"] for run in runs} == {workspace.git("rev-parse", "HEAD").strip()}
+    assert {run.data.tags["git.dirty"] for run in runs} == {"false"}
+    made = {key[7:]: value for run in runs for key, value in run.data.tags.items() if key.startswith("output.")}
+    read = {key[6:]: value for run in runs for key, value in run.data.tags.items() if key.startswith("input.")}
+    assert made["models/averaged"] == sha256_of(workspace.folder / "models" / "averaged")
+    joined = set(made) & set(read)
+    assert {"data/raw", "data/corpus", "data/tokens", "models/checkpoints", "models/averaged"} <= joined
+    assert all(made[path] == read[path] for path in joined)
+    train, evaluate = runs[3], runs[5]
+    assert train.data.params["training.updates"] == "40"
+    assert "loss" in " ".join(train.data.metrics)
+    assert evaluate.data.metrics["test.bleu"] >= 0
+
+
+def test_the_registered_model_translates_away_from_the_checkout(workspace: Workspace, tmp_path: Path) -> None:
+    uri = f"sqlite:///{workspace.folder}/mlflow.db"
+    (version,) = mlflow.MlflowClient(tracking_uri=uri).search_model_versions("name = 'transformer-en-de'")
+    assert version.tags["sha256"] == sha256_of(workspace.folder / "models" / "averaged")
+    program = (
+        "import json, sys, mlflow, pandas\n"
+        f"mlflow.set_tracking_uri({uri!r})\n"
+        "model = mlflow.pyfunc.load_model('models:/transformer-en-de/1')\n"
+        "import transformer\n"
+        "texts = ['the cat sees the red lamp.', '']\n"
+        "frame = pandas.DataFrame({'source': texts})\n"
+        "print(json.dumps([transformer.__file__, model.predict(texts), list(model.predict(frame))]))\n"
+    )
+    isolated = {**workspace.environment, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=tmp_path, env=isolated, capture_output=True, text=True, check=True
+    )
+    code, translated, from_frame = json.loads(done.stdout.splitlines()[-1])
+    assert not Path(code).is_relative_to(workspace.folder / "transformer")
+    assert translated == from_frame
+    command = [sys.executable, "-m", "transformer", "translate", "--model", "models/averaged"]
+    by_hand = subprocess.run(
+        command,
+        input="the cat sees the red lamp.\n\n",
+        cwd=workspace.folder,
+        env=workspace.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert by_hand.stdout == "".join(f"{line}\n" for line in translated)
+
+
+def test_metrics_params_and_plots_are_shown(workspace: Workspace) -> None:
+    workspace.git("add", ".")
+    workspace.git("commit", "-m", "results")
+    assert "test.bleu" in workspace.dvc("metrics", "show", "--md")
+    page = workspace.dvc("plots", "show").strip().splitlines()[-1]
+    html = Path(page.removeprefix("file://")).read_text()
+    for title in ("Loss", "Learning rate", "Validation BLEU", "BLEU by source length"):
+        assert title in html
+    data = json.loads(workspace.dvc("plots", "show", "--json"))
+    assert not data.get("errors")
+
+
+def test_editing_decoding_evaluates_again_and_trains_nothing(workspace: Workspace) -> None:
+    search = workspace.folder / "transformer" / "decoding" / "search.py"
+    original = search.read_text()
+    search.write_text(original + "\n# edited\n")
+    assert workspace.repro() == ["evaluate"]
+    search.write_text(original)
+    assert workspace.repro() == []  # from the run cache
+
+
+def test_an_experiment_with_another_seed(workspace: Workspace) -> None:
+    before = sha256_of(workspace.folder / "models" / "averaged")
+    workspace.dvc("exp", "run", "-S", "training.seed=2", "-n", "seed-two")
+    assert sha256_of(workspace.folder / "models" / "averaged") != before
+    assert "training.seed" in workspace.dvc("params", "diff")
+    assert "test.bleu" in workspace.dvc("metrics", "diff", "--all")
+    assert "seed-two" in workspace.dvc("exp", "show", "--md")
+    workspace.git("checkout", ".")
+    workspace.dvc("checkout")
+    assert sha256_of(workspace.folder / "models" / "averaged") == before
+    stages = [run.data.tags["stage"] for run in workspace.mlflow_runs()]
+    assert stages == [*STAGES, "evaluate", "train", "average", "evaluate"]
+
+
+def test_push_and_pull_through_a_folder(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.dvc("remote", "add", "--local", "-d", "folder", str(tmp_path / "remote"))
+    workspace.dvc("push")
+    workspace.git("clone", ".", str(tmp_path / "clone"))
+    clone = Workspace(tmp_path / "clone")
+    clone.environment["DVC_SITE_CACHE_DIR"] = str(tmp_path / "site-cache")
+    clone.dvc("remote", "add", "--local", "-d", "folder", str(tmp_path / "remote"))
+    clone.dvc("pull")
+    assert sha256_of(clone.folder / "models") == sha256_of(workspace.folder / "models")
+    assert clone.repro() == []
+
+
+def test_wrong_params_stop_dvc_with_one_line(workspace: Workspace) -> None:
+    path = workspace.folder / "params.yaml"
+    original = path.read_text()
+    params = yaml.safe_load(original)
+    params["training"]["updates"] = -1
+    path.write_text(yaml.safe_dump(params))
+    printed = workspace.run(sys.executable, "-m", "dvc", "repro", succeeds=False)
+    assert "error: params.yaml: training.updates = -1: input should be greater than or equal to 1" in printed
+    assert "Traceback" not in printed
+    path.write_text(original)
+
+
+@pytest.fixture
+def tarball(tmp_path: Path) -> Workspace:
+    """The checkout without git, as a source tarball holds it."""
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    made = Workspace(copy_checkout(folder))
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    shutil.rmtree(folder / "reports", ignore_errors=True)
+    shutil.rmtree(folder / ".venv", ignore_errors=True)
+    write_tiny_inputs(folder)
+    return made
+
+
+def test_without_git_everything_but_experiments_works(tarball: Workspace, workspace: Workspace) -> None:
+    # The environment of this test stands in for one that `make setup` has installed already.
+    venv = tarball.folder / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    stamp = f"{tarball.folder}\n" + "".join(
+        (tarball.folder / name).read_text() for name in ("pyproject.toml", "constraints.txt")
+    )
+    (venv / ".installed").write_text(stamp)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    (venv / "bin" / "dvc").write_text(f'#!/bin/sh\nexec {sys.executable} -m dvc "$@"\n')
+    (venv / "bin" / "dvc").chmod(0o755)
+    shell = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "make", "repro"]
+    printed = tarball.run(*shell)
+    assert "MLflow: sqlite:///" in printed
+    assert "no_scm = true" in (tarball.folder / ".dvc" / "config.local").read_text()
+    runs = tarball.mlflow_runs()
+    assert [run.data.tags["stage"] for run in runs] == STAGES
+    assert {run.data.tags["git.commit"] for run in runs} == {"no git"}
+    # Another folder, no git, no shared cache: the same bytes.
+    for name in ("data/corpus", "data/tokens", "models/checkpoints", "models/averaged", "reports/translations"):
+        assert sha256_of(tarball.folder / name) == sha256_of(workspace.folder / name), name
+    assert "Data and pipelines are up to date." in tarball.run(*shell)
