@@ -15,7 +15,6 @@ def main(params: Params, run: StageRun) -> None:
     average(
         params.averaging,
         checkpoints=Path("models/checkpoints"),
-        training_report=Path("reports/training.json"),
         tokens=Path("data/tokens"),
         model=model,
     )

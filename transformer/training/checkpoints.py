@@ -1,9 +1,11 @@
 """Checkpoints: weights of one update in safetensors, and an index of those that are kept."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -15,10 +17,15 @@ INDEX_FILE = "index.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One kept checkpoint; `valid_loss` is None where that update was not validated."""
+    """One kept checkpoint.
+
+    `valid_loss` is None where that update was not validated; `minutes`, since the start of training, is None where
+    checkpoints follow updates alone, so that what does not depend on the clock holds no time.
+    """
 
     update: int
-    valid_loss: float | None
+    valid_loss: float | None = None
+    minutes: float | None = None
 
     @property
     def file(self) -> str:
@@ -26,11 +33,24 @@ class Checkpoint:
         return f"update-{self.update:08d}.safetensors"
 
 
-def write_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor]) -> None:
-    """Write the weights of `checkpoint` into `folder`, atomically."""
-    header = {"update": str(checkpoint.update), "valid_loss": json.dumps(checkpoint.valid_loss)}
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor], vocabulary: bytes) -> None:
+    """Write the weights of `checkpoint` into `folder`, atomically; the header names the vocabulary's SHA-256."""
+    header = {"update": str(checkpoint.update), "vocabulary": hashlib.sha256(vocabulary).hexdigest()}
     with atomic_path(folder / checkpoint.file) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary, metadata=header)
+
+
+def vocabulary_hash(path: Path) -> str | None:
+    """SHA-256 of the vocabulary that the checkpoint at `path` was trained with, from its header.
+
+    Raises:
+        DataError: the file is no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return (stored.metadata() or {}).get("vocabulary")
+    except SafetensorError as error:
+        raise DataError(f"{path} is not a safetensors file: {error}") from None
 
 
 def kept(written: list[Checkpoint], keep_last: int) -> list[Checkpoint]:
@@ -77,5 +97,5 @@ def read_index(folder: Path) -> list[Checkpoint]:
             raise DataError(f"{file} is listed in {path} but missing: run dvc checkout or dvc repro train")
         if (found := sha256_of(file)) != entry["sha256"]:
             raise DataError(f"{file} has changed since training: expected sha256 {entry['sha256']}, found {found}")
-        checkpoints.append(Checkpoint(entry["update"], entry["valid_loss"]))
+        checkpoints.append(Checkpoint(entry["update"], entry["valid_loss"], entry["minutes"]))
     return checkpoints

@@ -1,6 +1,7 @@
 """Label-smoothed cross-entropy (paper, section 5.4) fused with the projection to the vocabulary."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -68,5 +69,5 @@ def smoothed_cross_entropy(
         dtype: precision of the matrix products; sums and exponentials are float32.
     """
     kept = target != PAD
-    loss: Tensor = ProjectedCrossEntropy.apply(hidden[kept], weight, target[kept], smoothing, dtype)
-    return loss
+    apply = cast(Callable[..., Tensor], ProjectedCrossEntropy.apply)
+    return apply(hidden[kept], weight, target[kept], smoothing, dtype)

@@ -45,7 +45,6 @@ class Progress:
     training_curve: list[dict[str, float]] = field(default_factory=list)
     validation_curve: list[dict[str, float]] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
-    checkpoint_minutes: dict[str, float] = field(default_factory=dict)
     finished: bool = False
 
 

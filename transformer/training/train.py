@@ -178,10 +178,11 @@ class _Loop:
     def _checkpoint(self, valid_loss: float | None) -> None:
         """Write the weights, then the state that knows of them, then delete what it no longer names."""
         progress = self.progress
-        checkpoint = Checkpoint(progress.update, valid_loss)
-        write_checkpoint(self.folder / CHECKPOINTS, checkpoint, self.model_run.model.state_dict())
+        minutes = progress.elapsed / 60 if self.settings.checkpoint_every_minutes else None
+        checkpoint = Checkpoint(progress.update, valid_loss, minutes)
+        weights, vocabulary = self.model_run.model.state_dict(), self.model_run.vocabulary.model
+        write_checkpoint(self.folder / CHECKPOINTS, checkpoint, weights, vocabulary)
         progress.checkpoints = kept([*progress.checkpoints, checkpoint], self.settings.keep_last)
-        progress.checkpoint_minutes[checkpoint.file] = progress.elapsed / 60
         self.saved_at = progress.elapsed
         self._save()
         delete_others(self.folder / CHECKPOINTS, progress.checkpoints)
@@ -213,7 +214,6 @@ def _write_outputs(
     write_config(checkpoints, config)
     write_text(curves / "training.csv", _csv(progress.training_curve))
     write_text(curves / "validation.csv", _csv(progress.validation_curve))
-    kept_minutes = {one.file: round(progress.checkpoint_minutes[one.file], 3) for one in progress.checkpoints}
     speed = progress.target_tokens / max(progress.seconds, 1e-9)
     write_json(
         report,
@@ -224,7 +224,6 @@ def _write_outputs(
             "target_tokens_per_second": round(speed, 1),
             "training_seconds": round(progress.seconds, 1),
             "elapsed_seconds": round(progress.elapsed, 1),
-            "checkpoint_minutes": kept_minutes,
         },
     )
 
