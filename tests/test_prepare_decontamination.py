@@ -64,10 +64,25 @@ def test_how_much_the_prefixes_must_share_changes_nothing(required: float, monke
     assert 0 < found.sum() < len(train)
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
+def test_pieces_of_longer_texts(threshold: float) -> None:
+    """A piece shares all its trigrams with the whole: the similarity is the ratio of sizes, often just enough."""
+    texts = [text * 6 for text in random_texts(40, seed=8, alphabet="abcdefgh ")]
+    mixed = ["".join(random.Random(number).sample(text, len(text))) for number, text in enumerate(texts)]
+    random_ = random.Random(9)
+    pieces = [text[: round(len(text) * threshold) + random_.randint(-2, 4)] for text in mixed for _ in range(5)]
+    for held_out, train in ((mixed, pieces), (pieces, mixed)):
+        expected = [nearest(text, held_out) >= threshold for text in train]
+        assert HeldOutSources(held_out, threshold).near(train).tolist() == expected
+        assert 0 < sum(expected) < len(expected)
+
+
 def test_a_similarity_of_exactly_the_threshold_counts() -> None:
     # abcde and abcdxyz... share abc and bcd of 3 + 5 - 2 = 6 trigrams
     assert HeldOutSources(["abcde"], 2 / 6).near(["abcdxyz"]).tolist() == [True]
     assert HeldOutSources(["abcde"], 2 / 6 + 1e-6).near(["abcdxyz"]).tolist() == [False]
+    # 7 of 25 trigrams: in floating point 0.28 * 25 is a little more than 7
+    assert HeldOutSources(["abcdefghi"], 0.28).near(["abcdefghijklmnopqrstuvwxyz!"]).tolist() == [True]
 
 
 def test_case_digits_and_placeholders_are_set_aside() -> None:

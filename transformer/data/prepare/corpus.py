@@ -137,7 +137,7 @@ def _decontaminate(
     with split_writer(train) as writer, byte_progress("decontaminate", candidates.stat().st_size) as shown:
         for batch in read_split(candidates, params.batch_pairs, _Progress(shown)):
             exact = held_out.exact(batch.source)
-            near = held_out.near(batch.source) & ~exact
+            near = held_out.near(batch.source)
             kept = PairBatch()
             for pair, is_exact, is_near in zip(batch, exact, near, strict=True):
                 if is_exact or is_near:

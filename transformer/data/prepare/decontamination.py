@@ -5,7 +5,9 @@ placeholders and digits set aside, reaches a threshold. The search is exact: eve
 are compared. It uses the prefix filter of set-similarity joins (Chaudhuri et al. 2006; with several required matches
 as in Wang et al. 2012). Let both sets be sorted from rare to frequent trigrams. Sets of sizes a and b reach a Jaccard
 of t only if they share at least c = max(ceil(t a), ceil(t b)) trigrams. Then the first m <= c of the shared ones lie
-within the first a - c + m of the one and the first b - c + m of the other set; only such prefixes need an index.
+within the first a - c + m of the one and the first b - c + m of the other set; only such prefixes need an index. Each
+set takes its own ceil(t a) for c and an m that grows more slowly than c, so its prefix is long enough for any partner,
+and the m of the larger set is what a candidate's prefixes must have in common.
 """
 
 from collections.abc import Sequence
@@ -127,8 +129,9 @@ class HeldOutSources:
         pairs, matches = np.unique(np.repeat(rows, counts) * len(self._sizes) + held_out, return_counts=True)
         rows, held_out = np.divmod(pairs, len(self._sizes))
         own, other = sizes[rows], self._sizes[held_out]
-        enough = matches >= np.minimum(self._required(own), self._required(other))
-        fitting = np.minimum(own, other) >= self._necessary(np.maximum(own, other))
+        larger = np.maximum(own, other)
+        enough = matches >= self._required(larger)
+        fitting = np.minimum(own, other) >= self._necessary(larger)
         return rows[enough & fitting], held_out[enough & fitting]
 
     def _necessary(self, sizes: Integers) -> Integers:
