@@ -162,7 +162,9 @@ def workspace(tmp_path: Path) -> Path:
     (tmp_path / "checkpoints").mkdir()
     kept = [Checkpoint(10, 2.0), Checkpoint(20, 3.0)]
     for checkpoint in kept:
-        write_checkpoint(tmp_path / "checkpoints", checkpoint, tiny_weights(vocabulary, seed=checkpoint.update))
+        write_checkpoint(
+            tmp_path / "checkpoints", checkpoint, tiny_weights(vocabulary, seed=checkpoint.update), vocabulary.model
+        )
     write_index(tmp_path / "checkpoints", kept)
     write_config(tmp_path / "checkpoints", config)
     curves = tmp_path / "reports" / "curves"
