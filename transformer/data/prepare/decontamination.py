@@ -6,8 +6,8 @@ are compared. It uses the prefix filter of set-similarity joins (Chaudhuri et al
 as in Wang et al. 2012). Let both sets be sorted from rare to frequent trigrams. Sets of sizes a and b reach a Jaccard
 of t only if they share at least c = max(ceil(t a), ceil(t b)) trigrams. Then the first m <= c of the shared ones lie
 within the first a - c + m of the one and the first b - c + m of the other set; only such prefixes need an index. Each
-set takes its own ceil(t a) for c and an m that grows more slowly than c, so its prefix is long enough for any partner,
-and the m of the larger set is what a candidate's prefixes must have in common.
+set takes its own ceil(t a) for c and an m that grows no faster than c, so its prefix is long enough for any partner;
+the m of the larger set is what a candidate's prefixes must have in common.
 """
 
 from collections.abc import Sequence
