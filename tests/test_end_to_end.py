@@ -253,9 +253,9 @@ def test_without_git_everything_but_experiments_works(tarball: Workspace, worksp
         (tarball.folder / name).read_text() for name in ("pyproject.toml", "constraints.txt")
     )
     (venv / ".installed").write_text(stamp)
-    (venv / "bin" / "python").symlink_to(sys.executable)
-    (venv / "bin" / "dvc").write_text(f'#!/bin/sh\nexec {sys.executable} -m dvc "$@"\n')
-    (venv / "bin" / "dvc").chmod(0o755)
+    for tool, command in {"python": sys.executable, "dvc": f"{sys.executable} -m dvc"}.items():
+        (venv / "bin" / tool).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (venv / "bin" / tool).chmod(0o755)
     shell = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "make", "repro"]
     printed = tarball.run(*shell)
     assert "MLflow: sqlite:///" in printed

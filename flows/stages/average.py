@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from transformer.averaging.average import average
-
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
+from transformer.averaging.average import average
 from transformer.params import Params
 
 

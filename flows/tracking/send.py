@@ -31,7 +31,7 @@ def start_sender() -> None:
     with _sender_lock(tracking) as free:
         if not free:
             return
-    with (tracking / "sender.log").open("a") as log:
+    with (tracking / "sender.log").open("w") as log:
         subprocess.Popen(
             [sys.executable, "-m", "flows.tracking.send"],
             cwd=main_workspace(),
