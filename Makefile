@@ -54,8 +54,9 @@ setup-test:
 	$(call install,.installed-test,.[test])
 	$(check_git)
 
+# Without --wait-for-lock, a DVC command in another terminal at the moment a stage ends would cost that stage's work.
 repro: setup
-	@dvc repro
+	@dvc --wait-for-lock repro
 	@echo
 	@python -m flows.summary
 	@python -m flows.tracking.send --wait

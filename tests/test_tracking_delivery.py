@@ -66,7 +66,9 @@ class Workspace:
         (folder / "in.txt").write_text("abc")
         unset = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME")
         self.environment = {key: value for key, value in os.environ.items() if key not in unset}
-        self.environment |= {"PYTHONPATH": str(CHECKOUT)} | ({"MLFLOW_TRACKING_URI": uri} if uri else {})
+        self.environment |= {"PYTHONPATH": str(CHECKOUT), "NO_PROXY": "127.0.0.1"} | (
+            {"MLFLOW_TRACKING_URI": uri} if uri else {}
+        )
 
     def start(self, steps: int, pause: float) -> "subprocess.Popen[str]":
         """Start the stage; its output is captured, as a caller of dvc would."""
@@ -230,7 +232,11 @@ class Server:
         places = ["--backend-store-uri", f"sqlite:///{self.store}", "--artifacts-destination", str(self.folder / "a")]
         with (self.folder / "server.log").open("a") as log:
             self._process = subprocess.Popen(
-                [*command, "--port", str(self.port), *places], stdout=log, stderr=log, start_new_session=True
+                [*command, "--port", str(self.port), *places],
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         until(self._answers)
 
