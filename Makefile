@@ -32,10 +32,10 @@ define install
 	  $(PYTHON) -c '' 2>/dev/null || { echo 'error: $(PYTHON) does not run: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11' >&2; exit 1; }; \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $$($(PYTHON) -V 2>&1) is too old: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
 	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo 'error: $(PYTHON) lacks venv or ensurepip: install them (Debian, Ubuntu: apt install python3-venv)' >&2; exit 1; }; \
-	  { [ "$$(head -n 1 $(VENV)/.installed 2>/dev/null)" = "$$(pwd)" ] && $(BIN)/python -m pip --version >/dev/null 2>&1; } || { echo 'Creating $(VENV)'; $(PYTHON) -m venv --clear $(VENV); }; \
+	  { [ "$$(head -n 1 $(VENV)/.installed 2>/dev/null)" = "$$(pwd)" ] && $(VENV)/bin/python -m pip --version >/dev/null 2>&1; } || { echo 'Creating $(VENV)'; $(PYTHON) -m venv --clear $(VENV); }; \
 	  echo 'Installing the pinned dependencies into $(VENV): some minutes, and about 2 GB with a CPU build of torch'; \
 	  rm -f $(VENV)/.installed*; \
-	  $(BIN)/python -m pip install --quiet -c constraints.txt -e '$(2)'; \
+	  $(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '$(2)'; \
 	  for stamp in .installed $(1); do { pwd; cat pyproject.toml constraints.txt; } > $(VENV)/$$stamp.new; mv $(VENV)/$$stamp.new $(VENV)/$$stamp; done; \
 	}
 endef
