@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer.model.linear import Linear, linear
+
 
 class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1, …, head_h) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V).
@@ -16,12 +18,10 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         self.d_model = d_model
         self.heads = heads
-        self.project_in = nn.Linear(d_model, 3 * d_model)
-        self.project_out = nn.Linear(d_model, d_model)
-        for weight in (*self.project_in.weight.chunk(3), self.project_out.weight):
-            nn.init.xavier_uniform_(weight)
-        for linear in (self.project_in, self.project_out):
-            nn.init.zeros_(linear.bias)
+        self.project_in = Linear(d_model, 3 * d_model)
+        self.project_out = Linear(d_model, d_model)
+        for weight in self.project_in.weight.chunk(3):
+            nn.init.xavier_uniform_(weight)  # three square matrices, not one of 3 x 1
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """Self-attention over x of shape (batch, length, d_model).
@@ -33,11 +33,11 @@ class MultiHeadAttention(nn.Module):
 
     def queries(self, x: Tensor) -> Tensor:
         """Queries (batch, heads, length, d_k) of x."""
-        return self._split(F.linear(x, self.project_in.weight[: self.d_model], self.project_in.bias[: self.d_model]))
+        return self._split(linear(x, self.project_in.weight[: self.d_model], self.project_in.bias[: self.d_model]))
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values, each (batch, heads, length, d_k), of x: those of a memory are computed once."""
-        both = F.linear(x, self.project_in.weight[self.d_model :], self.project_in.bias[self.d_model :])
+        both = linear(x, self.project_in.weight[self.d_model :], self.project_in.bias[self.d_model :])
         key, value = both.chunk(2, dim=-1)
         return self._split(key), self._split(value)
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformer.model.linear import linear
+
 
 class SharedEmbedding(nn.Module):
     """One matrix for source embeddings, target embeddings and the pre-softmax projection."""
@@ -23,4 +25,4 @@ class SharedEmbedding(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores over the vocabulary, (…, vocabulary), for decoder outputs (…, d_model)."""
-        return F.linear(hidden, self.weight)
+        return linear(hidden, self.weight)

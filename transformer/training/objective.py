@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from transformer.data.tokenize.vocabulary import PAD
@@ -33,17 +34,13 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         chunk = max(1, CHUNK_LOGITS.get(hidden.device.type, LARGE_CHUNK_LOGITS) // len(weight))
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
-            rows, labels = hidden[part].to(dtype), target[part, None]
-            logits = (rows @ matrix.T).float()
-            logits -= logits.amax(-1, keepdim=True)  # so that no exponential overflows
-            true, mean = logits.gather(-1, labels)[:, 0], logits.mean(-1)
-            grad = logits.exp_()
-            sums = grad.sum(-1)
-            loss += (sums.log() - (1 - smoothing) * true - smoothing * mean).sum()
-            grad.div_(sums[:, None]).sub_(smoothing / len(weight))
-            grad.scatter_add_(-1, labels, torch.full_like(labels, smoothing - 1, dtype=grad.dtype))
+            labels = target[part]
+            missing = chunk - len(labels)  # the last chunk is padded, so that all are of one shape
+            rows = F.pad(hidden[part].to(dtype), (0, 0, 0, missing))
+            chunk_loss, grad = _smoothed(rows @ matrix.T, F.pad(labels, (0, missing), value=PAD), smoothing)
+            loss += chunk_loss
             grad = grad.to(dtype)
-            grad_hidden[part] = grad @ matrix
+            grad_hidden[part] = (grad @ matrix)[: len(labels)]
             grad_weight += grad.T @ rows
         ctx.save_for_backward(grad_hidden, grad_weight)
         return loss
@@ -54,6 +51,20 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         (scale,) = grads
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden * scale, grad_weight * scale, None, None, None
+
+
+def _smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """The summed loss and its gradient at the logits (rows, vocabulary), both zero where the label is padding."""
+    counted = (labels != PAD).float()
+    logits = logits.float()
+    logits -= logits.amax(-1, keepdim=True)  # so that no exponential overflows
+    true, mean = logits.gather(-1, labels[:, None])[:, 0], logits.mean(-1)
+    grad = logits.exp_()
+    sums = grad.sum(-1)
+    loss = ((sums.log() - (1 - smoothing) * true - smoothing * mean) * counted).sum()
+    grad.mul_((counted / sums)[:, None]).sub_((counted * smoothing / logits.size(-1))[:, None])
+    grad.scatter_add_(-1, labels[:, None], (counted * (smoothing - 1))[:, None])
+    return loss, grad
 
 
 def smoothed_cross_entropy(
@@ -68,6 +79,5 @@ def smoothed_cross_entropy(
         smoothing: the paper's epsilon_ls.
         dtype: precision of the matrix products; sums and exponentials are float32.
     """
-    kept = target != PAD
     apply = cast(Callable[..., Tensor], ProjectedCrossEntropy.apply)
-    return apply(hidden[kept], weight, target[kept], smoothing, dtype)
+    return apply(hidden.flatten(0, 1), weight, target.flatten(), smoothing, dtype)
