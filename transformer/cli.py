@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from transformer.decoding.params import PAPER_DECODING, DecodingParams
-from transformer.decoding.progress import ignore_progress, sentence_progress
 from transformer.errors import DataError, ExitCode, ParamsError, UserError
+from transformer.progress import ignore_progress, sentence_progress
 
 if TYPE_CHECKING:
     from transformer.decoding.translator import Translation

@@ -31,7 +31,7 @@ def select(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Check
 
 
 def _last(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    return checkpoints[-params.count :]
+    return [one for one in checkpoints if one.scheduled][-params.count :]
 
 
 def _best(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
@@ -43,7 +43,7 @@ def _minutes(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Che
     """From the last one backwards, each at least `minutes_apart` before the one chosen before it."""
     chosen: list[Checkpoint] = []
     previous = float("inf")
-    for one in reversed(checkpoints):
+    for one in reversed([one for one in checkpoints if one.scheduled]):
         if one.minutes is None:
             raise ParamsError("averaging.rule = minutes needs training.checkpoint_every_minutes to be set")
         # A checkpoint falls due at the end of the update that passes the mark, so it may come a moment early.

@@ -11,12 +11,12 @@ import torch
 from transformer.data.cleaning import clean_text
 from transformer.data.tokenize.vocabulary import EOS, PAD, Vocabulary
 from transformer.decoding.params import PAPER_DECODING, DecodingParams
-from transformer.decoding.progress import ignore_progress
 from transformer.decoding.search import Hypothesis, beam_search
 from transformer.errors import DeviceMemoryError
 from transformer.model.device import autocast, select_device, select_precision
 from transformer.model.folder import load_model
 from transformer.model.transformer import Transformer
+from transformer.progress import ignore_progress
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from transformer.decoding.params import DecodingParams
-from transformer.decoding.progress import sentence_progress
 from transformer.decoding.translator import Translation, Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.analysis import GroupScores, by_length, by_origin, repeats
@@ -20,6 +19,7 @@ from transformer.model.device import select_device, select_precision
 from transformer.model.folder import assemble_model, load_model, read_config
 from transformer.model.weights import read_weights
 from transformer.params import Params
+from transformer.progress import sentence_progress
 from transformer.training.checkpoints import read_index
 
 log = logging.getLogger(__name__)

@@ -99,7 +99,8 @@ class Transformer(nn.Module):
         """
         source_mask = padding_mask(source, PAD)
         memory = self.encode(source, source_mask)
-        keys_values = [layer.cross_attention.keys_values(memory) for layer in self.decoder_layers]
+        both = (layer.cross_attention.keys_values(memory) for layer in self.decoder_layers)
+        keys_values = [(key.contiguous(), value.contiguous()) for key, value in both]  # quick to select rows from
         state = DecoderState(
             0, [(key[:, :, :0], value[:, :, :0]) for key, value in keys_values], keys_values, source_mask
         )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -19,11 +19,13 @@ INDEX_FILE = "index.json"
 class Checkpoint:
     """One kept checkpoint.
 
-    `valid_loss` is None where that update was not validated; `minutes`, since the start of training, is None where
-    checkpoints follow updates alone, so that what does not depend on the clock holds no time.
+    `scheduled` is False where it was written only because its validation loss was the best so far. `valid_loss` is
+    None where that update was not validated; `minutes`, since the start of training, is None where checkpoints
+    follow updates alone, so that what does not depend on the clock holds no time.
     """
 
     update: int
+    scheduled: bool = True
     valid_loss: float | None = None
     minutes: float | None = None
 
@@ -34,8 +36,11 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor], vocabulary: bytes) -> None:
-    """Write the weights of `checkpoint` into `folder`, atomically; the header names the vocabulary's SHA-256."""
-    header = {"update": str(checkpoint.update), "vocabulary": hashlib.sha256(vocabulary).hexdigest()}
+    """Write the weights of `checkpoint` into `folder`, atomically; the header names the vocabulary's SHA-256.
+
+    One key only: safetensors writes several in random order, and equal checkpoints must be equal files.
+    """
+    header = {"vocabulary": hashlib.sha256(vocabulary).hexdigest()}
     with atomic_path(folder / checkpoint.file) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary, metadata=header)
 
@@ -54,9 +59,9 @@ def vocabulary_hash(path: Path) -> str | None:
 
 
 def kept(written: list[Checkpoint], keep_last: int) -> list[Checkpoint]:
-    """The last `keep_last` checkpoints and the best one, in order of update."""
-    best = best_of(written)
-    return [one for one in written if one is best or one in written[-keep_last:]]
+    """The last `keep_last` scheduled checkpoints and the best one, in order of update."""
+    best, last = best_of(written), [one for one in written if one.scheduled][-keep_last:]
+    return [one for one in written if one is best or one in last]
 
 
 def best_of(written: list[Checkpoint]) -> Checkpoint | None:
@@ -97,5 +102,6 @@ def read_index(folder: Path) -> list[Checkpoint]:
             raise DataError(f"{file} is listed in {path} but missing: run dvc checkout or dvc repro train")
         if (found := sha256_of(file)) != entry["sha256"]:
             raise DataError(f"{file} has changed since training: expected sha256 {entry['sha256']}, found {found}")
-        checkpoints.append(Checkpoint(entry["update"], entry["valid_loss"], entry["minutes"]))
+        names = {field.name for field in fields(Checkpoint)}
+        checkpoints.append(Checkpoint(**{name: entry[name] for name in names}))
     return checkpoints

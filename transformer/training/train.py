@@ -81,7 +81,7 @@ class _Loop:
         self.shown, self.on_record = shown, on_record
         self.settings = run.params.training
         self.started = time.monotonic() - progress.elapsed
-        self.saved_at = progress.elapsed
+        self.scheduled_at = progress.elapsed
         self.interval = (progress.seconds, progress.target_tokens, progress.update)
 
     def run(self, stop: StopRequest) -> None:
@@ -125,8 +125,9 @@ class _Loop:
             valid_loss = self._validate()
         progress.finished = last or self._out_of_patience()
         progress.elapsed = time.monotonic() - self.started
-        if self._checkpoint_due() or self._is_best(valid_loss) or progress.finished:
-            self._checkpoint(valid_loss)
+        scheduled = self._checkpoint_due() or progress.finished
+        if scheduled or self._is_best(valid_loss):
+            self._checkpoint(scheduled, valid_loss)
 
     def _log(self) -> None:
         progress = self.progress
@@ -169,21 +170,22 @@ class _Loop:
         if by_updates and self.progress.update % by_updates == 0:
             return True
         by_minutes = self.settings.checkpoint_every_minutes
-        return by_minutes is not None and self.progress.elapsed - self.saved_at >= 60 * by_minutes
+        return by_minutes is not None and self.progress.elapsed - self.scheduled_at >= 60 * by_minutes
 
     def _is_best(self, valid_loss: float | None) -> bool:
         best = best_of(self.progress.checkpoints)
         return valid_loss is not None and (best is None or best.valid_loss is None or valid_loss < best.valid_loss)
 
-    def _checkpoint(self, valid_loss: float | None) -> None:
+    def _checkpoint(self, scheduled: bool, valid_loss: float | None) -> None:
         """Write the weights, then the state that knows of them, then delete what it no longer names."""
         progress = self.progress
         minutes = progress.elapsed / 60 if self.settings.checkpoint_every_minutes else None
-        checkpoint = Checkpoint(progress.update, valid_loss, minutes)
+        checkpoint = Checkpoint(progress.update, scheduled, valid_loss, minutes)
         weights, vocabulary = self.model_run.model.state_dict(), self.model_run.vocabulary.model
         write_checkpoint(self.folder / CHECKPOINTS, checkpoint, weights, vocabulary)
         progress.checkpoints = kept([*progress.checkpoints, checkpoint], self.settings.keep_last)
-        self.saved_at = progress.elapsed
+        if scheduled:
+            self.scheduled_at = progress.elapsed
         self._save()
         delete_others(self.folder / CHECKPOINTS, progress.checkpoints)
 
@@ -230,7 +232,8 @@ def _write_outputs(
 
 def _csv(rows: list[dict[str, float]]) -> str:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: round(value, 6) for name, value in row.items()} for row in rows)
     return stream.getvalue()

@@ -10,9 +10,9 @@ from typing import IO
 
 from rich.filesize import decimal
 
-from transformer.data.download.progress import byte_progress
 from transformer.errors import DataError, DownloadError
 from transformer.files import CHUNK_BYTES, atomic_path
+from transformer.progress import byte_progress
 
 
 def extract(archive: Path, members: list[str], folder: Path) -> None:

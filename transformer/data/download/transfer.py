@@ -12,8 +12,8 @@ import requests
 import urllib3
 from rich.filesize import decimal
 
-from transformer.data.download.progress import byte_progress
 from transformer.errors import DataError, DownloadError
+from transformer.progress import byte_progress
 
 logger = logging.getLogger(__name__)
 

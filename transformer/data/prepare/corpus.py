@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from transformer.data.cleaning import clean_text, fold_text
-from transformer.data.download.progress import byte_progress
 from transformer.data.parts import Part, read_parts
 from transformer.data.prepare.decontamination import HeldOutSources
 from transformer.data.prepare.filters import PairFilter
@@ -20,6 +19,7 @@ from transformer.data.prepare.splitting import SeenHashes, split_of, text_hash
 from transformer.data.prepare.tally import SPLITS, Tally, part_of
 from transformer.errors import DataError
 from transformer.files import write_json
+from transformer.progress import byte_progress
 
 
 def prepare(params: PreparationParams, raw: Path, corpus: Path, report: Path) -> None:

@@ -1,0 +1,145 @@
+"""Averaging against arithmetic, each selection rule, and what is refused."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny_model import tiny_config, tiny_vocabulary, tiny_weights
+from transformer.averaging.average import average
+from transformer.averaging.params import AveragingParams
+from transformer.averaging.selection import select
+from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary
+from transformer.errors import DataError, ParamsError
+from transformer.model.folder import load_model, write_config
+from transformer.model.weights import read_weights
+from transformer.training.checkpoints import Checkpoint, kept, write_checkpoint, write_index
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return tiny_vocabulary()
+
+
+def averaging(**changes: object) -> AveragingParams:
+    base = {"rule": "last", "count": 2, "minutes_apart": 10.0, "min_updates_apart": 100}
+    return AveragingParams.model_validate({**base, **changes})
+
+
+def write_checkpoints(folder: Path, vocabulary: Vocabulary, updates: list[int]) -> tuple[Path, Path]:
+    """A checkpoints folder with random weights seeded by their update, and a tokens folder with the vocabulary."""
+    checkpoints, tokens = folder / "checkpoints", folder / "tokens"
+    tokens.mkdir(parents=True)
+    (tokens / VOCABULARY_FILE).write_bytes(vocabulary.model)
+    listed = [Checkpoint(update, valid_loss=1 / update) for update in updates]
+    for one in listed:
+        write_checkpoint(checkpoints, one, tiny_weights(vocabulary, seed=one.update), vocabulary.model)
+    write_index(checkpoints, listed)
+    write_config(checkpoints, tiny_config(vocabulary))
+    return checkpoints, tokens
+
+
+def test_the_mean_by_hand(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100, 200, 300])
+    average(averaging(), checkpoints, tokens, tmp_path / "model")
+    weights = read_weights(tmp_path / "model" / "model.safetensors")
+    second, third = tiny_weights(vocabulary, 200), tiny_weights(vocabulary, 300)
+    assert weights.keys() == second.keys()
+    for name, mean in weights.items():
+        assert mean.dtype == torch.float32
+        torch.testing.assert_close(mean, (second[name] + third[name]) / 2)
+
+
+def test_the_folder_alone_loads_and_names_what_it_was_made_of(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100, 200])
+    average(averaging(), checkpoints, tokens, tmp_path / "model")
+    moved = (tmp_path / "model").rename(tmp_path / "elsewhere")
+    assert load_model(moved, torch.device("cpu")).languages.target == "de"
+    listing = json.loads((moved / "averaged.json").read_text())
+    assert [entry["file"] for entry in listing["averaged"]] == [
+        "update-00000100.safetensors",
+        "update-00000200.safetensors",
+    ]
+    for entry in listing["averaged"]:
+        assert entry["sha256"] == hashlib.sha256((checkpoints / entry["file"]).read_bytes()).hexdigest()
+        assert entry["sha256"] in (moved / "model_card.md").read_text()
+    assert sorted(path.name for path in moved.iterdir()) == [
+        "averaged.json", "config.json", "model.safetensors", "model_card.md", "spm.model",
+    ]  # fmt: skip
+
+
+def test_equal_checkpoints_give_equal_bytes(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    folders = []
+    for name in ("a", "b"):
+        checkpoints, tokens = write_checkpoints(tmp_path / name, vocabulary, [100, 200])
+        average(averaging(), checkpoints, tokens, tmp_path / name / "model")
+        folders += [
+            [path.read_bytes() for path in sorted(f.iterdir())] for f in (checkpoints, tmp_path / name / "model")
+        ]
+    assert folders[:2] == folders[2:]
+
+
+def test_mixed_vocabularies_are_refused(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100, 200])
+    write_checkpoint(checkpoints, Checkpoint(200), tiny_weights(vocabulary, 200), b"another vocabulary")
+    write_index(checkpoints, [Checkpoint(100), Checkpoint(200)])
+    with pytest.raises(DataError, match=r"00000200\.safetensors was trained with the vocabulary \w+, not"):
+        average(averaging(), checkpoints, tokens, tmp_path / "model")
+
+
+def test_a_changed_checkpoint_is_refused(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100, 200])
+    file = checkpoints / "update-00000200.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="has changed since training: expected sha256"):
+        average(averaging(), checkpoints, tokens, tmp_path / "model")
+
+
+def updates(chosen: list[Checkpoint]) -> list[int]:
+    return [one.update for one in chosen]
+
+
+LISTED = [
+    Checkpoint(100, True, 3.0, 1.0),
+    Checkpoint(200, True, 1.0, 9.0),
+    Checkpoint(250, False, 0.9, 11.0),
+    Checkpoint(300, True, None, 11.5),
+    Checkpoint(400, True, 1.5, 19.0),
+    Checkpoint(500, True, 2.0, 21.5),
+]
+
+
+def test_last_takes_scheduled_checkpoints_by_update() -> None:
+    assert updates(select(averaging(count=4), LISTED)) == [200, 300, 400, 500]
+
+
+def test_best_takes_the_lowest_validation_losses() -> None:
+    assert updates(select(averaging(rule="best", count=2, min_updates_apart=1), LISTED)) == [200, 250]
+
+
+def test_minutes_goes_back_from_the_last_in_steps() -> None:
+    assert updates(select(averaging(rule="minutes", count=3), LISTED)) == [100, 300, 500]
+
+
+def test_near_duplicates_are_refused() -> None:
+    with pytest.raises(ParamsError, match=r"200\.safetensors and update-00000250\.safetensors are 50 updates"):
+        select(averaging(rule="best"), LISTED)
+
+
+def test_too_few_are_refused() -> None:
+    with pytest.raises(ParamsError, match=r"averaging\.count = 9, but the rule last finds only 5 of 6"):
+        select(averaging(count=9), LISTED)
+
+
+def test_minutes_without_times_is_refused() -> None:
+    with pytest.raises(ParamsError, match=r"needs training\.checkpoint_every_minutes"):
+        select(averaging(rule="minutes"), [Checkpoint(100), Checkpoint(200)])
+
+
+def test_kept_are_the_last_scheduled_and_the_best() -> None:
+    assert updates(kept(LISTED, 2)) == [250, 400, 500]
+    assert updates(kept([Checkpoint(1), Checkpoint(2), Checkpoint(3)], 2)) == [2, 3]
