@@ -1,0 +1,110 @@
+"""The vocabulary and the encoded splits: deterministic, from the training split alone, nothing lost."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import synthetic_pairs
+from tests.corpora import Pairs, write_corpus, write_tokens
+from transformer.data.tokenize.encode import tokenize
+from transformer.data.tokenize.params import TokenizationParams
+from transformer.data.tokenize.store import TokenSplit
+from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, UNK, Vocabulary, train_vocabulary
+from transformer.errors import DataError
+
+PARAMS = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
+
+
+def splits() -> dict[str, Pairs]:
+    pairs = synthetic_pairs(240)
+    return {"train": pairs[:200], "valid": pairs[200:220], "test": pairs[220:]}
+
+
+def test_encoded_splits_decode_to_the_corpus(tmp_path: Path) -> None:
+    tokens = write_tokens(tmp_path, splits(), PARAMS)
+    vocabulary = Vocabulary.load(tokens / "spm.model")
+    for name, pairs in splits().items():
+        split = TokenSplit.open(tokens, name)
+        assert len(split) == len(pairs)
+        for index, (source, target) in enumerate(pairs):
+            assert vocabulary.decode(split.source[index].tolist()) == source
+            assert vocabulary.decode(split.target[index].tolist()) == target
+            assert split.target[index].tolist() == [*vocabulary.encode(target), EOS]
+
+
+def test_two_runs_write_equal_bytes(tmp_path: Path) -> None:
+    first, second = (write_tokens(tmp_path / name, splits(), PARAMS) for name in "ab")
+    assert [path.name for path in sorted(first.iterdir())] == [path.name for path in sorted(second.iterdir())]
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes()
+
+
+def test_the_vocabulary_is_learned_on_the_training_split_alone(tmp_path: Path) -> None:
+    first = write_tokens(tmp_path / "a", splits(), PARAMS)
+    other = {**splits(), "valid": [("ß € ∞", "Ω Ж")], "test": [("unseen words", "ungesehene Wörter")]}
+    second = write_tokens(tmp_path / "b", other, PARAMS)
+    assert (first / "spm.model").read_bytes() == (second / "spm.model").read_bytes()
+
+
+def test_characters_without_a_piece_are_spelled_in_bytes(tmp_path: Path) -> None:
+    odd = {**splits(), "test": [("the cat ☃", "die Katze ☃")]}
+    tokens = write_tokens(tmp_path, odd, PARAMS)
+    vocabulary = Vocabulary.load(tokens / "spm.model")
+    ids = vocabulary.encode("☃")
+    assert sum(vocabulary.is_byte(id_) for id_ in ids) == len("☃".encode()) == 3
+    assert vocabulary.decode(ids) == "☃"
+    report = json.loads((tmp_path / "tokens.json").read_text())["test"]["source"]
+    ids = vocabulary.encode("the cat ☃")
+    assert report == {
+        "sentences": 1, "tokens": len(ids), "tokens_per_word": round(len(ids) / 3, 4),
+        "unknown_rate": 0.0, "byte_rate": round(3 / len(ids), 6), "round_trip_rate": 1.0,
+    }  # fmt: skip
+
+
+def test_text_that_does_not_come_back_is_reported(tmp_path: Path) -> None:
+    write_tokens(tmp_path, {**splits(), "test": [("the  cat", "x"), ("the dog", "y")]}, PARAMS)
+    report = json.loads((tmp_path / "tokens.json").read_text())["test"]
+    assert report["source"]["round_trip_rate"] == 0.5  # SentencePiece folds the two spaces
+    assert report["target"]["round_trip_rate"] == 1.0
+
+
+def test_special_ids_are_where_the_library_expects_them() -> None:
+    vocabulary = train_vocabulary(PARAMS, (text for pair in splits()["train"] for text in pair))
+    assert (PAD, UNK, BOS, EOS) == (0, 1, 2, 3)
+    assert vocabulary.size == 400
+    assert vocabulary.decode([BOS, *vocabulary.encode("the cat"), EOS, PAD]) == "the cat"
+
+
+def test_a_vocabulary_too_large_for_the_text_is_named(tmp_path: Path) -> None:
+    params = TokenizationParams(vocabulary_size=20_000, character_coverage=1.0, training_pairs=10)
+    with pytest.raises(DataError, match=r"tokenization\.vocabulary_size = 20000 does not fit this text"):
+        write_tokens(tmp_path, splits(), params)
+
+
+def test_training_pairs_limits_what_is_read(tmp_path: Path) -> None:
+    pairs = [("aaa bbb", "ccc ddd")] * 50
+    other = pairs.copy()
+    other[1::2] = [("never seen here", "nie gesehen hier")] * 25  # every second pair is skipped
+    params = TokenizationParams(vocabulary_size=270, character_coverage=1.0, training_pairs=25)
+    vocabularies = []
+    for name, train in (("a", pairs), ("b", other)):
+        held_out: dict[str, Pairs] = {"valid": pairs[:1], "test": pairs[:1]}
+        vocabularies.append(
+            (write_tokens(tmp_path / name, {"train": train, **held_out}, params) / "spm.model").read_bytes()
+        )
+    assert vocabularies[0] == vocabularies[1]
+
+
+def test_a_missing_split_is_named(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus", {"train": splits()["train"]})
+    with pytest.raises(DataError, match=r"valid\.parquet is missing: run the prepare stage first"):
+        tokenize(PARAMS, tmp_path / "corpus", tmp_path / "tokens", tmp_path / "report.json")
+
+
+def test_a_file_that_is_no_vocabulary_is_named(tmp_path: Path) -> None:
+    (tmp_path / "spm.model").write_bytes(b"no model")
+    with pytest.raises(DataError, match=r"spm\.model is not a SentencePiece model"):
+        Vocabulary.load(tmp_path / "spm.model")
+    with pytest.raises(DataError, match=r"nothing is missing: run the tokenize stage first"):
+        Vocabulary.load(tmp_path / "nothing")
