@@ -61,6 +61,7 @@ TINY_PARAMS: dict[str, Any] = {
         "seed": 1,
         "updates": 40,
         "batch_target_tokens": 300,
+        "length_groups": 2,
         "micro_batch_tokens": 400,
         "label_smoothing": 0.1,
         "adam_beta1": 0.9,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_model import tiny_config, tiny_vocabulary, tiny_weights
 
-from tests.tiny_model import tiny_config, tiny_vocabulary, tiny_weights
 from transformer.averaging.average import average
 from transformer.averaging.params import AveragingParams
 from transformer.averaging.selection import select

@@ -5,11 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY_PARAMS
 
 from transformer.data.tokenize.store import SIDES, SideWriter, TokenSplit
 from transformer.data.tokenize.vocabulary import BOS, EOS, PAD
 from transformer.errors import DataError, ParamsError
-from transformer.training.batching import assemble, micro_batches, plan_epoch, target_token_count, usable_sentences
+from transformer.training.batching import (
+    Update,
+    assemble,
+    micro_batches,
+    plan_epoch,
+    target_token_count,
+    usable_sentences,
+)
+from transformer.training.params import TrainingParams
 
 
 def write_split(tokens: Path, pairs: list[tuple[list[int], list[int]]], vocabulary_size: int = 1000) -> TokenSplit:
@@ -55,35 +64,46 @@ def test_sides_that_are_not_aligned_are_refused(tmp_path: Path) -> None:
         TokenSplit.open(tmp_path, "train")
 
 
-@pytest.mark.parametrize("target_tokens", [1, 100, 1000, 10**9])
-def test_each_sentence_once_and_no_update_over_the_cap(split: TokenSplit, target_tokens: int) -> None:
-    usable = usable_sentences(split, 64)
-    plan = plan_epoch(split, usable, target_tokens, seed=3, epoch=0)
-    assert sorted(np.concatenate(plan).tolist()) == list(range(500))
+def planned(split: TokenSplit, target_tokens: int, groups: int, seed: int = 3, epoch: int = 0) -> list[Update]:
+    settings = {
+        **TINY_PARAMS["training"],
+        "batch_target_tokens": target_tokens,
+        "length_groups": groups,
+        "seed": seed,
+    }
+    return plan_epoch(split, usable_sentences(split, 64), TrainingParams(**settings), epoch)
+
+
+@pytest.mark.parametrize(
+    ("target_tokens", "groups"), [(1, 1), (100, 1), (1000, 8), (1000, 1), (10**9, 1), (10**9, 3)]
+)
+def test_each_sentence_once_and_no_update_over_the_cap(split: TokenSplit, target_tokens: int, groups: int) -> None:
+    plan = planned(split, target_tokens, groups)
+    assert sorted(np.concatenate([group for update in plan for group in update]).tolist()) == list(range(500))
     for update in plan:
-        assert target_token_count(split, update) <= target_tokens or len(update) == 1
+        assert len(update) <= groups
+        for group in update:
+            assert target_token_count(split, group) <= target_tokens // groups or len(group) == 1
 
 
 def test_updates_are_nearly_full(split: TokenSplit) -> None:
-    plan = plan_epoch(split, usable_sentences(split, 64), 1000, seed=3, epoch=0)
-    counts = sorted(target_token_count(split, update) for update in plan)
+    counts = sorted(target_token_count(split, group) for update in planned(split, 4000, 4) for group in update)
     assert counts[1] > 1000 - 41  # all but the last could not take one more sentence
 
 
 def test_the_plan_follows_from_seed_and_epoch(split: TokenSplit) -> None:
-    usable = usable_sentences(split, 64)
-
     def flat(seed: int, epoch: int) -> list[int]:
-        return np.concatenate(plan_epoch(split, usable, 300, seed, epoch)).tolist()
+        plan = planned(split, 300, 2, seed, epoch)
+        return np.concatenate([group for update in plan for group in update]).tolist()
 
     assert flat(1, 0) == flat(1, 0)
     assert flat(1, 0) != flat(1, 1)
     assert flat(1, 0) != flat(2, 0)
 
 
-def test_sentences_of_an_update_are_of_like_length(split: TokenSplit) -> None:
-    plan = plan_epoch(split, usable_sentences(split, 64), 300, seed=1, epoch=0)
-    ranges = sorted((lengths.min(), lengths.max()) for lengths in (split.target.lengths[update] for update in plan))
+def test_sentences_of_a_group_are_of_like_length(split: TokenSplit) -> None:
+    groups = [group for update in planned(split, 1200, 4) for group in update]
+    ranges = sorted((lengths.min(), lengths.max()) for lengths in (split.target.lengths[group] for group in groups))
     assert all(shorter[1] <= longer[0] for shorter, longer in pairwise(ranges))
 
 
@@ -96,10 +116,10 @@ def test_too_long_sentences_are_left_out(split: TokenSplit) -> None:
 
 
 @pytest.mark.parametrize("cap", [40, 64, 200, 10_000])
-def test_micro_batches_divide_an_update_within_the_cap(split: TokenSplit, cap: int) -> None:
-    for update in plan_epoch(split, usable_sentences(split, 64), 500, seed=1, epoch=0):
-        pieces = micro_batches(split, update, cap)
-        assert np.concatenate(pieces).tolist() == update.tolist()
+def test_micro_batches_divide_a_group_within_the_cap(split: TokenSplit, cap: int) -> None:
+    for (group,) in planned(split, 500, 1):
+        pieces = micro_batches(split, group, cap)
+        assert np.concatenate(pieces).tolist() == group.tolist()
         for piece in pieces:
             batch = assemble(split, piece)
             assert max(batch.source.numel(), batch.target_out.numel()) <= cap

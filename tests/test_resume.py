@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import CHECKOUT, TINY_PARAMS, synthetic_pairs
+from corpora import write_tokens
 
-from tests.conftest import CHECKOUT, TINY_PARAMS, synthetic_pairs
-from tests.corpora import write_tokens
 from transformer.data.tokenize.params import TokenizationParams
 
 SCRIPT = """

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import synthetic_pairs
+from corpora import Pairs, write_corpus, write_tokens
 
-from tests.conftest import synthetic_pairs
-from tests.corpora import Pairs, write_corpus, write_tokens
 from transformer.data.tokenize.encode import tokenize
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.data.tokenize.store import TokenSplit

@@ -13,9 +13,9 @@ import pytest
 import sacrebleu
 import torch
 import torch.nn.functional as F
+from conftest import TINY_PARAMS, synthetic_pairs
+from corpora import Pairs, write_tokens
 
-from tests.conftest import TINY_PARAMS, synthetic_pairs
-from tests.corpora import Pairs, write_tokens
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.data.tokenize.vocabulary import BOS, EOS, PAD
 from transformer.errors import DataError, DivergedError, InterruptedTrainingError
@@ -81,7 +81,7 @@ def test_accumulated_micro_batches_equal_one_big_batch(tokens: Path) -> None:
     for micro_batch_tokens in (100_000, 64):
         run = Run.prepare(params(micro_batch_tokens=micro_batch_tokens), tokens)
         for update in range(1, 4):
-            loss, count = run.update(update, run.train_sentences[40 * update : 40 * update + 40])
+            loss, count = run.update(update, [run.train_sentences[40 * update : 40 * update + 40]])
         weights.append((float(loss) / count, run.model.state_dict()))
     assert weights[0][0] == pytest.approx(weights[1][0], rel=1e-5)
     for name, tensor in weights[0][1].items():
@@ -93,7 +93,7 @@ def test_the_update_is_adam_on_the_mean_loss_a_target_token(tokens: Path) -> Non
     asked = params()
     ours, reference = Run.prepare(asked, tokens), Run.prepare(asked, tokens)
     sentences = ours.train_sentences[:30]
-    ours.update(1, sentences)
+    ours.update(1, [sentences[:10], sentences[10:]])
 
     def pad(rows: list[list[int]]) -> torch.Tensor:
         return torch.tensor([row + [PAD] * (max(map(len, rows)) - len(row)) for row in rows])

@@ -14,8 +14,10 @@ from torch import Tensor
 from transformer.data.tokenize.store import TokenSide, TokenSplit
 from transformer.data.tokenize.vocabulary import BOS, PAD
 from transformer.errors import ParamsError
+from transformer.training.params import TrainingParams
 
 Indices = NDArray[np.int64]
+Update = list[Indices]  # groups of sentences, each of like length
 
 
 @dataclass(frozen=True)
@@ -50,43 +52,46 @@ def usable_sentences(split: TokenSplit, max_positions: int) -> Indices:
     return usable
 
 
-def plan_epoch(split: TokenSplit, usable: Indices, target_tokens: int, seed: int, epoch: int) -> list[Indices]:
+def plan_epoch(split: TokenSplit, usable: Indices, training: TrainingParams, epoch: int) -> list[Update]:
     """The updates of one epoch in their order: each usable sentence exactly once.
 
-    Sentences of equal length stand together in random order; an update is filled to at most `target_tokens`
-    target tokens (a longer sentence stands alone), then the updates are shuffled.
+    Sentences of like length stand together in a group, in random order among equals; the groups are shuffled, and
+    `length_groups` of them make an update of at most `batch_target_tokens` target tokens. (A sentence longer than a
+    group stands alone.) The paper's update was mixed likewise: eight devices had a batch of one length each.
     """
-    random = np.random.default_rng([seed, epoch])
+    random = np.random.default_rng([training.seed, epoch])
     shuffled = random.permutation(usable)
     target_lengths = split.target.lengths[shuffled]
     order = np.lexsort((split.source.lengths[shuffled], target_lengths))
     ordered = shuffled[order]
     filled = target_lengths[order].cumsum()
-    updates = []
+    group_tokens = training.batch_target_tokens // training.length_groups
+    groups = []
     start = 0
     while start < len(ordered):
         before = filled[start - 1] if start else 0
-        end = max(start + 1, int(np.searchsorted(filled, before + target_tokens, side="right")))
-        updates.append(ordered[start:end])
+        end = max(start + 1, int(np.searchsorted(filled, before + group_tokens, side="right")))
+        groups.append(ordered[start:end])
         start = end
-    return [updates[position] for position in random.permutation(len(updates))]
+    mixed = [groups[position] for position in random.permutation(len(groups))]
+    return [mixed[first : first + training.length_groups] for first in range(0, len(mixed), training.length_groups)]
 
 
-def micro_batches(split: TokenSplit, update: Indices, max_tokens: int) -> list[Indices]:
-    """Divide an update so that no side of a piece holds more than `max_tokens` ids, padding included.
+def micro_batches(split: TokenSplit, group: Indices, max_tokens: int) -> list[Indices]:
+    """Divide a group so that no side of a piece holds more than `max_tokens` ids, padding included.
 
     Raises:
         ParamsError: one sentence alone is longer.
     """
-    widths = np.maximum(_lengths(split.source, update), _lengths(split.target, update))
+    widths = np.maximum(_lengths(split.source, group), _lengths(split.target, group))
     if widths.max() > max_tokens:
         raise ParamsError(f"training.micro_batch_tokens = {max_tokens}: a sentence has {widths.max()} tokens")
     pieces = []
     start = 0
-    while start < len(update):
-        padded = np.maximum.accumulate(widths[start:]) * np.arange(1, len(update) - start + 1)
+    while start < len(group):
+        padded = np.maximum.accumulate(widths[start:]) * np.arange(1, len(group) - start + 1)
         end = start + int(np.searchsorted(padded, max_tokens, side="right"))
-        pieces.append(update[start:end])
+        pieces.append(group[start:end])
         start = end
     return pieces
 

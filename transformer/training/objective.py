@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transformer.data.tokenize.vocabulary import PAD
+from transformer.model.linear import rounded_up
 
 # Logits that exist at a time: 8 MB of float32 stay near a CPU's caches, 256 MB keep a GPU busy.
 CHUNK_LOGITS = {"cpu": 1 << 21}
@@ -35,7 +36,7 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
             labels = target[part]
-            missing = chunk - len(labels)  # the last chunk is padded, so that all are of one shape
+            missing = min(chunk, rounded_up(len(labels))) - len(labels)  # few shapes: see transformer.model.linear
             rows = F.pad(hidden[part].to(dtype), (0, 0, 0, missing))
             chunk_loss, grad = _smoothed(rows @ matrix.T, F.pad(labels, (0, missing), value=PAD), smoothing)
             loss += chunk_loss

@@ -1,8 +1,8 @@
 """The `training` section of params.yaml."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from transformer.section import Section
 
@@ -13,6 +13,7 @@ class TrainingParams(Section):
     seed: int = Field(ge=0)
     updates: int = Field(ge=1)
     batch_target_tokens: int = Field(ge=1)  # target tokens of one update over all devices
+    length_groups: int = Field(ge=1)  # groups of like length that an update mixes
     micro_batch_tokens: int = Field(ge=1)  # padded tokens of either side that one device holds at a time
     label_smoothing: float = Field(ge=0, lt=1)
     adam_beta1: float = Field(ge=0, lt=1)
@@ -30,3 +31,9 @@ class TrainingParams(Section):
     checkpoint_every_updates: int | None = Field(ge=1)
     checkpoint_every_minutes: float | None = Field(gt=0)
     keep_last: int = Field(ge=1)  # checkpoints kept beside the best one
+
+    @model_validator(mode="after")
+    def _a_group_holds_a_token(self) -> Self:
+        if self.length_groups > self.batch_target_tokens:
+            raise ValueError(f"length_groups must not exceed batch_target_tokens = {self.batch_target_tokens}")
+        return self

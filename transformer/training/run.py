@@ -16,7 +16,14 @@ from transformer.errors import DeviceMemoryError, DivergedError
 from transformer.model.device import autocast, select_device, select_precision
 from transformer.model.transformer import Transformer
 from transformer.params import Params
-from transformer.training.batching import Indices, assemble, micro_batches, target_token_count, usable_sentences
+from transformer.training.batching import (
+    Indices,
+    Update,
+    assemble,
+    micro_batches,
+    target_token_count,
+    usable_sentences,
+)
 from transformer.training.objective import smoothed_cross_entropy
 from transformer.training.schedule import learning_rate
 from transformer.training.validation import Validation, greedy_bleu, validation_loss
@@ -72,8 +79,8 @@ class Run:
         training = self.params.training
         return learning_rate(update, self.params.model.d_model, training.warmup_updates, training.learning_rate_scale)
 
-    def update(self, update: int, sentences: Indices) -> tuple[Tensor, int]:
-        """One step of the optimizer on these sentences; returns the summed loss (a device scalar) and its tokens.
+    def update(self, update: int, groups: Update) -> tuple[Tensor, int]:
+        """One step of the optimizer on these groups; returns the summed loss (a device scalar) and its tokens.
 
         The gradient is that of the mean loss over the update's target tokens, however many micro-batches share
         them. Dropout's randomness is a function of (seed, update, micro-batch), so that resume needs no generator
@@ -84,10 +91,11 @@ class Run:
         """
         training = self.params.training
         self.model.train()
-        tokens = target_token_count(self.train, sentences)
+        tokens = sum(target_token_count(self.train, group) for group in groups)
+        pieces = [part for group in groups for part in micro_batches(self.train, group, training.micro_batch_tokens)]
         total = torch.zeros((), device=self.device)
         try:
-            for index, part in enumerate(micro_batches(self.train, sentences, training.micro_batch_tokens)):
+            for index, part in enumerate(pieces):
                 torch.manual_seed(dropout_seed(training.seed, update, index))
                 loss = self._loss(part)
                 (loss / tokens).backward()
@@ -128,15 +136,16 @@ def dropout_seed(seed: int, update: int, micro_batch: int) -> int:
     return int(np.random.SeedSequence([seed, update, micro_batch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def check_finite(loss: float, update: int, sentences: Indices) -> None:
+def check_finite(loss: float, update: int, groups: Update) -> None:
     """Stop a run that has diverged.
 
     Raises:
         DivergedError: names the update and the lines of the training split that it saw.
     """
     if not math.isfinite(loss):
-        lines = ", ".join(str(line) for line in sorted(sentences.tolist())[:20])
-        more = ", …" if len(sentences) > 20 else ""
+        rows = sorted(np.concatenate(groups).tolist())
+        lines = ", ".join(map(str, rows[:20]))
+        more = ", …" if len(rows) > 20 else ""
         raise DivergedError(
             f"the loss became {loss} at update {update} (rows {lines}{more} of data/corpus/train.parquet): "
             "lower training.learning_rate_scale or raise training.warmup_updates"

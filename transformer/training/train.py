@@ -13,7 +13,7 @@ from transformer.errors import InterruptedTrainingError
 from transformer.files import write_json, write_text
 from transformer.model.folder import ModelConfig, write_config
 from transformer.params import Params
-from transformer.training.batching import Indices, plan_epoch
+from transformer.training.batching import Update, plan_epoch
 from transformer.training.checkpoints import (
     Checkpoint,
     best_of,
@@ -88,13 +88,8 @@ class _Loop:
         """Updates until the last one, an early stop, or a request to stop."""
         progress = self.progress
         while not progress.finished:
-            plan = plan_epoch(
-                self.model_run.train,
-                self.model_run.train_sentences,
-                self.settings.batch_target_tokens,
-                self.settings.seed,
-                progress.epoch,
-            )
+            run = self.model_run
+            plan = plan_epoch(run.train, run.train_sentences, self.settings, progress.epoch)
             while progress.position < len(plan) and not progress.finished:
                 self._update(plan[progress.position])
                 if stop.signal:
@@ -106,12 +101,12 @@ class _Loop:
             if progress.position == len(plan):
                 progress.epoch, progress.position = progress.epoch + 1, 0
 
-    def _update(self, sentences: Indices) -> None:
+    def _update(self, groups: Update) -> None:
         progress = self.progress
         begun = time.monotonic()
-        loss_sum, tokens = self.model_run.update(progress.update + 1, sentences)
+        loss_sum, tokens = self.model_run.update(progress.update + 1, groups)
         loss = float(loss_sum)
-        check_finite(loss, progress.update + 1, sentences)
+        check_finite(loss, progress.update + 1, groups)
         progress.update += 1
         progress.position += 1
         progress.seconds += time.monotonic() - begun
