@@ -54,38 +54,40 @@ def run_train(folder: Path, tokens: Path, asked: Params, on_record: Any = lambda
 def test_a_reversed_sequence_is_learned(tmp_path: Path) -> None:
     """Word order reversed, each letter a word: wrong attention, masks or positions cannot solve it."""
     random_ = random.Random(1)
-    sources = [" ".join(random_.choices("abcdefghij", k=random_.randint(2, 7))) for _ in range(2300)]
+    sources = [" ".join(random_.choices("abcdef", k=random_.randint(2, 5))) for _ in range(5200)]
     pairs: Pairs = [(source, " ".join(reversed(source.split()))) for source in dict.fromkeys(sources)]
     held_out = pairs[-200:]
-    vocabulary = TokenizationParams(vocabulary_size=280, character_coverage=1.0, training_pairs=10_000)
+    vocabulary = TokenizationParams(vocabulary_size=272, character_coverage=1.0, training_pairs=10_000)
     tokens = write_tokens(tmp_path, {"train": pairs[:-200], "valid": held_out, "test": held_out}, vocabulary)
     asked = params(
         {"d_model": 64, "d_ff": 128, "heads": 4, "encoder_layers": 2, "decoder_layers": 2},
-        updates=500, batch_target_tokens=1000, micro_batch_tokens=1200, warmup_updates=150, learning_rate_scale=0.5,
-        validate_every=500, checkpoint_every_updates=500,
+        updates=700, batch_target_tokens=600, length_groups=4, micro_batch_tokens=1200, warmup_updates=100,
+        learning_rate_scale=0.13, label_smoothing=0.0, validate_every=700, checkpoint_every_updates=700,
     )  # fmt: skip
     run_train(tmp_path, tokens, asked)
     run = Run.prepare(asked, tokens)
-    run.model.load_state_dict(read_weights(tmp_path / "checkpoints" / "update-00000500.safetensors"))
+    run.model.load_state_dict(read_weights(tmp_path / "checkpoints" / "update-00000700.safetensors"))
     run.model.eval()
     right = 0
     with torch.no_grad():
         for index in range(200):
             (found,) = greedy(run.model, torch.from_numpy(run.valid.source[index].astype(np.int64))[None])
             right += found == run.valid.target[index].tolist()[:-1]
-    assert right / 200 > 0.99
+    assert right / 200 > 0.99, right
 
 
 def test_accumulated_micro_batches_equal_one_big_batch(tokens: Path) -> None:
-    weights = []
+    """By Adam's first moments, a tenth of the first gradient: weights would show the sign of mere rounding too."""
+    found = []
     for micro_batch_tokens in (100_000, 64):
         run = Run.prepare(params(micro_batch_tokens=micro_batch_tokens), tokens)
-        for update in range(1, 4):
-            loss, count = run.update(update, [run.train_sentences[40 * update : 40 * update + 40]])
-        weights.append((float(loss) / count, run.model.state_dict()))
-    assert weights[0][0] == pytest.approx(weights[1][0], rel=1e-5)
-    for name, tensor in weights[0][1].items():
-        torch.testing.assert_close(tensor, weights[1][1][name], atol=2e-5, rtol=1e-3)
+        loss, count = run.update(1, [run.train_sentences[:40], run.train_sentences[40:70]])
+        moments = {name: run.optimizer.state[one]["exp_avg"] for name, one in run.model.named_parameters()}
+        found.append((float(loss) / count, moments))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    for name, moment in found[0][1].items():
+        assert moment.abs().max() > 0, name
+        torch.testing.assert_close(moment, found[1][1][name], atol=1e-7, rtol=1e-3)
 
 
 def test_the_update_is_adam_on_the_mean_loss_a_target_token(tokens: Path) -> None:
@@ -104,10 +106,13 @@ def test_the_update_is_adam_on_the_mean_loss_a_target_token(tokens: Path) -> Non
     F.cross_entropy(logits.transpose(1, 2), pad(target), ignore_index=PAD, label_smoothing=0.1).backward()
     rate = 32**-0.5 * min(1, 20**-1.5)
     torch.optim.Adam(reference.model.parameters(), lr=rate, betas=(0.9, 0.98), eps=1e-9).step()
-    expected = reference.model.state_dict()
-    for name, mine in ours.model.state_dict().items():
-        # Adam's first step is nearly rate x sign(gradient): where a gradient is all but zero, its sign is noise.
-        assert ((mine - expected[name]).abs() < 1e-5).float().mean() > 0.98, name
+    theirs = dict(reference.model.named_parameters())
+    for name, mine in ours.model.named_parameters():
+        gradient = theirs[name].grad
+        assert gradient is not None
+        clear = gradient.abs() > 1e-6  # Adam's first step is rate x sign(gradient): below, the sign is rounding
+        torch.testing.assert_close(mine[clear], theirs[name][clear], atol=1e-6, rtol=1e-4)
+        assert clear.float().mean() > 0.5, name
 
 
 def test_validation_loss_and_bleu_against_plain_ones(tokens: Path) -> None:
