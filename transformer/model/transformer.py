@@ -114,7 +114,9 @@ class Transformer(nn.Module):
         for index, layer in enumerate(self.decoder_layers):
             x, state.past[index] = layer.step(x, state.past[index], state.memory[index], state.source_mask)
         state.position += 1
-        return self.embedding.logits(self.decoder_norm(x)[:, 0]).float()
+        hidden = self.decoder_norm(x)[:, 0]
+        with torch.autocast(hidden.device.type, enabled=False):  # hypotheses often differ by less than bfloat16 tells
+            return self.embedding.logits(hidden.float())
 
     def _embed(self, tokens: Tensor, start: int = 0) -> Tensor:
         output: Tensor = self.dropout(self.positions(self.embedding(tokens), start))
