@@ -24,7 +24,6 @@ def reason(source: str, target: str, languages: str = "en-de") -> str | None:
         ("identical", "Home Assistant", "Home Assistant"),
         ("length", "w " * 10 + "w", "v " * 10),
         ("length", "w " * 10, "v " * 11),
-        ("length_ratio", "Charge time", "Ladezeit"),
         ("length_ratio", "Yes", "Ja, das ist ganz und gar richtig"),
         ("length_ratio", "This is a sentence of eight words altogether", "Aus"),
         ("placeholder_mismatch", "Hello {name}", "Hallo zusammen"),
@@ -37,7 +36,7 @@ def reason(source: str, target: str, languages: str = "en-de") -> str | None:
         ("number_mismatch", "Wait 10 seconds", "Warte 15 Sekunden"),
         ("number_mismatch", "Zone 1", "Zone eins"),
         ("number_mismatch", "2 of 2", "2 von"),
-        ("wrong_script", "On", "Включить"),
+        ("wrong_script", "Turn on", "Включить"),
         ("wrong_script", "Включить", "Einschalten"),
     ],
 )
@@ -49,7 +48,7 @@ def test_removed(expected: str, source: str, target: str) -> None:
     ("source", "target"),
     [
         ("w " * 9 + "w", "v " * 9 + "v"),
-        ("one two", "eins zwei drei"),  # exactly 1.5
+        ("Charge time", "Ladezeit"),  # one word for two, but alike in characters
         ("Off", "Ausgeschaltet"),  # alike in words
         ("{name} of {place}", "{place}: {name}"),  # in another order
         ("%s of %d", "%d von %s"),
@@ -59,7 +58,7 @@ def test_removed(expected: str, source: str, target: str) -> None:
         ("See https://a.org/x.", "Siehe https://a.org/x!"),
         ("a < b and b > 1", "a < b und b > 1"),
         ("1,000.5 units", "1.000,5 Einheiten"),
-        ("1,000,000 people live there now", "1 000 000 Leute wohnen jetzt dort"),
+        ("1,000,000 people", "1 000 000 Leute"),
         ("1000 people", "1.000 Leute"),
         ("On 5 May 2014", "Am 5. Mai 2014"),
         ("USB", "USB-Stecker"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformer.data.prepare.params import PreparationParams
 from transformer.data.prepare.placeholders import numbers, placeholders
-from transformer.data.prepare.scripts import has_no_spaces, is_wrong_script, length_in_letters
+from transformer.data.prepare.scripts import is_wrong_script, length_in_letters
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,13 @@ class PairFilter:
         return max(len(source.split()), len(target.split())) > self.params.max_words
 
     def has_bad_length_ratio(self, source: str, target: str) -> bool:
-        """The longer side over the shorter beyond `max_length_ratio`.
+        """The longer side over the shorter beyond `max_length_ratio`, in words and also in characters.
 
-        In words, or in characters where one of the languages puts no spaces between its words; an ideograph counts
-        as several characters.
+        Either measure is enough to pass: a compound is one word for several ("charge time", "Ladezeit"), and
+        some scripts put no spaces between words. An ideograph counts as several characters.
         """
-        if has_no_spaces(self.source_language) or has_no_spaces(self.target_language):
-            lengths = length_in_letters(source), length_in_letters(target)
-        else:
-            lengths = len(source.split()), len(target.split())
-        return max(lengths) / min(lengths) > self.params.max_length_ratio
+        words = _ratio(len(source.split()), len(target.split()))
+        return min(words, _ratio(length_in_letters(source), length_in_letters(target))) > self.params.max_length_ratio
 
     def has_placeholder_mismatch(self, source: str, target: str) -> bool:
         """Placeholders, tags or URLs that are not the same on both sides."""
@@ -70,3 +67,7 @@ _FILTERS: dict[str, Callable[[PairFilter, str, str], bool]] = {
     "wrong_script": PairFilter.has_wrong_script,
 }
 FILTER_NAMES = tuple(_FILTERS)
+
+
+def _ratio(first: float, second: float) -> float:
+    return max(first, second) / min(first, second)

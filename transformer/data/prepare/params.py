@@ -9,7 +9,7 @@ class PreparationParams(Section):
     """Filters and splits; a filter's comment names the pairs it removes."""
 
     max_words: int = Field(ge=1)  # longer than this on either side, by white space
-    max_length_ratio: float = Field(ge=1)  # the longer side over the shorter, in words (characters: no spaces)
+    max_length_ratio: float = Field(ge=1)  # the longer side over the shorter, in words and also in characters
     near_duplicate_jaccard: float = Field(gt=0, le=1)  # training sources this similar to a held-out source
     valid_share: float = Field(gt=0, lt=0.5)  # of the sources of a corpus without official splits
     test_share: float = Field(gt=0, lt=0.5)

@@ -91,11 +91,6 @@ def script_of(language: str) -> str:
     return named or _SCRIPT_OF.get(base.lower(), "Latn")
 
 
-def has_no_spaces(language: str) -> bool:
-    """Whether the language is written without spaces between words, or with so few that words are no measure."""
-    return script_of(language) in {"Hani", "Jpan", "Kore", "Thai", "Laoo", "Mymr", "Khmr"}
-
-
 @cache
 def _foreign_letter(script: str) -> re.Pattern[str]:
     return re.compile(rf"[^\W\d_{_BLOCKS[script]}]")
