@@ -72,7 +72,7 @@ def changed(content: dict[str, Any], key: str, value: object) -> dict[str, Any]:
         ("training.lr", 1, "training.lr is not a key; allowed here: seed, updates,"),
         ("model.norm", "mid", "model.norm = 'mid': input should be 'post' or 'pre'"),
         ("model.dropout", 1.0, "model.dropout = 1.0: input should be less than 1"),
-        ("model.heads", 3, "model: d_model must be a multiple of 2 x heads = 6, not 256"),
+        ("model.heads", 5, "model: d_model must be a multiple of 2 x heads = 10, not 192"),
         ("evaluation.test_sets", [], "evaluation.test_sets = []: list should have at least 1 item"),
     ],
 )
