@@ -66,8 +66,8 @@ test: setup-test
 	@python -m pytest
 
 lint: setup-test
-	@ruff check .
-	@ruff format --check .
+	@ruff check --no-cache .
+	@ruff format --no-cache --check .
 	@mypy
 
 ui: setup

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from transformer.evaluation.evaluate import evaluate
-
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
+from transformer.evaluation.evaluate import evaluate
 from transformer.params import Params
 
 

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from transformer.training.train import train
-
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.params import Params
+from transformer.training.train import train
 
 
 def main(params: Params, run: StageRun) -> None:
