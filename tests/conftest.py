@@ -3,13 +3,18 @@
 import random
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from transformer.params import Params, params_from
+
+if TYPE_CHECKING:
+    from prefect_server import PrefectServer
+    from workspace import Workspace
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -119,3 +124,30 @@ def copy_checkout(workspace: Path) -> Path:
         made = shutil.ignore_patterns(".venv", "work", "mlruns", "mlflow.db*", "mlartifacts", "__pycache__", "cache")
         shutil.copytree(CHECKOUT, workspace, ignore=made, dirs_exist_ok=True)
     return workspace
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[PrefectServer]":
+    """A running Prefect server for all tests that ask for one; what they create there must not clash by name."""
+    from prefect_server import PrefectServer  # here: Prefect takes seconds to import and few tests need it
+
+    server = PrefectServer(tmp_path_factory.mktemp("prefect"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
+    """A tiny checkout in which `dvc repro` has run, its results committed and recorded in MLflow.
+
+    Shared by all tests and never to be changed: work in `reproduced.copy_to(tmp_path / "checkout")`.
+    """
+    from workspace import tiny_checkout
+
+    made = tiny_checkout(tmp_path_factory.mktemp("reproduced") / "checkout")
+    made.repro()
+    made.send()
+    made.git("add", ".")
+    made.git("commit", "-m", "results")
+    return made

@@ -4,8 +4,6 @@ The tests share one copy and run in the order they stand in, as one user's after
 """
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +11,10 @@ from pathlib import Path
 import mlflow
 import pytest
 import yaml
-from conftest import copy_checkout, write_tiny_inputs
-from mlflow.entities import Run
+from workspace import STAGES, Workspace, tiny_checkout, tiny_files
 
 from transformer.files import sha256_of
 
-STAGES = ["download", "prepare", "tokenize", "train", "average", "evaluate"]
 OUTPUTS = [
     "data/raw/parts.json",
     "data/manifest.json",
@@ -43,65 +39,10 @@ OUTPUTS = [
 ]
 
 
-class Workspace:
-    """A copy of the checkout and the commands a user types in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        drop = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "GIT_DIR")
-        self.environment = {key: value for key, value in os.environ.items() if key not in drop} | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_SITE_CACHE_DIR": str(folder.parent / "site-cache"),
-            "PYTHONUNBUFFERED": "1",
-        }
-
-    def run(self, *command: str, succeeds: bool = True) -> str:
-        """Run a command and return all that it prints."""
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=280,
-        )
-        assert (done.returncode == 0) == succeeds, done.stdout
-        return done.stdout
-
-    def dvc(self, *arguments: str) -> str:
-        return self.run(sys.executable, "-m", "dvc", *arguments)
-
-    def git(self, *arguments: str) -> str:
-        return self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments)
-
-    def repro(self, *arguments: str) -> list[str]:
-        """Run `dvc repro` and name the stages that ran."""
-        lines = self.dvc("repro", *arguments).splitlines()
-        return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
-
-    def mlflow_runs(self) -> list[Run]:
-        """Every recorded run, oldest first."""
-        self.run(sys.executable, "-m", "flows.tracking.send", "--wait")
-        client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.folder}/mlflow.db")
-        experiment = client.get_experiment_by_name("transformer-en-de")
-        assert experiment is not None
-        return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
-
-
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A git checkout with a tiny corpus and tiny params, committed, nothing run yet."""
-    folder = tmp_path_factory.mktemp("pipeline") / "checkout"
-    folder.mkdir()
-    made = Workspace(copy_checkout(folder))
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    shutil.rmtree(folder / "reports", ignore_errors=True)
-    write_tiny_inputs(folder)
-    made.git("init", "-b", "main")
-    made.git("add", ".")
-    made.git("commit", "-m", "tiny")
-    return made
+    return tiny_checkout(tmp_path_factory.mktemp("pipeline") / "checkout")
 
 
 def test_dvc_repro_makes_every_output(workspace: Workspace) -> None:
@@ -237,14 +178,7 @@ def test_wrong_params_stop_dvc_with_one_line(workspace: Workspace) -> None:
 @pytest.fixture
 def tarball(tmp_path: Path) -> Workspace:
     """The checkout without git, as a source tarball holds it."""
-    folder = tmp_path / "unpacked"
-    folder.mkdir()
-    made = Workspace(copy_checkout(folder))
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    shutil.rmtree(folder / "reports", ignore_errors=True)
-    shutil.rmtree(folder / ".venv", ignore_errors=True)
-    write_tiny_inputs(folder)
-    return made
+    return tiny_files(tmp_path / "unpacked")
 
 
 def test_without_git_everything_but_experiments_works(tarball: Workspace, workspace: Workspace) -> None:
