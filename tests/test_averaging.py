@@ -12,10 +12,13 @@ from transformer.averaging.average import average
 from transformer.averaging.params import AveragingParams
 from transformer.averaging.selection import select
 from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary
+from transformer.decoding.params import DecodingParams, read_decoding
 from transformer.errors import DataError, ParamsError
 from transformer.model.folder import load_model, write_config
 from transformer.model.weights import read_weights
 from transformer.training.checkpoints import Checkpoint, kept, write_checkpoint, write_index
+
+DECODING = DecodingParams(beam=3, alpha=1.5, max_extra_length=20, batch_tokens=100)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def write_checkpoints(folder: Path, vocabulary: Vocabulary, updates: list[int]) 
 
 def test_the_mean_by_hand(tmp_path: Path, vocabulary: Vocabulary) -> None:
     checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100, 200, 300])
-    average(averaging(), checkpoints, tokens, tmp_path / "model")
+    average(averaging(), DECODING, checkpoints, tokens, tmp_path / "model")
     weights = read_weights(tmp_path / "model" / "model.safetensors")
     second, third = tiny_weights(vocabulary, 200), tiny_weights(vocabulary, 300)
     assert weights.keys() == second.keys()
@@ -54,9 +57,10 @@ def test_the_mean_by_hand(tmp_path: Path, vocabulary: Vocabulary) -> None:
 
 def test_the_folder_alone_loads_and_names_what_it_was_made_of(tmp_path: Path, vocabulary: Vocabulary) -> None:
     checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100, 200])
-    average(averaging(), checkpoints, tokens, tmp_path / "model")
+    average(averaging(), DECODING, checkpoints, tokens, tmp_path / "model")
     moved = (tmp_path / "model").rename(tmp_path / "elsewhere")
     assert load_model(moved, torch.device("cpu")).languages.target == "de"
+    assert read_decoding(moved) == DECODING
     listing = json.loads((moved / "averaged.json").read_text())
     assert [entry["file"] for entry in listing["averaged"]] == [
         "update-00000100.safetensors",
@@ -66,7 +70,7 @@ def test_the_folder_alone_loads_and_names_what_it_was_made_of(tmp_path: Path, vo
         assert entry["sha256"] == hashlib.sha256((checkpoints / entry["file"]).read_bytes()).hexdigest()
         assert entry["sha256"] in (moved / "model_card.md").read_text()
     assert sorted(path.name for path in moved.iterdir()) == [
-        "averaged.json", "config.json", "model.safetensors", "model_card.md", "spm.model",
+        "averaged.json", "config.json", "decoding.json", "model.safetensors", "model_card.md", "spm.model",
     ]  # fmt: skip
 
 
@@ -74,7 +78,7 @@ def test_equal_checkpoints_give_equal_bytes(tmp_path: Path, vocabulary: Vocabula
     folders = []
     for name in ("a", "b"):
         checkpoints, tokens = write_checkpoints(tmp_path / name, vocabulary, [100, 200])
-        average(averaging(), checkpoints, tokens, tmp_path / name / "model")
+        average(averaging(), DECODING, checkpoints, tokens, tmp_path / name / "model")
         folders += [
             [path.read_bytes() for path in sorted(f.iterdir())] for f in (checkpoints, tmp_path / name / "model")
         ]
@@ -86,7 +90,7 @@ def test_mixed_vocabularies_are_refused(tmp_path: Path, vocabulary: Vocabulary) 
     write_checkpoint(checkpoints, Checkpoint(200), tiny_weights(vocabulary, 200), b"another vocabulary")
     write_index(checkpoints, [Checkpoint(100), Checkpoint(200)])
     with pytest.raises(DataError, match=r"00000200\.safetensors was trained with the vocabulary \w+, not"):
-        average(averaging(), checkpoints, tokens, tmp_path / "model")
+        average(averaging(), DECODING, checkpoints, tokens, tmp_path / "model")
 
 
 def test_a_changed_checkpoint_is_refused(tmp_path: Path, vocabulary: Vocabulary) -> None:
@@ -96,7 +100,7 @@ def test_a_changed_checkpoint_is_refused(tmp_path: Path, vocabulary: Vocabulary)
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(DataError, match="has changed since training: expected sha256"):
-        average(averaging(), checkpoints, tokens, tmp_path / "model")
+        average(averaging(), DECODING, checkpoints, tokens, tmp_path / "model")
 
 
 def updates(chosen: list[Checkpoint]) -> list[int]:

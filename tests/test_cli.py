@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_model import sentence, write_tiny_model
+from tiny_model import TINY_DECODING, sentence, write_tiny_model
 
 from transformer.cli import chunks, main
 from transformer.decoding.translator import Translator
+from transformer.files import write_json
 
 CHECKOUT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
@@ -54,6 +55,15 @@ def test_stdin_and_file_give_one_line_each(elsewhere: Path) -> None:
     moved = shutil.copytree(elsewhere / "models" / "averaged", elsewhere / "copy")
     from_file = run(elsewhere, "input.txt", "--model", str(moved), "--batch-tokens", "5000", "--device", "auto")
     assert from_file.stdout == piped.stdout
+
+
+def test_the_models_own_settings_hold_unless_told_otherwise(elsewhere: Path) -> None:
+    model = shutil.copytree(elsewhere / "models" / "averaged", elsewhere / "greedy")
+    write_json(model / "decoding.json", {**TINY_DECODING.model_dump(), "beam": 1})
+    text = "".join(f"{sentence(seed, 5)}\n" for seed in range(8)).encode()
+    greedy = run(elsewhere, "--model", "greedy", text=text).stdout
+    assert greedy == run(elsewhere, "--beam", "1", text=text).stdout
+    assert greedy != run(elsewhere, text=text).stdout == run(elsewhere, "--beam", "4", text=text).stdout
 
 
 def test_named_pipe_is_read_once(elsewhere: Path) -> None:
@@ -147,9 +157,10 @@ def test_missing_model_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFi
     ],
 )
 def test_wrong_value_names_the_allowed_range(
-    options: list[str], allowed: str, capsys: pytest.CaptureFixture[str]
+    options: list[str], allowed: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert allowed in wrong(capsys, *options)
+    model = elsewhere / "models" / "averaged"
+    assert allowed in wrong(capsys, "--model", str(model), *options)
 
 
 def test_missing_input_file_is_one_line(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

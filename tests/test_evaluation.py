@@ -197,7 +197,7 @@ def test_stage_writes_metrics_translations_and_plots(workspace: Path, tiny_param
     rows = [json.loads(line) for line in (reports / "translations" / "tiny-test.jsonl").read_text().splitlines()]
     assert [row["source"] for row in rows] == headline.source.tolist()
     assert [row["reference"] for row in rows] == headline.target.tolist()
-    expected = Translator.load(workspace / "model").translate(headline.source.tolist(), tiny_params.decoding)
+    expected = Translator.load(workspace / "model", decoding=tiny_params.decoding).translate(headline.source.tolist())
     assert [row["hypothesis"] for row in rows] == expected
     assert all(row["score"] < 0 for row in rows)
 
@@ -226,7 +226,7 @@ def test_last_checkpoint_is_scored_beside_the_average(workspace: Path, tiny_para
     frame = pd.read_parquet(workspace / "corpus" / "test.parquet").head(30)
     last = tiny_vocabulary()
     write_model(workspace / "last", tiny_config(last), tiny_weights(last, seed=20), last)
-    hypotheses = Translator.load(workspace / "last").translate(frame.source.tolist(), tiny_params.decoding)
+    hypotheses = Translator.load(workspace / "last", decoding=tiny_params.decoding).translate(frame.source.tolist())
     bleu, chrf = bleu_and_chrf(hypotheses, frame.target.tolist(), "de")
     assert metrics["last_checkpoint"] == pytest.approx({"bleu": bleu, "chrf": chrf}, abs=0.006)
     assert metrics["last_checkpoint"]["chrf"] != metrics["test"]["chrf"]

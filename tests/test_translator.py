@@ -20,7 +20,7 @@ PARAMS = DecodingParams(beam=2, alpha=0.6, max_extra_length=6, batch_tokens=40)
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Translator:
     folder = tmp_path_factory.mktemp("model")
     write_tiny_model(folder)
-    return Translator.load(folder, "cpu", "fp32")
+    return Translator.load(folder, "cpu", "fp32", decoding=PARAMS)
 
 
 def searched(translator: Translator, text: str) -> str:
@@ -32,24 +32,24 @@ def searched(translator: Translator, text: str) -> str:
 
 def test_order_is_kept_and_empty_lines_stay_empty(translator: Translator) -> None:
     lines = [sentence(1, 6), "", sentence(2, 1), sentence(3, 9), " \t\u00ad ", sentence(4, 3), sentence(1, 6)]
-    found = translator.translate(lines, PARAMS)
+    found = translator.translate(lines)
     assert found == [searched(translator, line) if line.split() and line.isascii() else "" for line in lines]
     assert found[1] == found[4] == ""
     assert found[0] == found[6]
     assert len(set(found)) == 5
-    assert translator.translate([], PARAMS) == []
-    assert translator.translate(["", ""], PARAMS) == ["", ""]
+    assert translator.translate([]) == []
+    assert translator.translate(["", ""]) == ["", ""]
 
 
 def test_input_is_cleaned_as_training_text_was(translator: Translator) -> None:
-    plain, dirty = translator.translate(["the light & the door", " the  light &amp; the\u200b do\u00ador\r"], PARAMS)
+    plain, dirty = translator.translate(["the light & the door", " the  light &amp; the\u200b do\u00ador\r"])
     assert plain == dirty != ""
 
 
 def test_nbest_is_sorted_and_begins_with_the_translation(translator: Translator) -> None:
     lines = [sentence(5, 4), "", sentence(6, 8)]
-    nbest = translator.translate_nbest(lines, PARAMS, nbest=2)
-    assert [translations[0].text for translations in nbest] == translator.translate(lines, PARAMS)
+    nbest = translator.translate_nbest(lines, nbest=2)
+    assert [translations[0].text for translations in nbest] == translator.translate(lines)
     assert [len(translations) for translations in nbest] == [2, 1, 2]
     assert all(translations[0].score >= translations[-1].score for translations in nbest)
     assert nbest[1][0].text == ""
@@ -63,7 +63,7 @@ def test_lines_beyond_the_positions_are_cut_with_one_warning(
     assert len(ids) > MAX_POSITIONS
     lines = [sentence(8, 3), long, long]
     with caplog.at_level(logging.WARNING):
-        found = translator.translate_nbest(lines, PARAMS, first_line=41)
+        found = translator.translate_nbest(lines, first_line=41)
     assert [record.getMessage() for record in caplog.records] == [
         f"lines 42, 43 are longer than the model's {MAX_POSITIONS - 1} tokens: only the beginning is translated"
     ]
@@ -76,7 +76,7 @@ def test_lines_beyond_the_positions_are_cut_with_one_warning(
 def test_progress_counts_every_line_once(translator: Translator) -> None:
     counts: list[int] = []
     lines = [sentence(seed, 1 + seed % 7) for seed in range(20)] + [""]
-    translator.translate_nbest(lines, PARAMS, on_translated=counts.append)
+    translator.translate_nbest(lines, on_translated=counts.append)
     assert sum(counts) == len(lines)
     assert len(counts) > 3
 
@@ -86,7 +86,7 @@ def test_a_translation_is_one_line(translator: Translator, monkeypatch: pytest.M
     line_feed = translator.vocabulary.encode("\n")[-1]
     monkeypatch.setattr(translator.vocabulary, "decode", lambda ids, decode=translator.vocabulary.decode: decode(
         [ids[0], line_feed, *ids[1:]]))  # fmt: skip
-    found = translator.translate([sentence(9, 4)], PARAMS)[0]
+    found = translator.translate([sentence(9, 4)])[0]
     assert found
     assert "\n" not in found
 
@@ -101,7 +101,7 @@ def test_batches_hold_every_sentence_once_within_the_token_limit() -> None:
     assert len(batches) == 4
 
 
-@pytest.mark.parametrize("missing", ["model.safetensors", "config.json", "spm.model"])
+@pytest.mark.parametrize("missing", ["model.safetensors", "config.json", "spm.model", "decoding.json"])
 def test_incomplete_model_folder_is_one_line(tmp_path: Path, missing: str) -> None:
     write_tiny_model(tmp_path)
     (tmp_path / missing).unlink()

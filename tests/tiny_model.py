@@ -6,6 +6,8 @@ import torch
 
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.data.tokenize.vocabulary import Vocabulary, train_vocabulary
+from transformer.decoding.params import DECODING_FILE, DecodingParams
+from transformer.files import write_json
 from transformer.languages import LanguageParams
 from transformer.model.folder import ModelConfig, write_model
 from transformer.model.params import ModelParams
@@ -14,6 +16,7 @@ from transformer.model.transformer import Transformer
 TEXT = "the light door turns on off when motion stops in kitchen hall and garden is open closed now"
 WORDS = TEXT.split()
 MAX_POSITIONS = 32
+TINY_DECODING = DecodingParams(beam=4, alpha=0.6, max_extra_length=50, batch_tokens=4096)
 
 
 def sentence(seed: int, words: int) -> str:
@@ -49,3 +52,4 @@ def tiny_weights(vocabulary: Vocabulary, seed: int = 0) -> dict[str, torch.Tenso
 def write_tiny_model(folder: Path) -> None:
     vocabulary = tiny_vocabulary()
     write_model(folder, tiny_config(vocabulary), tiny_weights(vocabulary), vocabulary)
+    write_json(folder / DECODING_FILE, TINY_DECODING.model_dump())

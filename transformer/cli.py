@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from transformer.decoding.params import PAPER_DECODING, DecodingParams
+from transformer.decoding.params import DecodingParams, read_decoding
 from transformer.errors import DataError, ExitCode, ParamsError, UserError
 from transformer.progress import ignore_progress, sentence_progress
 
@@ -53,20 +53,20 @@ def translate(options: argparse.Namespace) -> None:
         ParamsError: a setting is outside its range.
         DataError: the input or the model folder is missing or malformed.
     """
-    if options.nbest is not None and options.nbest > options.beam:
-        raise ParamsError(f"--nbest must be 1 to --beam = {options.beam}, not {options.nbest}")
     if not options.model.is_dir():
         raise DataError(f"{options.model} is missing: run `make repro`, or name a model folder with --model")
+    asked = {name: getattr(options, name) for name in ("beam", "alpha", "batch_tokens")}
+    decoding = read_decoding(options.model).model_copy(update={k: v for k, v in asked.items() if v is not None})
+    if options.nbest is not None and options.nbest > decoding.beam:
+        raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
     from transformer.decoding.translator import Translator  # torch: seconds that --help need not wait
 
-    given = {"beam": options.beam, "alpha": options.alpha, "batch_tokens": options.batch_tokens}
-    params = PAPER_DECODING.model_copy(update=given)
-    translator = Translator.load(options.model, options.device)
+    translator = Translator.load(options.model, options.device, decoding=decoding)
     first_line = 1
     with _progress(options.file) as advance:
         for lines in chunks(_lines(options.file), interactive=options.file is None and sys.stdin.isatty()):
             found = translator.translate_nbest(
-                lines, params, options.nbest or 1, first_line=first_line, on_translated=advance
+                lines, options.nbest or 1, first_line=first_line, on_translated=advance
             )
             for number, translations in enumerate(found, first_line):
                 sys.stdout.buffer.write(_output(number, translations, options.nbest is not None).encode())
@@ -142,22 +142,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog="n-best output: input line number (from 1) ||| translation ||| log probability / length penalty",
     )
     add = command.add_argument
-    shown = "(default: %(default)s)"
-    beam, alpha, batch_tokens = PAPER_DECODING.beam, PAPER_DECODING.alpha, PAPER_DECODING.batch_tokens
-    padded = f"padded source tokens translated at a time {shown}"
+    shown, models_own = "(default: %(default)s)", "(default: the model's own)"
+    padded = f"padded source tokens translated at a time {models_own}"
     add("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text (default: stdin)")
     add("--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help=f"model folder {shown}")
-    add("--beam", type=_within("beam", int), default=beam, metavar="N", help=f"beam width, 1 to 64 {shown}")
-    add(
-        "--alpha",
-        type=_within("alpha", float),
-        default=alpha,
-        metavar="A",
-        help=f"length penalty, >= 0 {shown}",
-    )
+    add("--beam", type=_within("beam", int), metavar="N", help=f"beam width, 1 to 64 {models_own}")
+    add("--alpha", type=_within("alpha", float), metavar="A", help=f"length penalty, >= 0 {models_own}")
     add("--nbest", type=_within("beam", int), metavar="N", help="print the N best translations with their scores")
     add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help=shown)
-    add("--batch-tokens", type=_within("batch_tokens", int), default=batch_tokens, metavar="N", help=padded)
+    add("--batch-tokens", type=_within("batch_tokens", int), metavar="N", help=padded)
     return parser
 
 

@@ -13,6 +13,7 @@ def main(params: Params, run: StageRun) -> None:
     model = Path("models/averaged")
     average(
         params.averaging,
+        params.decoding,
         checkpoints=Path("models/checkpoints"),
         tokens=Path("data/tokens"),
         model=model,

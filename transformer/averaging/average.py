@@ -11,6 +11,7 @@ from transformer.averaging.model_card import model_card
 from transformer.averaging.params import AveragingParams
 from transformer.averaging.selection import select
 from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary
+from transformer.decoding.params import DECODING_FILE, DecodingParams
 from transformer.errors import DataError
 from transformer.files import sha256_of, write_json, write_text
 from transformer.model.folder import read_config, write_model
@@ -23,8 +24,8 @@ CARD_FILE = "model_card.md"
 LIST_FILE = "averaged.json"
 
 
-def average(params: AveragingParams, checkpoints: Path, tokens: Path, model: Path) -> None:
-    """Average the checkpoints that the rule picks into the folder `model`.
+def average(params: AveragingParams, decoding: DecodingParams, checkpoints: Path, tokens: Path, model: Path) -> None:
+    """Average the checkpoints that the rule picks into the folder `model`, which keeps the search's settings too.
 
     Raises:
         ParamsError: the rule finds too few checkpoints, or near-duplicates.
@@ -37,11 +38,12 @@ def average(params: AveragingParams, checkpoints: Path, tokens: Path, model: Pat
     check_vocabularies(files, vocabulary_file)
     config = read_config(checkpoints)
     write_model(model, config, mean_weights(files), Vocabulary.load(vocabulary_file))
+    write_json(model / DECODING_FILE, decoding.model_dump())
     entries = [_entry(one, file) for one, file in zip(chosen, files, strict=True)]
     write_json(
         model / LIST_FILE, {"rule": params.rule, "vocabulary": sha256_of(vocabulary_file), "averaged": entries}
     )
-    write_text(model / CARD_FILE, model_card(config, params, entries))
+    write_text(model / CARD_FILE, model_card(config, params, decoding, entries))
 
 
 def check_vocabularies(files: list[Path], vocabulary: Path) -> None:

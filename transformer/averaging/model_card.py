@@ -3,10 +3,13 @@
 from typing import Any
 
 from transformer.averaging.params import AveragingParams
+from transformer.decoding.params import DecodingParams
 from transformer.model.folder import ModelConfig
 
 
-def model_card(config: ModelConfig, params: AveragingParams, averaged: list[dict[str, Any]]) -> str:
+def model_card(
+    config: ModelConfig, params: AveragingParams, decoding: DecodingParams, averaged: list[dict[str, Any]]
+) -> str:
     """Markdown; holds no times, so that equal models have equal cards."""
     source, target = config.languages.source, config.languages.target
     model = config.model
@@ -21,6 +24,7 @@ A Transformer as in "Attention Is All You Need" (Vaswani et al., 2017).
 | positions | {model.positions}, up to {model.max_positions} tokens |
 | vocabulary | {config.vocabulary_size} byte-pair pieces, shared by both languages |
 | weights | mean of {len(averaged)} checkpoints, rule `{params.rule}` |
+| search | beam {decoding.beam}, length penalty alpha {decoding.alpha} |
 
 Translate with this folder alone:
 

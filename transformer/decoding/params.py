@@ -1,8 +1,12 @@
-"""The `decoding` section of params.yaml."""
+"""The `decoding` section of params.yaml, and its copy in the model folder."""
+
+from pathlib import Path
 
 from pydantic import Field
 
 from transformer.section import Section
+
+DECODING_FILE = "decoding.json"
 
 
 class DecodingParams(Section):
@@ -14,4 +18,10 @@ class DecodingParams(Section):
     batch_tokens: int = Field(ge=1)  # padded source tokens translated at a time
 
 
-PAPER_DECODING = DecodingParams(beam=4, alpha=0.6, max_extra_length=50, batch_tokens=4096)
+def read_decoding(folder: Path) -> DecodingParams:
+    """The settings that a model folder's scores were measured with.
+
+    Raises:
+        DataError: they are missing or malformed.
+    """
+    return DecodingParams.read(folder / DECODING_FILE)

@@ -10,7 +10,7 @@ import torch
 
 from transformer.data.cleaning import clean_text
 from transformer.data.tokenize.vocabulary import EOS, PAD, Vocabulary
-from transformer.decoding.params import PAPER_DECODING, DecodingParams
+from transformer.decoding.params import DecodingParams, read_decoding
 from transformer.decoding.search import Hypothesis, beam_search
 from transformer.errors import DeviceMemoryError
 from transformer.model.device import autocast, select_device, select_precision
@@ -33,19 +33,27 @@ NOTHING = Translation("", 0.0)  # an empty line's only translation, certain to b
 
 
 class Translator:
-    """A model and its vocabulary on a device."""
+    """A model and its vocabulary on a device, with the settings of its search."""
 
     def __init__(
-        self, model: Transformer, vocabulary: Vocabulary, device: torch.device, precision: torch.dtype
+        self,
+        model: Transformer,
+        vocabulary: Vocabulary,
+        decoding: DecodingParams,
+        device: torch.device,
+        precision: torch.dtype,
     ) -> None:
         self.model = model.to(device).eval()
         self.vocabulary = vocabulary
+        self.decoding = decoding
         self.device = device
         self.precision = precision
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto", precision: str = "auto") -> Self:
-        """The translator of a model folder (`model.safetensors`, `config.json`, `spm.model`).
+    def load(
+        cls, folder: Path, device: str = "auto", precision: str = "auto", decoding: DecodingParams | None = None
+    ) -> Self:
+        """The translator of a model folder; `decoding` replaces the settings in its decoding.json.
 
         Raises:
             DataError: the folder is missing, incomplete or malformed.
@@ -53,22 +61,22 @@ class Translator:
         """
         chosen = select_device(device)
         loaded = load_model(folder, chosen)
-        return cls(loaded.model, loaded.vocabulary, chosen, select_precision(precision, chosen))
+        settings = decoding or read_decoding(folder)
+        return cls(loaded.model, loaded.vocabulary, settings, chosen, select_precision(precision, chosen))
 
-    def translate(self, lines: list[str], params: DecodingParams = PAPER_DECODING) -> list[str]:
+    def translate(self, lines: list[str]) -> list[str]:
         """The best translation of each line; empty lines stay empty."""
-        return [translations[0].text for translations in self.translate_nbest(lines, params)]
+        return [translations[0].text for translations in self.translate_nbest(lines)]
 
     def translate_nbest(
         self,
         lines: list[str],
-        params: DecodingParams = PAPER_DECODING,
         nbest: int = 1,
         *,
         first_line: int = 1,
         on_translated: Callable[[int], None] = ignore_progress,
     ) -> list[list[Translation]]:
-        """Up to `nbest` (at most `params.beam`) translations of each line, best first.
+        """Up to `nbest` (at most the beam) translations of each line, best first.
 
         An empty line has one empty translation. Lines longer than the model's positions are cut, with one
         warning that names them; `first_line` is the number of `lines[0]` in it. `on_translated` is called
@@ -80,8 +88,8 @@ class Translator:
         sources = self._encode(lines, first_line)
         translated = [[NOTHING]] * len(lines)
         on_translated(sum(not source for source in sources))
-        for batch in batches_by_length(list(map(len, sources)), params.batch_tokens):
-            found = self._search([sources[index] for index in batch], params, nbest)
+        for batch in batches_by_length(list(map(len, sources)), self.decoding.batch_tokens):
+            found = self._search([sources[index] for index in batch], nbest)
             for index, hypotheses in zip(batch, found, strict=True):
                 translated[index] = [self._translation(hypothesis) for hypothesis in hypotheses]
             on_translated(len(batch))
@@ -97,8 +105,8 @@ class Translator:
             log.warning("%s longer than the model's %d tokens: only the beginning is translated", where, limit)
         return [[*ids[:limit], EOS] if ids else [] for ids in encoded]
 
-    def _search(self, sources: list[list[int]], params: DecodingParams, nbest: int) -> list[list[Hypothesis]]:
-        longest = max(map(len, sources))
+    def _search(self, sources: list[list[int]], nbest: int) -> list[list[Hypothesis]]:
+        params, longest = self.decoding, max(map(len, sources))
         padded = torch.tensor([source + [PAD] * (longest - len(source)) for source in sources])
         try:
             with torch.inference_mode(), autocast(self.device, self.precision):

@@ -54,10 +54,10 @@ def evaluate(
     tests = read_test_sets(corpus / "test.parquet", params.evaluation.test_sets)
     speed = _training_speed(training_report)
     draw_curves(reports / "plots", reports / "curves")
-    averaged, last_checkpoint = _translators(model, checkpoints)
+    averaged, last_checkpoint = _translators(model, checkpoints, params.decoding)
 
     headline, language = tests[0], params.languages.target
-    found = {test.name: _translate(averaged, test, params.decoding, "averaged model") for test in tests}
+    found = {test.name: _translate(averaged, test, "averaged model") for test in tests}
     for test in tests:
         _write_translations(reports / "translations" / f"{test.name}.jsonl", test, found[test.name])
     metrics = {test.name: _metrics(test, found[test.name], params) for test in tests}
@@ -65,7 +65,7 @@ def evaluate(
     lengths = by_length(headline.sources, hypotheses, headline.references, params.evaluation.length_buckets, language)
     origins = by_origin(headline.origins, hypotheses, headline.references, language)
 
-    single = [one.text for one in _translate(last_checkpoint, headline, params.decoding, "last checkpoint")]
+    single = [one.text for one in _translate(last_checkpoint, headline, "last checkpoint")]
     single_bleu, single_chrf = bleu_and_chrf(single, headline.references, language)
 
     draw_scores(reports / "plots", lengths, headline.name)
@@ -113,7 +113,7 @@ def _training_speed(report: Path) -> float:
         raise DataError(f"{report} holds no target_tokens_per_second: run dvc repro --force train") from None
 
 
-def _translators(model: Path, checkpoints: Path) -> tuple[Translator, Translator]:
+def _translators(model: Path, checkpoints: Path, decoding: DecodingParams) -> tuple[Translator, Translator]:
     """Of the averaged model and of the last single checkpoint, which shares its vocabulary."""
     device = select_device("auto")
     precision = select_precision("auto", device)
@@ -121,14 +121,14 @@ def _translators(model: Path, checkpoints: Path) -> tuple[Translator, Translator
     weights = read_weights(checkpoints / read_index(checkpoints)[-1].file)
     last = assemble_model(read_config(checkpoints), weights, averaged.vocabulary, device)
     return (
-        Translator(averaged.model, averaged.vocabulary, device, precision),
-        Translator(last.model, last.vocabulary, device, precision),
+        Translator(averaged.model, averaged.vocabulary, decoding, device, precision),
+        Translator(last.model, last.vocabulary, decoding, device, precision),
     )
 
 
-def _translate(translator: Translator, test: TestSet, params: DecodingParams, what: str) -> list[Translation]:
+def _translate(translator: Translator, test: TestSet, what: str) -> list[Translation]:
     with sentence_progress(f"{test.name}, {what}", len(test.sources)) as advance:
-        found = translator.translate_nbest(test.sources, params, on_translated=advance)
+        found = translator.translate_nbest(test.sources, on_translated=advance)
     log.info("%s, %s: %d sentences translated", test.name, what, len(found))
     return [translations[0] for translations in found]
 

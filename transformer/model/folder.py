@@ -1,11 +1,10 @@
 """The model folder: weights, configuration and vocabulary, enough to translate, export and audit."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -51,13 +50,7 @@ def read_config(folder: Path) -> ModelConfig:
     Raises:
         DataError: it is missing or malformed.
     """
-    path = folder / CONFIG_FILE
-    try:
-        return ModelConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: {folder} is not a model folder; `make repro` writes one") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
-        raise DataError(f"{path} is malformed: {' '.join(str(error).split())}") from None
+    return ModelConfig.read(folder / CONFIG_FILE)
 
 
 def write_model(folder: Path, config: ModelConfig, weights: dict[str, Tensor], vocabulary: Vocabulary) -> None:
