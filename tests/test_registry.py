@@ -126,7 +126,7 @@ toy:
     ("old", "new", "told"),
     [
         ("licence: CC0", "license: CC0", r"toy\.license is not a key"),
-        ("  licence: CC0\n", "", r"toy\.licence: field required"),
+        ("  licence: CC0\n", "", r"toy\.licence is missing"),
         ("bytes: 5", "bytes: many", r"toy\.files\.a\.tgz\.bytes = 'many': "),
         ("0" * 64, "abc", r"toy\.files\.a\.tgz\.sha256 = 'abc': "),
         ("https://host.org/a.tgz", "ftp://host.org/a.tgz", r"toy\.files\.a\.tgz\.url = 'ftp:"),

@@ -15,7 +15,7 @@ from transformer.errors import ParamsError
 from transformer.evaluation.params import EvaluationParams
 from transformer.languages import LanguageParams
 from transformer.model.params import ModelParams
-from transformer.section import Section
+from transformer.section import Location, Section, in_words
 from transformer.training.params import TrainingParams
 
 
@@ -55,28 +55,14 @@ def params_from(content: dict[str, Any], origin: str) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise ParamsError(f"{origin}: {_in_words(error)}") from None
+        raise ParamsError(f"{origin}: {in_words(error, _known_keys)}") from None
 
 
-def _in_words(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(step) for step in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(_section_at(first["loc"][:-1]).model_fields)
-        return f"{key} is not a key; allowed here: {known}"
-    if first["type"] == "missing":
-        return f"{key} is missing"
-    reason = first["msg"].removeprefix("Value error, ")
-    reason = reason[0].lower() + reason[1:]
-    value = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
-    return f"{key}{value}: {reason}"
-
-
-def _section_at(location: tuple[int | str, ...]) -> type[Section]:
+def _known_keys(location: Location) -> str:
     section: type[Section] = Params
-    for step in location:
+    for step in location[:-1]:
         inner = section.model_fields[str(step)].annotation
         assert isinstance(inner, type)
         assert issubclass(inner, Section)
         section = inner
-    return section
+    return f"allowed here: {', '.join(section.model_fields)}"

@@ -1,12 +1,15 @@
 """What every section of params.yaml has in common, and how a model folder's JSON files are read into one."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from transformer.errors import DataError
+
+Location = tuple[int | str, ...]  # where in nested sections
 
 
 class Section(BaseModel):
@@ -29,3 +32,21 @@ class Section(BaseModel):
             ) from None
         except (UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
             raise DataError(f"{path} is malformed: {' '.join(str(error).split())}") from None
+
+
+def in_words(error: ValidationError, known_keys: Callable[[Location], str], within: str = "") -> str:
+    """The first problem as one line that names the key, the value and what is allowed.
+
+    `known_keys` tells, for the place of an unknown key, which keys there are; `within` is put before the key.
+    """
+    problems = error.errors(include_url=False)
+    # A misspelt key also leaves the right one missing: name what was written, not what was meant.
+    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
+    key = ".".join([within] * bool(within) + [str(step) for step in first["loc"] if step != "[key]"])
+    if first["type"] == "extra_forbidden":
+        return f"{key} is not a key; {known_keys(first['loc'])}"
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    reason = first["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(first["input"], dict | Section) else f" = {first['input']!r}"
+    return f"{key}{value}: {reason[0].lower()}{reason[1:]}"

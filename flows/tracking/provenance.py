@@ -1,20 +1,17 @@
 """What joins runs by content: the stage's inputs and outputs by hash, the code's commit, the machine."""
 
 import datetime
+import hashlib
 import json
-import os
-import platform
 import subprocess
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
 
-from flows.tracking.system_metrics import gpu_names
-from transformer.files import sha256_of
+from flows.lineage.record import Artifact, Code, Machine
 from transformer.params import Params
 
 NO_GIT = "no git"
@@ -47,9 +44,9 @@ def _paths(entries: list[Any]) -> list[str]:
     return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
 
 
-def hash_tags(kind: str, paths: list[str]) -> dict[str, str]:
-    """`<kind>.<path>`: SHA-256 for each path that exists."""
-    return {f"{kind}.{path}": sha256_of(Path(path)) for path in paths if Path(path).exists()}
+def hash_tags(kind: str, artifacts: list[Artifact]) -> dict[str, str]:
+    """`<kind>.<path>`: SHA-256 of each artifact."""
+    return {f"{kind}.{one.path}": one.sha256 for one in artifacts}
 
 
 def flat_params(params: Params, sections: list[str]) -> dict[str, str]:
@@ -69,40 +66,58 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def code_tags() -> dict[str, str]:
-    """Commit, branch and whether the checkout differs from the commit; "no git" outside a git checkout."""
+def code_state() -> Code:
+    """The commit, its branch and what differs from it here; untracked files count by name.
+
+    An untracked module that matters to a stage is one of its inputs and hashed there.
+    """
     commit = _git("rev-parse", "HEAD")
     if commit is None:
+        return Code(commit=None, branch=None, changes=None, changed=[])
+    code = (".", *(f":(exclude){path}" for path in NOT_CODE))
+    status = _git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *code) or b""
+    changed = sorted(entry[3:].decode(errors="replace") for entry in status.split(b"\0") if entry)
+    difference = (_git("diff", "HEAD", "--binary", "--", *code) or b"") + status
+    return Code(
+        commit=commit.decode().strip(),
+        branch=(_git("rev-parse", "--abbrev-ref", "HEAD") or b"").decode().strip() or None,
+        changes=hashlib.sha256(difference).hexdigest() if changed else None,
+        changed=changed,
+    )
+
+
+def code_tags(code: Code) -> dict[str, str]:
+    """Commit, branch and whether the checkout differs from the commit; "no git" outside a git checkout."""
+    if code.commit is None:
         return {"git.commit": NO_GIT, "git.branch": NO_GIT, "git.dirty": NO_GIT}
-    changes = _git("status", "--porcelain", "--", ".", *(f":(exclude){path}" for path in NOT_CODE))
-    branch = _git("rev-parse", "--abbrev-ref", "HEAD") or NO_GIT
+    branch = code.branch or NO_GIT
     return {
-        "git.commit": commit,
+        "git.commit": code.commit,
         "git.branch": branch,
-        "git.dirty": "true" if changes else "false",
-        "mlflow.source.git.commit": commit,
+        "git.dirty": "true" if code.changes else "false",
+        "mlflow.source.git.commit": code.commit,
         "mlflow.source.git.branch": branch,
     }
 
 
-def _git(*arguments: str) -> str | None:
+def _git(*arguments: str) -> bytes | None:
     if not Path(".git").exists():  # a tarball unpacked inside some other repository is not that repository's code
         return None
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30)
+        done = subprocess.run(["git", *arguments], capture_output=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout
 
 
-def host_tags() -> dict[str, str]:
+def host_tags(machine: Machine) -> dict[str, str]:
     """The machine and the versions that matter for the result."""
     return {
-        "host.platform": platform.platform(),
-        "host.python": platform.python_version(),
-        "host.torch": version("torch"),
-        "host.cpus": str(os.cpu_count()),
-        "host.gpus": ", ".join(gpu_names()) or "none",
+        "host.platform": machine.os,
+        "host.python": machine.python,
+        "host.torch": machine.packages["torch"],
+        "host.cpus": str(machine.cores),
+        "host.gpus": ", ".join(machine.gpus) or "none",
     }
 
 

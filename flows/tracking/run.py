@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import transformer
+from flows.lineage.execution import Execution
+from flows.lineage.record import RECORD_TAG, record_path, write_record
 from flows.tracking import provenance
 from flows.tracking.problem import problem_to_tell
 from flows.tracking.send import start_sender
@@ -37,7 +39,7 @@ def _never_failing(
             method(self, *arguments, **options)
         except Exception as error:
             self.broken = True
-            print(f"warning: this run is not recorded in MLflow: {error}", file=sys.stderr)
+            print(f"warning: this run is not recorded: {error}", file=sys.stderr)
 
     return guarded
 
@@ -52,7 +54,8 @@ class StageRun:
 
     @_never_failing
     def _start(self, stage: str, params: Params) -> None:
-        self._files = provenance.StageFiles.read(stage)
+        files = provenance.StageFiles.read(stage)
+        self._execution = Execution(files, params)
         self._spool = Spool.create(tracking_folder(), stage)
         self._spool.start(
             uri=tracking_uri(),
@@ -62,14 +65,15 @@ class StageRun:
                 "stage": stage,
                 "pipeline": provenance.pipeline_id(),
                 "mlflow.user": getpass.getuser(),
-                "mlflow.source.name": self._files.command,
-                **provenance.code_tags(),
-                **provenance.host_tags(),
+                "mlflow.source.name": files.command,
+                **provenance.code_tags(self._execution.code),
+                **provenance.host_tags(self._execution.machine),
             },
-            params=provenance.flat_params(params, self._files.params),
+            params=provenance.flat_params(params, files.params),
+            record=str(record_path(Path.cwd(), stage)),
         )
         start_sender()
-        self._spool.append("tags", tags=provenance.hash_tags("input", self._files.inputs))
+        self._spool.append("tags", tags=provenance.hash_tags("input", self._execution.inputs))
         self._system = SystemMetrics(self._sampled)
 
     def _sampled(self, number: int, metrics: dict[str, float]) -> None:
@@ -95,15 +99,21 @@ class StageRun:
 
     @_never_failing
     def finish(self) -> None:
-        """The stage succeeded: its outputs by hash, the numbers in its metrics files, its small report files."""
-        self._spool.append("tags", tags=provenance.hash_tags("output", self._files.outputs))
-        for report in self._files.reports:
-            self._spool.keep(Path(report), report)
-            self._spool.append("artifact", name=report)
+        """The stage succeeded: its lineage record, outputs by hash, numbers and small report files."""
+        record = self._execution.finished(self._spool.id)
+        self._send_file(write_record(Path.cwd(), record).relative_to(Path.cwd()))
+        tags = provenance.hash_tags("output", record.outputs)
+        self._spool.append("tags", tags={**tags, RECORD_TAG: record.digest})
+        for report in self._execution.files.reports:
+            self._send_file(Path(report))
             if report.endswith(".json"):
                 numbers = _numbers(Path(report))
                 self._spool.append("metrics", step=0, values=numbers)
         self._end("FINISHED")
+
+    def _send_file(self, path: Path) -> None:
+        self._spool.keep(path, path.as_posix())
+        self._spool.append("artifact", name=path.as_posix())
 
     @_never_failing
     def fail(self, status: str, reason: str) -> None:

@@ -41,9 +41,7 @@ def display(updates: int, done: int) -> Iterator[Display]:
     figures = TextColumn("{task.fields[figures]}")
     clock = (TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), figures, *clock)
-    with Progress(
-        *columns, TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(), console=console
-    ) as progress:
+    with Progress(*columns, console=console) as progress:
         yield _Bar(progress, progress.add_task("training", total=updates, completed=done, figures=""))
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from transformer.data.parts import Format, Split
 from transformer.errors import ParamsError
-from transformer.section import Section
+from transformer.section import Section, in_words
 
 SIDES = ("src", "ref")  # what {side} stands for: the language translated from, the language translated to
 
@@ -161,12 +161,5 @@ def _entry(path: Path, name: Any, content: Any) -> Entry:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        errors = error.errors(include_url=False)
-        # a misspelt key also leaves the right one missing: name what was written, not what was meant
-        first = next((problem for problem in errors if problem["type"] == "extra_forbidden"), errors[0])
-        key = ".".join([name, *(str(step) for step in first["loc"] if step != "[key]")])
-        if first["type"] == "extra_forbidden":
-            raise ParamsError(f"{path}: {key} is not a key; the file's first lines tell which there are") from None
-        value = "" if isinstance(first["input"], dict | Section) else f" = {first['input']!r}"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ParamsError(f"{path}: {key}{value}: {reason[0].lower()}{reason[1:]}") from None
+        words = in_words(error, lambda _: "the file's first lines tell which there are", within=name)
+        raise ParamsError(f"{path}: {words}") from None
