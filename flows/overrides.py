@@ -1,0 +1,70 @@
+"""Params of a retraining: a params file of the revision with single values replaced, its comments kept."""
+
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+
+from transformer.errors import ParamsError
+from transformer.params import Params, params_from
+
+
+def overridden(text: str, origin: str, overrides: Mapping[str, Any]) -> tuple[str, Params]:
+    """The params file `text` (named `origin` in errors) with values replaced by dotted key, as text and checked.
+
+    Raises:
+        ParamsError: one line that names the key, the value and what is allowed.
+    """
+    params_from(_content(text, origin), origin)  # so that what is wrong in the file is not blamed on an override
+    writer = _commented_yaml()
+    document = writer.load(text)
+    for key, value in overrides.items():
+        _replace(document, key, value)
+    changed = io.StringIO()
+    writer.dump(document, changed)
+    # The writer glues a comment to a list that reaches the comment's column.
+    result = re.sub(r"^(\s+\w+: \[[^]#]*\])#", r"\1 #", changed.getvalue(), flags=re.MULTILINE)
+    return result, params_from(_content(result, origin), f"{origin} with overrides")
+
+
+def _content(text: str, origin: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{origin} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ParamsError(f"{origin} must hold the sections {', '.join(Params.model_fields)}")
+    return content
+
+
+def _replace(document: dict[str, Any], key: str, value: Any) -> None:
+    section: Any = document
+    *path, name = key.split(".")
+    for step in path:
+        if not isinstance(section.get(step), dict):
+            break
+        section = section[step]
+    else:
+        if name in section and not isinstance(section[name], dict):
+            # As the stages' own YAML library writes it: it reads 1e-08 and a bare `no` as something else.
+            section[name] = _commented_yaml().load(yaml.safe_dump(value, default_flow_style=True))
+            return
+        if name in section:
+            raise ParamsError(
+                f"overrides: {key} is a section: name one of its keys, as {key}.{next(iter(section[name]))}"
+            )
+    raise ParamsError(f"overrides: {key} is not a key; allowed here: {', '.join(section)}")
+
+
+def _commented_yaml() -> YAML:
+    """A reader and writer that keeps comments, quotes, long lines, and `null` as it is written."""
+    kept = YAML()
+    kept.width = 4096
+    kept.preserve_quotes = True
+    kept.representer.add_representer(
+        type(None), lambda dumper, _none: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return kept

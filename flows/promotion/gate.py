@@ -1,0 +1,189 @@
+"""The gate: may the candidate replace the champion? Pure: translations in, a decision with its numbers out.
+
+Three scores must not be significantly worse than the champion's, by sacreBLEU's paired bootstrap: BLEU and chrF2 of
+every test set, and chrF2 of every origin in it, where the level is divided by the number of origins. Four rates of
+degenerate output must not exceed the champion's by more than a slack.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sacrebleu.metrics import CHRF
+from sacrebleu.significance import PairedTest
+
+from transformer.data.prepare.placeholders import placeholders
+from transformer.evaluation.analysis import MIN_SENTENCES, repeats
+from transformer.evaluation.scores import _bleu as bleu_metric
+
+# For each rate of degenerate output: the bound while there is no champion, and by how much a candidate may exceed the
+# champion's rate. In small test sets two sentences may always differ.
+RATES = {
+    "length_deviation": (0.5, 0.1),  # |length ratio - 1|
+    "empty": (0.05, 0.01),
+    "repetitive": (0.1, 0.02),
+    "lost_placeholders": (0.5, 0.05),  # of the sentences that hold one
+}
+MIN_DIFFERING = 2  # sentences
+DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class TestTranslations:
+    """One model's translations of one test set, aligned."""
+
+    __test__ = False  # pytest takes classes called Test… for its own
+
+    sources: list[str]
+    references: list[str]
+    origins: list[str]
+    hypotheses: list[str]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: percent for bleu and chrf, shares (or the deviation from 1) else."""
+
+    test_set: str
+    name: str
+    candidate: float
+    champion: float | None
+    limit: float  # for scores the lowest p-value of a pass, for rates the highest value
+    p_value: float | None
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether the candidate is good enough, why, and all numbers behind it."""
+
+    promote: bool
+    reason: str
+    checks: list[Check]
+
+
+def decide(
+    candidate: Mapping[str, TestTranslations],
+    champion: Mapping[str, TestTranslations] | None,
+    language: str,
+    significance: float,
+    samples: int,
+) -> Decision:
+    """Compare translations of the same test sets; without a champion, only the rates are checked.
+
+    Args:
+        candidate: by test set.
+        champion: by test set, of the same sources; None: there is no champion yet.
+        language: the target's.
+        significance: a score counts as worse where the paired bootstrap's p-value is below.
+        samples: of the bootstrap.
+    """
+    checks: list[Check] = []
+    for name, new in candidate.items():
+        old = champion[name] if champion is not None else None
+        if old is not None:
+            checks += _score_checks(name, new, old, language, significance, samples)
+        checks += _rate_checks(name, new, old, language)
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        return Decision(False, "; ".join(map(_in_words, failed)), checks)
+    if champion is None:
+        return Decision(True, "no champion yet", checks)
+    return Decision(True, "not significantly worse, no guard fails", checks)
+
+
+def _score_checks(
+    test_set: str, new: TestTranslations, old: TestTranslations, language: str, significance: float, samples: int
+) -> list[Check]:
+    if (new.sources, new.references) != (old.sources, old.references):
+        raise ValueError(f"{test_set}: the two models translated different test sets")
+    metrics = {"bleu": bleu_metric(language), "chrf": CHRF()}
+    checks = _compare(test_set, "", metrics, new, old, significance, samples)
+    groups = _origin_rows(new.origins)
+    for origin, rows in groups.items():
+        level = significance / len(groups)
+        name = f" of {origin}"
+        checks += _compare(test_set, name, {"chrf": CHRF()}, _rows(new, rows), _rows(old, rows), level, samples)
+    return checks
+
+
+def _origin_rows(origins: list[str]) -> dict[str, list[int]]:
+    """The rows of each origin that has enough sentences for a score; none where there is a single origin."""
+    groups: dict[str, list[int]] = {}
+    for row, origin in enumerate(origins):
+        groups.setdefault(origin, []).append(row)
+    large = {origin: rows for origin, rows in sorted(groups.items()) if len(rows) >= MIN_SENTENCES}
+    return large if len(groups) > 1 else {}
+
+
+def _rows(side: TestTranslations, rows: list[int]) -> TestTranslations:
+    columns = (side.sources, side.references, side.origins, side.hypotheses)
+    return TestTranslations(*([column[row] for row in rows] for column in columns))
+
+
+def _compare(
+    test_set: str,
+    where: str,
+    metrics: dict[str, object],
+    new: TestTranslations,
+    old: TestTranslations,
+    level: float,
+    samples: int,
+) -> list[Check]:
+    """A check for each metric: passed unless the candidate's score is lower with a p-value below `level`."""
+    systems = [("champion", old.hypotheses), ("candidate", new.hypotheses)]
+    _, scores = PairedTest(systems, metrics, [new.references], test_type="bs", n_samples=samples)()
+    checks = []
+    # PairedTest renames the metrics (BLEU, chrF2) and keeps their order; its first column holds the systems' names.
+    for name, (champion, candidate) in zip(metrics, list(scores.values())[1:], strict=True):
+        worse = candidate.score < champion.score and candidate.p_value < level
+        new_score, old_score = (round(float(side.score), DECIMALS) for side in (candidate, champion))
+        p_value = float(candidate.p_value)
+        checks.append(Check(test_set, f"{name}{where}", new_score, old_score, level, p_value, not worse))
+    return checks
+
+
+def _rate_checks(test_set: str, new: TestTranslations, old: TestTranslations | None, language: str) -> list[Check]:
+    candidates = _rates(new, language)
+    champions = _rates(old, language) if old is not None else {}
+    checks = []
+    for name, (alone, slack) in RATES.items():
+        (value, counted), champion = candidates[name], champions[name][0] if champions else None
+        limit = alone if champion is None else round(champion + max(slack, MIN_DIFFERING / counted), DECIMALS)
+        checks.append(Check(test_set, name, value, champion, limit, None, value <= limit))
+    return checks
+
+
+def _rates(side: TestTranslations, language: str) -> dict[str, tuple[float, int]]:
+    """Each rate, and how many sentences (for the length: words) it is a rate of."""
+    score = bleu_metric(language).corpus_score(side.hypotheses, [side.references])
+    words = max(1, score.ref_len)
+    empty = [not text.strip() for text, source in zip(side.hypotheses, side.sources, strict=True) if source.strip()]
+    return {
+        "length_deviation": (round(abs(score.sys_len / words - 1), DECIMALS), words),
+        "empty": _share(empty),
+        "repetitive": _share([repeats(text) for text in side.hypotheses]),
+        "lost_placeholders": _share(_losses(side)),
+    }
+
+
+def _losses(side: TestTranslations) -> list[bool]:
+    """For each sentence whose reference carries its source's placeholders over: whether the translation does not."""
+    losses = []
+    for source, reference, text in zip(side.sources, side.references, side.hypotheses, strict=True):
+        expected = placeholders(source)
+        if expected and placeholders(reference) == expected:
+            losses.append(placeholders(text) != expected)
+    return losses
+
+
+def _share(marks: list[bool]) -> tuple[float, int]:
+    count = max(1, len(marks))
+    return round(sum(marks) / count, DECIMALS), count
+
+
+def _in_words(check: Check) -> str:
+    where = f"{check.test_set}: {check.name}"
+    if check.p_value is not None:
+        scores = f"{check.candidate:.2f} is significantly below the champion's {check.champion:.2f}"
+        return f"{where} {scores} (p = {check.p_value:.4f})"
+    return f"{where} {check.candidate} is above {check.limit}"
