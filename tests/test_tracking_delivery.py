@@ -1,5 +1,6 @@
 """Records on their way to a real MLflow: a SQLite store, and a server that comes and goes."""
 
+import json
 import os
 import shutil
 import signal
@@ -135,7 +136,10 @@ def test_a_stage_is_one_run_with_params_curves_hashes_and_reports(workspace: Wor
     assert {"output.out", "output.metrics.json", "pipeline", "git.commit", "host.torch"} <= set(run.data.tags)
     assert (workspace.folder / "mlartifacts").is_dir()
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{workspace.folder}/mlflow.db")
-    assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["metrics.json"]
+    assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["metrics.json", "reports"]
+    record = json.loads((workspace.folder / "reports" / "lineage" / "train.json").read_text())
+    assert (record["runs"]["mlflow"], record["runs"]["spool"]) == (run.info.run_id, run.data.tags["spool"])
+    assert run.data.tags["record"] == record["digest"]
     assert list(workspace.tracking.glob("*/events.jsonl")) == []
 
 

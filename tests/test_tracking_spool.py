@@ -138,20 +138,20 @@ def _git(folder: Path, *arguments: str) -> None:
 
 def test_only_code_makes_a_checkout_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert provenance.code_tags()["git.commit"] == "no git"
+    assert provenance.code_tags(provenance.code_state())["git.commit"] == "no git"
     (tmp_path / "reports").mkdir()
     for name in ("code.py", "dvc.lock", "reports/metrics.json"):
         (tmp_path / name).write_text("1\n")
     _git(tmp_path, "init", "-b", "main")
     _git(tmp_path, "add", ".")
     _git(tmp_path, "commit", "-m", "first")
-    tags = provenance.code_tags()
+    tags = provenance.code_tags(provenance.code_state())
     assert (len(tags["git.commit"]), tags["git.branch"], tags["git.dirty"]) == (40, "main", "false")
     (tmp_path / "dvc.lock").write_text("2\n")
     (tmp_path / "reports" / "metrics.json").write_text("2\n")
-    assert provenance.code_tags()["git.dirty"] == "false"
+    assert provenance.code_tags(provenance.code_state())["git.dirty"] == "false"
     (tmp_path / "code.py").write_text("2\n")
-    assert provenance.code_tags()["git.dirty"] == "true"
+    assert provenance.code_tags(provenance.code_state())["git.dirty"] == "true"
 
 
 def test_a_folder_inside_another_repository_has_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_a_folder_inside_another_repository_has_no_git(tmp_path: Path, monkeypat
     inner = tmp_path / "unpacked"
     inner.mkdir()
     monkeypatch.chdir(inner)
-    assert provenance.code_tags()["git.dirty"] == "no git"
+    assert provenance.code_tags(provenance.code_state())["git.dirty"] == "no git"
 
 
 def test_a_stage_by_hand_is_a_pipeline_of_its_own() -> None:

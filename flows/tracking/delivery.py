@@ -30,7 +30,7 @@ class Delivery:
         self._attempts: int = position["attempts"]
         self._behind_current = self._offset  # the offset behind what is being sent
         first = next(spool.events(0), None)
-        self._start: Event = first[0] if first else {"uri": "", "time": 0, "record": ""}
+        self._start: Event = first[0] if first else {"uri": "", "time": 0}
         self.uri: str = self._start["uri"]
         self._last_time: int = self._start["time"]
 
@@ -169,7 +169,8 @@ class Delivery:
 
     def _end_run(self, event: Event) -> None:
         self._client.set_terminated(self._run_id, event["status"], event["time"])
-        fill_in_run(Path(self._start["record"]), self.spool.id, self._run_id)
+        if "record" in self._start:
+            fill_in_run(Path(self._start["record"]), self.spool.id, self._run_id)
 
     def _abandon(self) -> None:
         """End the run of a stage that was killed without a chance to say so."""

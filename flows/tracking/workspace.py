@@ -3,13 +3,17 @@
 import os
 from pathlib import Path
 
+WORKSPACE_VARIABLE = "TRANSFORMER_WORKSPACE"  # set by a retraining, whose stages run in a worktree
+
 
 def main_workspace(start: Path | None = None) -> Path:
-    """The workspace that `start` (default: the working folder) belongs to.
+    """`TRANSFORMER_WORKSPACE`, or the workspace that `start` (default: the working folder) belongs to.
 
     `dvc exp run --temp` and queued experiments run in a copy below `.dvc/tmp/exps/` that DVC deletes afterwards;
     their records belong to the workspace around it.
     """
+    if named := os.environ.get(WORKSPACE_VARIABLE):
+        return Path(named).resolve()
     folder = (start or Path.cwd()).resolve()
     for parent in folder.parents:
         if parent.name == "exps" and parent.parent.name == "tmp" and parent.parent.parent.name == ".dvc":

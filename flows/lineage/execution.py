@@ -1,0 +1,62 @@
+"""One execution of a stage on its way to a record: inputs are hashed before the work, outputs after it."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.lineage.hashes import hash_path
+from flows.lineage.machine import this_machine, threads
+from flows.lineage.record import Artifact, Record, Runs
+from flows.tracking.provenance import StageFiles, code_state
+from transformer.params import Params
+
+# How the flow tells a stage which of its runs it is.
+FLOW_RUN_VARIABLE = "PIPELINE_FLOW_RUN_ID"
+TASK_RUN_VARIABLE = "PIPELINE_TASK_RUN_ID"
+
+
+class Execution:
+    """What is known of a stage while it runs."""
+
+    def __init__(self, files: StageFiles, params: Params) -> None:
+        self.started = _now()
+        self.files = files
+        self.code = code_state()
+        self.machine = this_machine()
+        self.inputs = hash_existing(files.inputs)
+        sections = {section.partition(".")[0] for section in files.params}
+        self._params = {key: value for key, value in params.model_dump().items() if key in sections}
+        self._seed = params.training.seed if "training" in sections else None
+
+    def finished(self, spool: str | None) -> Record:
+        """The record of the stage, whose outputs are complete; `spool` names the run that MLflow gets."""
+        machine = self.machine.model_copy(update={"threads": threads()})  # torch may have been loaded since
+        return Record.sealed(
+            {
+                "stage": self.files.name,
+                "command": self.files.command,
+                "code": self.code.model_dump(),
+                "params": self._params,
+                "seed": self._seed,
+                "inputs": [one.model_dump() for one in self.inputs],
+                "outputs": [one.model_dump() for one in hash_existing(self.files.outputs)],
+                "machine": machine.model_dump(),
+                "started": self.started,
+                "ended": _now(),
+                "runs": Runs(
+                    spool=spool,
+                    mlflow=None,
+                    prefect_flow_run=os.environ.get(FLOW_RUN_VARIABLE) or None,
+                    prefect_task_run=os.environ.get(TASK_RUN_VARIABLE) or None,
+                ).model_dump(),
+            }
+        )
+
+
+def hash_existing(paths: list[str]) -> list[Artifact]:
+    """The artifacts that exist, hashed."""
+    return [Artifact.of(path, hash_path(Path(path))) for path in paths if Path(path).exists()]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,62 @@
+"""The machine and the software that a stage runs on."""
+
+import os
+import platform
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pynvml
+
+from flows.lineage.record import Machine
+from flows.tracking.system_metrics import gpu_names
+
+
+def this_machine() -> Machine:
+    """What may change a result though code, params and data are the same."""
+    driver, cuda = _driver()
+    return Machine(
+        python=platform.python_version(),
+        os=platform.platform(),
+        cpu=_cpu(),
+        cores=os.cpu_count() or 1,
+        threads=threads(),
+        gpus=gpu_names(),
+        driver=driver,
+        cuda=cuda,
+        packages=_packages(),
+    )
+
+
+def threads() -> int | None:
+    """The CPU threads torch computes with; a process that has not loaded it computes nothing with it."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else None
+
+
+def _cpu() -> str:
+    """The processor's model where Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())
+
+
+def _driver() -> tuple[str | None, str | None]:
+    """The NVIDIA driver's version and the CUDA version it offers."""
+    try:
+        pynvml.nvmlInit()
+        version = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+        return str(pynvml.nvmlSystemGetDriverVersion()), f"{version // 1000}.{version % 1000 // 10}"
+    except pynvml.NVMLError:
+        return None, None
+
+
+def _packages() -> dict[str, str]:
+    """Every installed distribution with its version; the first on the path is the one that is imported."""
+    found: dict[str, str] = {}
+    for one in distributions():
+        found.setdefault(one.name.lower().replace("_", "-"), one.version)
+    return dict(sorted(found.items()))

@@ -1,0 +1,175 @@
+"""The record that each executed stage leaves: what it read and wrote by hash, with which code, params and machine.
+
+It is volatile (ids, times, machine) and so is no output of DVC; it is committed to git beside dvc.lock. Its digest
+covers all but the MLflow run id, which is known only once the record has been sent.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flows.lineage.hashes import Hashes
+from transformer.errors import DataError
+from transformer.files import write_json
+
+RECORDS = Path("reports/lineage")
+SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
+RECORD_TAG = "record"  # of the MLflow run: the record's digest
+MD5 = r"^[0-9a-f]{32}(\.dir)?$"
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+class Part(BaseModel):
+    """What all parts of a record have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Artifact(Part):
+    """A file or folder that a stage read or wrote."""
+
+    path: str
+    md5: str = Field(pattern=MD5, description="As in dvc.lock; of a folder, with the suffix .dir")
+    sha256: str = Field(pattern=SHA256, description="Of a folder: of its sorted lines 'sha256  path'")
+    size: int = Field(ge=0, description="Bytes")
+    files: dict[str, str] = Field(description="Of a folder: the MD5 of each file by relative path")
+
+    @classmethod
+    def of(cls, path: str, hashes: Hashes) -> "Artifact":
+        """The artifact at `path` with these hashes."""
+        return cls(path=path, md5=hashes.md5, sha256=hashes.sha256, size=hashes.size, files=hashes.listing)
+
+
+class Code(Part):
+    """The checkout that the stage's code came from; nulls outside git."""
+
+    commit: str | None
+    branch: str | None
+    changes: str | None = Field(description="SHA-256 of what differed from the commit; null: nothing, or no git")
+    changed: list[str] = Field(description="The paths that differed; what the pipeline itself writes is left out")
+
+
+class Machine(Part):
+    """Where the stage ran."""
+
+    python: str
+    os: str
+    cpu: str
+    cores: int
+    threads: int | None = Field(description="Threads that torch computed with; null where the stage used no torch")
+    gpus: list[str]
+    driver: str | None
+    cuda: str | None
+    packages: dict[str, str]
+
+
+class Runs(Part):
+    """The same execution elsewhere."""
+
+    spool: str | None = Field(description="Names the execution; MLflow's run holds it as its tag `spool`")
+    mlflow: str | None
+    prefect_flow_run: str | None
+    prefect_task_run: str | None
+
+
+class Record(Part):
+    """One successful execution of one stage."""
+
+    schema_version: Literal[1]
+    stage: str
+    command: str
+    code: Code
+    params: dict[str, Any] = Field(description="The sections that dvc.yaml names for the stage")
+    seed: int | None
+    inputs: list[Artifact]
+    outputs: list[Artifact]
+    machine: Machine
+    started: str = Field(description="UTC, ISO 8601")
+    ended: str = Field(description="UTC, ISO 8601")
+    runs: Runs
+    digest: str = Field(pattern=SHA256, description="SHA-256 of all else, as compact JSON, runs.mlflow being null")
+
+    @classmethod
+    def sealed(cls, content: dict[str, Any]) -> "Record":
+        """A record of this content with its digest."""
+        return cls.model_validate(
+            {"schema_version": 1, **content, "digest": digest_of({"schema_version": 1, **content})}
+        )
+
+    @property
+    def expected_digest(self) -> str:
+        """What `digest` is where nobody edited the record."""
+        content = self.model_dump()
+        del content["digest"]
+        return digest_of(content)
+
+    def output(self, path: str) -> Artifact | None:
+        """The output at `path`."""
+        return next((one for one in self.outputs if one.path == path), None)
+
+
+def digest_of(content: dict[str, Any]) -> str:
+    """SHA-256 of a record's content without its digest."""
+    plain = {**content, "runs": {**content["runs"], "mlflow": None}}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def record_path(root: Path, stage: str) -> Path:
+    """Where the record of `stage` lies in the checkout `root`."""
+    return root / RECORDS / f"{stage}.json"
+
+
+def parse_record(text: str | bytes, origin: str) -> Record:
+    """Check a record's text; `origin` names it in errors.
+
+    Raises:
+        DataError: it is no record of a known schema version.
+    """
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(step) for step in first["loc"]) or "text"
+        raise DataError(f"{origin} is not a lineage record: {key}: {first['msg'].lower()}") from None
+
+
+def write_record(root: Path, record: Record) -> Path:
+    """Put the record into the checkout `root`, in place of the stage's last one."""
+    path = record_path(root, record.stage)
+    with _writing(path):
+        write_json(path, record.model_dump())
+    return path
+
+
+def fill_in_run(path: Path, spool: str, run: str) -> None:
+    """Note the MLflow run in the record at `path`, if it is still the record of that execution."""
+    if not path.parent.is_dir():  # the worktree that the stage ran in is gone
+        return
+    with _writing(path):
+        try:
+            record = parse_record(path.read_bytes(), str(path))
+        except (FileNotFoundError, DataError):  # removed or edited since: no longer that record
+            return
+        if record.runs.spool == spool:
+            runs = record.runs.model_copy(update={"mlflow": run})
+            write_json(path, record.model_copy(update={"runs": runs}).model_dump())
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """One writer at a time: a stage and the sender both replace records."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
