@@ -1,0 +1,192 @@
+"""A checkout of one revision for one retraining: below `work/retraining`, never the user's own working tree.
+
+It shares the user's DVC cache, DVC remotes and `work` folder, has a branch of its own, and is found again under its
+name after a crash.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvc.config import Config
+
+from flows.tracking.workspace import WORKSPACE_VARIABLE
+from transformer.errors import ParamsError, UserError
+
+WORK = "work"
+FOLDER = Path(WORK, "retraining")
+BRANCHES = "retraining"
+COMMITTED = ("params.yaml", "data/corpora.yaml", "dvc.lock", "reports")
+# Where the user has told git no name: commits need one, and the user's configuration stays as it is.
+FALLBACK_IDENTITY = {"name": "Scheduled retraining", "email": "retraining@localhost"}
+ABANDONED_SECONDS = 14 * 86400.0
+
+
+@dataclass(frozen=True)
+class Worktree:
+    """Where it is and the branch that it is on."""
+
+    folder: Path
+    branch: str
+
+    def commit(self, message: str) -> str:
+        """Commit what a retraining may change, where it changed; returns the branch's commit."""
+        present = [path for path in COMMITTED if (self.folder / path).exists()]
+        git(self.folder, "add", "--", *present)
+        if git(self.folder, "diff", "--cached", "--name-only"):
+            git(
+                self.folder, "commit", "--quiet", "--no-gpg-sign", "-m", message, environment=_identified(self.folder)
+            )
+        return git(self.folder, "rev-parse", "HEAD")
+
+
+def resolve(main: Path, revision: str) -> str:
+    """The commit that a revision names.
+
+    Raises:
+        ParamsError: there is none.
+    """
+    try:
+        return git(main, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    except UserError:
+        raise ParamsError(f"revision: {revision!r} is not a commit of {main}: see git log --all") from None
+
+
+def read_at(main: Path, commit: str, path: str) -> str:
+    """The text of a file at a commit.
+
+    Raises:
+        ParamsError: it is not there.
+    """
+    try:
+        return git(main, "show", f"{commit}:{path}") + "\n"
+    except UserError:
+        raise ParamsError(f"{path} is not in {commit[:10]}") from None
+
+
+@contextmanager
+def checked_out(main: Path, commit: str, name: str, date: str) -> Iterator[Worktree]:
+    """The worktree `name` during the body, at `commit` or where a crash left it.
+
+    Processes started in the body record in the main workspace. A second process that asks for the same name waits.
+    The branch `retraining/<date>-<name>` stays, unless nothing was committed on it.
+
+    Raises:
+        UserError: git fails; with its words.
+    """
+    folder = main.resolve() / FOLDER / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        _remove_abandoned(main)
+        worktree = _add(main, folder, commit, f"{BRANCHES}/{date}-{name}")
+        former = os.environ.get(WORKSPACE_VARIABLE)
+        os.environ[WORKSPACE_VARIABLE] = str(main.resolve())
+        try:
+            yield worktree
+        finally:
+            _restore_environment(former)
+            _remove(main, folder)
+            if git(main, "rev-parse", worktree.branch) == commit:
+                git(main, "branch", "--quiet", "-D", worktree.branch)
+
+
+def _restore_environment(former: str | None) -> None:
+    if former is None:
+        del os.environ[WORKSPACE_VARIABLE]
+    else:
+        os.environ[WORKSPACE_VARIABLE] = former
+
+
+@contextmanager
+def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the worktree's lock during the body; yields False where another process does."""
+    path = folder.with_name(f"{folder.name}.lock")
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+        path.unlink(missing_ok=True)
+
+
+def _add(main: Path, folder: Path, commit: str, branch: str) -> Worktree:
+    known = git(main, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{BRANCHES}/*-{folder.name}")
+    if not _is_whole(folder):
+        _remove(main, folder)
+        if known:
+            git(main, "worktree", "add", "--quiet", str(folder), known)
+        else:
+            git(main, "worktree", "add", "--quiet", "-b", branch, str(folder), commit)
+    # What a killed process left; nobody else works here.
+    Path(git(folder, "rev-parse", "--absolute-git-dir"), "index.lock").unlink(missing_ok=True)
+    (folder / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
+    link = folder / WORK
+    if not link.is_symlink():
+        link.symlink_to(main.resolve() / WORK, target_is_directory=True)
+    _share_dvc(main, folder)
+    return Worktree(folder, known or branch)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether git finished checking it out: `worktree add` writes the index last."""
+    if not (folder / ".git").is_file():
+        return False
+    try:
+        return Path(git(folder, "rev-parse", "--absolute-git-dir"), "index").exists()
+    except UserError:
+        return False
+
+
+def _share_dvc(main: Path, folder: Path) -> None:
+    """The main workspace's cache and remotes, whose relative paths would lead elsewhere from here."""
+    shared = Config(str(main / ".dvc"), validate=False).read()
+    with Config(str(folder / ".dvc")).edit("local") as local:
+        local.update({section: shared[section] for section in ("core", "remote") if section in shared})
+        local["cache"] = {"dir": str(main.resolve() / ".dvc" / "cache"), **shared.get("cache", {})}
+
+
+def _remove(main: Path, folder: Path) -> None:
+    (folder / WORK).unlink(missing_ok=True)  # first, so that nothing can follow it
+    shutil.rmtree(folder, ignore_errors=True)
+    git(main, "worktree", "prune")
+
+
+def _remove_abandoned(main: Path) -> None:
+    """Worktrees of runs that crashed long ago and were never run again."""
+    for folder in (main / FOLDER).iterdir():
+        if folder.is_dir() and time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+            with _locked(folder, wait=False) as free:
+                if free:
+                    _remove(main, folder)
+
+
+def git(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
+    """What a git command in `folder` prints; without hooks, which are the user's for the user's own commits.
+
+    Raises:
+        UserError: it fails; with its words.
+    """
+    command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split()) or f'exit status {done.returncode}'}")
+    return done.stdout.removesuffix("\n")
+
+
+def _identified(folder: Path) -> dict[str, str]:
+    """The environment, with the fallback identity for what neither it nor git's configuration tells."""
+    environment = dict(os.environ)
+    for key, fallback in FALLBACK_IDENTITY.items():
+        asked = subprocess.run(["git", "config", f"user.{key}"], cwd=folder, capture_output=True, check=False)
+        if asked.returncode != 0:
+            for role in ("AUTHOR", "COMMITTER"):
+                environment.setdefault(f"GIT_{role}_{key.upper()}", fallback)
+    return environment
