@@ -4,8 +4,10 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from flows.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
 from transformer.errors import ExitCode, UserError
 from transformer.params import Params, load_params
@@ -19,7 +21,7 @@ def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         params = load_params(Path("params.yaml"))
-        with recorded(name, params) as run:
+        with _device(name, params), recorded(name, params) as run:
             work(params, run)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -27,3 +29,12 @@ def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     except KeyboardInterrupt:
         print(f"error: stage {name} was stopped; start again to go on", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
+
+
+def _device(stage: str, params: Params) -> AbstractContextManager[None]:
+    """Training has its accelerator for itself; Prefect's own limits don't see a `dvc repro` by hand."""
+    if stage != "train":
+        return nullcontext()
+    from transformer.model.device import select_device  # here: torch takes seconds to import
+
+    return gpu_lock(str(select_device(params.training.device)))

@@ -1,0 +1,24 @@
+"""A child that would outlive its parent gets SIGTERM from Linux the moment the parent dies, even by SIGKILL.
+
+`python flows/die_with_parent.py PARENT COMMAND…` becomes COMMAND, bound to the process PARENT in this way.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>
+
+
+def die_with_parent() -> None:
+    """Have SIGTERM sent to this process when its parent ends; does nothing on systems other than Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    if os.getppid() != int(sys.argv[1]):  # it died before it could be watched
+        sys.exit(128 + signal.SIGTERM)
+    os.execv(sys.argv[2], sys.argv[2:])

@@ -1,0 +1,36 @@
+"""One training at a time on an accelerator of this machine, however it was started: by a flow or by hand."""
+
+import fcntl
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def gpu_lock(device: str) -> Iterator[None]:
+    """Hold `device` (as torch names it) during the body; waits, and says so, while another process holds it.
+
+    The CPU is shared, as the system's scheduler is made for that. The lock goes with the process, however it ends.
+    """
+    if device == "cpu":
+        yield
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    name = re.sub(r"\W+", "-", f"{device} {visible}".strip())
+    path = Path(tempfile.gettempdir()) / f"transformer-{name}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for %s: another training holds %s", device, path)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,105 @@
+"""Which process groups a flow run has started, so that whatever ends the run ends them too.
+
+A module of its own, because Prefect may ship the flow function by value: a registry beside it would be a copy.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+GRACE_SECONDS = 20.0  # for a checkpoint to be written; a Prefect worker allows the flow 30 s after a cancel
+_POLL_SECONDS = 0.05
+
+_lock = threading.Lock()
+_live: dict[str, list["subprocess.Popen[bytes]"]] = {}
+_stopped: set[str] = set()
+
+
+class RunStopped(Exception):  # noqa: N818  # not an error: somebody asked for it
+    """The flow run is ending; nothing more is to be started for it."""
+
+
+@contextmanager
+def group_of(
+    run: str, command: list[str], folder: Path, environment: dict[str, str]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start `command` in a session of its own on behalf of flow run `run`; its whole group is gone at the end.
+
+    Its output and errors come through one pipe.
+
+    Raises:
+        RunStopped: the run is ending.
+    """
+    with _lock:
+        if run in _stopped:
+            raise RunStopped
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        _live.setdefault(run, []).append(process)
+    try:
+        yield process
+    finally:
+        _end([process])
+        if process.stdout:
+            process.stdout.close()
+        with _lock:
+            _live[run].remove(process)
+
+
+def stop(run: str) -> None:
+    """End everything that `run` has started and refuse to start more; returns when nothing of it is left."""
+    with _lock:
+        _stopped.add(run)
+        processes = list(_live.get(run, []))
+    _end(processes)
+
+
+def is_stopped(run: str) -> bool:
+    """Whether `stop` was called."""
+    return run in _stopped
+
+
+def _end(processes: list["subprocess.Popen[bytes]"]) -> None:
+    """SIGTERM to each whole group, so that training saves its state, and SIGKILL to what is left after the grace."""
+    for number, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
+        left = [process for process in processes if members(process.pid)]
+        for process in left:
+            _signal(process.pid, number)
+        deadline = time.monotonic() + patience
+        while any(members(process.pid) for process in left) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+    for process in processes:
+        process.wait()
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return
+
+
+def members(group: int) -> list[int]:
+    """The pids of a process group; zombies, which nobody may ever reap in a container, don't count."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except (ProcessLookupError, psutil.Error):
+            continue
+    return found

@@ -1,0 +1,165 @@
+"""The pipeline as a Prefect flow: DVC's graph, one task a stage; `python -m flows.pipeline [STAGE …]` runs it here.
+
+DVC alone decides what is up to date: a task is `dvc repro --single-item STAGE` in a process group of its own.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.futures import PrefectFuture
+from prefect.states import Completed
+from prefect.tasks import Task
+
+from flows import live_processes
+from flows.gpu_slot import gpu_slot
+from flows.graph import Stage, read_graph
+from flows.progress_artifact import ProgressArtifact
+from flows.run_report import publish_report
+from flows.stage_process import Outcome, StageError, run_stage
+from transformer.errors import ExitCode, UserError
+
+_WORDS = {
+    Outcome.COMPLETED: "the stage ran",
+    Outcome.SKIPPED: "nothing it depends on has changed",
+    Outcome.RESTORED: "its outputs were in DVC's run cache",
+}
+STAGE_RUN_VARIABLES = ("PIPELINE_FLOW_RUN_ID", "PIPELINE_TASK_RUN_ID")
+
+
+@flow(name="pipeline")  # type: ignore[untyped-decorator]  # mypy does not follow Prefect
+def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str, str]:
+    """Bring the stages of a DVC workspace up to date, independent ones at the same time.
+
+    Args:
+        workspace: the checkout with dvc.yaml.
+        targets: stages to bring up to date, with all they need; default: all.
+
+    Returns:
+        Stage name -> `Completed`, `Skipped` or `Restored`.
+
+    Raises:
+        ParamsError: dvc.yaml or a target is wrong.
+        StageError: a stage failed; those that don't depend on it have run.
+    """
+    folder = Path(workspace).resolve()
+    run = _flow_run_id()
+    _hide_stack_traces()
+    stages = read_graph(folder, targets)
+    try:
+        futures: dict[str, PrefectFuture[Any]] = {}
+        for stage in stages:
+            upstreams = [futures[name] for name in stage.upstreams]
+            futures[stage.name] = _task(stage).submit(stage, folder, wait_for=upstreams)
+        for future in futures.values():
+            future.wait()
+        outcomes = {name: str(future.state.name) for name, future in futures.items()}
+        for future in futures.values():
+            if future.state.is_failed():
+                future.result()
+    except BaseException:
+        live_processes.stop(run)
+        raise
+    publish_report(folder, outcomes)
+    return outcomes
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)  # type: ignore[untyped-decorator]  # as above
+def dvc_stage(stage: Stage, workspace: Path) -> State[Any]:
+    """One stage; the task's final state is named by what DVC did."""
+    run, logger = _flow_run_id(), get_run_logger()
+    identity = dict(zip(STAGE_RUN_VARIABLES, (run, _task_run_id()), strict=True))
+    with gpu_slot(run, stage.settings.tags), ProgressArtifact(stage.name) as progress:
+
+        def show(line: str) -> None:
+            logger.log(_level(line), "%s", line)
+            progress.read(line)
+
+        outcome = run_stage(run, stage.name, workspace, identity, show)
+    return Completed(name=outcome.value, message=_WORDS[outcome], data=outcome.value)
+
+
+def _task(stage: Stage) -> Task[Any, Any]:
+    settings = stage.settings
+    return dvc_stage.with_options(
+        name=stage.name,
+        task_run_name=stage.name,
+        tags=settings.tags,
+        retries=settings.retries,
+        retry_delay_seconds=settings.retry_delay_seconds,
+        timeout_seconds=settings.timeout_seconds,
+        retry_condition_fn=_retry_helps,
+    )
+
+
+def _retry_helps(_task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Whether another attempt can succeed: never once the flow is being stopped, else by the stage's exit code."""
+    if live_processes.is_stopped(str(task_run.flow_run_id)):
+        return False
+    error = state.data
+    return error.retry_helps if isinstance(error, StageError) else True
+
+
+def _flow_run_id() -> str:
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    return str(context.flow_run.id)
+
+
+def _task_run_id() -> str:
+    context = TaskRunContext.get()
+    assert context is not None
+    return str(context.task_run.id)
+
+
+def _level(line: str) -> int:
+    if line.startswith(("error:", "ERROR:")):
+        return logging.ERROR
+    return logging.WARNING if line.startswith(("warning:", "WARNING:")) else logging.INFO
+
+
+class _OneLineErrors(logging.Filter):
+    """Our own errors say all in their message; a stack trace below them would only hide it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], UserError):
+            record.exc_info = None
+        return True
+
+
+_one_line_errors = _OneLineErrors()
+
+
+def _hide_stack_traces() -> None:
+    for name in ("prefect.task_runs", "prefect.flow_runs"):
+        logging.getLogger(name).addFilter(_one_line_errors)
+
+
+def main() -> None:
+    """Run the pipeline in the working folder; a failed stage's exit status becomes the process's."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the stages of dvc.yaml.")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="what to bring up to date (default: all stages)")
+    targets = parser.parse_args().stages
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the same way as Ctrl-C
+    try:
+        outcomes = pipeline(targets=targets or None)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("error: the pipeline was stopped; start again to go on", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
+    for stage, outcome in outcomes.items():
+        print(f"{stage}: {outcome.lower()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The Markdown artifact that a flow run leaves: what became of each stage, the scores, and where to read on."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from flows.lineage.record import parse_record, record_path
+from flows.stage_process import Outcome
+from transformer.errors import DataError
+
+MLFLOW_UI = "http://127.0.0.1:5000"  # of `make ui` and `make serve`
+KEY = "pipeline"
+PATIENCE_SECONDS = 10.0  # with the delivery of the last records to MLflow
+POLL_SECONDS = 0.2
+
+
+def publish_report(workspace: Path, outcomes: dict[str, str]) -> None:
+    """Write the artifact; waits a little for the MLflow runs of the stages that ran, so that it can link to them."""
+    executed = [stage for stage, outcome in outcomes.items() if outcome == Outcome.COMPLETED]
+    _wait_for_delivery(workspace, executed)
+    try:
+        create_markdown_artifact(report(workspace, outcomes), key=KEY, description="Stages, scores and links")
+    except Exception as error:  # the stages are done; a server that is away must not undo that
+        get_run_logger().warning("the report is not in Prefect: %s", error)
+
+
+def report(workspace: Path, outcomes: dict[str, str]) -> str:
+    """The artifact's Markdown."""
+    stages = _table(
+        ["stage", "outcome", "MLflow run"],
+        [[stage, outcome, _run_link(workspace, stage)] for stage, outcome in outcomes.items()],
+    )
+    reports = workspace / "reports"
+    link = f"Report: [{reports}]({reports.as_uri()})"
+    return "\n".join(["# Pipeline", "", stages, "", *_scores(reports), link, ""])
+
+
+def _scores(reports: Path) -> list[str]:
+    path = reports / "metrics.json"
+    if not path.exists():
+        return []
+    tests = json.loads(path.read_text(encoding="utf-8"))["tests"]
+    rows = [
+        [
+            name,
+            str(scores["sentences"]),
+            f"{scores['bleu']:.1f} ({scores['bleu_low']:.1f} - {scores['bleu_high']:.1f})",
+            f"{scores['chrf']:.1f}",
+            f"{scores['ter']:.1f}",
+        ]
+        for name, scores in tests.items()
+    ]
+    return ["## Scores", "", _table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows), ""]
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _run_link(workspace: Path, stage: str) -> str:
+    """The run that made what is in the workspace, which for a skipped stage is an earlier one."""
+    run = _mlflow_run(workspace, stage)
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    address = server.rstrip("/") if server.startswith("http") else MLFLOW_UI
+    return f"[{run[:8]}]({address}/#/runs/{run})" if run else "not delivered yet"
+
+
+def _mlflow_run(workspace: Path, stage: str) -> str | None:
+    path = record_path(workspace, stage)
+    try:
+        return parse_record(path.read_bytes(), str(path)).runs.mlflow
+    except (FileNotFoundError, DataError):
+        return None
+
+
+def _wait_for_delivery(workspace: Path, stages: list[str]) -> None:
+    waiting = [stage for stage in stages if record_path(workspace, stage).exists()]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while waiting and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        waiting = [stage for stage in waiting if _mlflow_run(workspace, stage) is None]
