@@ -15,7 +15,7 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup setup-test repro test lint ui
+.PHONY: help setup setup-test repro test lint ui serve
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make test    set up .venv with the test tools, run all tests'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make ui      browse the recorded runs (MLflow) at http://127.0.0.1:5000'
+	@echo 'make serve   Prefect (schedules, runs) at http://127.0.0.1:4200, MLflow at http://127.0.0.1:5000, until Ctrl-C'
 	@echo 'PYTHON=/path/to/python3.11 chooses the Python that .venv is made with.'
 
 # $(call install,STAMP,REQUIREMENT): the stamp is written last and holds all that the installation follows from, so an
@@ -72,3 +73,7 @@ lint: setup-test
 
 ui: setup
 	@mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+
+# SERVE='--port 4201 --mlflow-port 5001' chooses other ports. exec: the signals of a service manager reach serve itself.
+serve: setup
+	@exec python -m flows.serve $(SERVE)

@@ -1,0 +1,84 @@
+"""What a Prefect server needs before it can run our deployments: `python -m flows.server_setup`, safe to repeat.
+
+Talks to the server of PREFECT_API_URL; what a person has changed there (the pool's job template, an automation
+that is switched off) stays.
+"""
+
+import argparse
+import subprocess
+import sys
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import AwaitingRetry, Cancelled, Crashed, State
+
+from flows.automations import ATTEMPTS, RERUN, create_automations
+from flows.serve import POOL
+
+
+def set_up(client: SyncPrefectClient, start_over: bool = False) -> None:
+    """Create the work pool and the automations that are missing."""
+    try:
+        client.read_work_pool(POOL)
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+    create_automations(client, start_over=start_over)
+
+
+def revive_dead_runs(client: SyncPrefectClient) -> None:
+    """Schedule the pool's unfinished runs again as the automation would do; those that may not are marked Crashed.
+
+    Only right while no worker of the pool lives. The automations can't do it after a restart: the server forgets the
+    heartbeats that it waits for, and holds events back for 15 minutes whose predecessors it saw before the restart.
+    """
+    pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
+    runs = client.read_flow_runs(flow_run_filter=_unfinished(), work_pool_filter=pool)
+    while runs:
+        for run in runs:
+            client.set_flow_run_state(run.id, _next_state(run), force=True)
+        runs = client.read_flow_runs(flow_run_filter=_unfinished(parents=runs))
+
+
+def _next_state(run: FlowRun) -> State:
+    assert run.state is not None
+    if run.state.is_cancelling():
+        return Cancelled(message="Its process ended with the worker")
+    if run.deployment_id and run.run_count < ATTEMPTS:
+        return AwaitingRetry(message=RERUN)
+    return Crashed(message="Its process ended with the worker")
+
+
+def _unfinished(parents: list[FlowRun] | None = None) -> FlowRunFilter:
+    types = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=types))
+    if parents is None:
+        return FlowRunFilter(state=state)
+    return FlowRunFilter(
+        state=state, parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id for run in parents])
+    )
+
+
+def main() -> None:
+    """Set the server up and deploy all of prefect.yaml."""
+    parser = argparse.ArgumentParser(description="Pool, limit, automations and deployments for PREFECT_API_URL.")
+    parser.add_argument("--no-worker-lives", action="store_true", help="run the unfinished runs of the pool again")
+    arguments = parser.parse_args()
+    with get_client(sync_client=True) as client:
+        set_up(client, arguments.no_worker_lives)
+        if arguments.no_worker_lives:
+            revive_dead_runs(client)
+    sys.exit(subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]).returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""A long-running process that `make serve` keeps alive: started, found ready, ended with all that it started."""
+
+import contextlib
+import ctypes
+import functools
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from transformer.errors import UserError
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of linux/prctl.h
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class ServiceError(UserError):
+    """A service did not come up."""
+
+
+@dataclass
+class Service:
+    """One process with its log; it gets SIGTERM when the process that started it dies, however that happens."""
+
+    name: str
+    command: list[str]
+    folder: Path
+    environment: dict[str, str]
+    log: Path
+    health: str | None = None  # the address that answers once the service is ready
+    started: float = 0.0
+    process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Start it in a session of its own, so that Ctrl-C in the terminal reaches only its keeper."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.started = time.monotonic()
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=functools.partial(_libc.prctl, PR_SET_PDEATHSIG, signal.SIGTERM),
+            )
+
+    def ended(self) -> int | None:
+        """Its exit status, or None while it runs."""
+        return self.process.poll() if self.process else 0
+
+    def is_ready(self) -> bool:
+        """Whether its address answers.
+
+        Raises:
+            ServiceError: it has ended instead.
+        """
+        if self.ended() is not None:
+            raise ServiceError(f"{self.name} ended with status {self.ended()}: see {self.log}")
+        if self.health is None:
+            return True
+        try:
+            with urllib.request.urlopen(self.health, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def stop(self, patience: float) -> None:
+        """SIGTERM, and after `patience` seconds SIGKILL."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent dies, so that none of them is lost from sight."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def bury_orphans(services: list[Service]) -> None:
+    """Take the exit status of adopted processes that have ended; without it they stay as zombies."""
+    own = {service.process.pid for service in services if service.process}
+    for child in psutil.Process().children():
+        if child.pid not in own and child.status() == psutil.STATUS_ZOMBIE:
+            os.waitpid(child.pid, os.WNOHANG)
+
+
+def end_descendants(own_accord: float, patience: float) -> None:
+    """End what the services left running: `own_accord` seconds to end by itself, SIGTERM, `patience`, SIGKILL."""
+    left = psutil.Process().children(recursive=True)
+    _, left = psutil.wait_procs(left, own_accord)
+    for process in left:
+        _signal(process, signal.SIGTERM)
+    _, left = psutil.wait_procs(left, patience)
+    for process in left:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(left, patience)
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
