@@ -113,8 +113,10 @@ def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
-        yield True
-        path.unlink(missing_ok=True)
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _add(main: Path, folder: Path, commit: str, branch: str) -> Worktree:

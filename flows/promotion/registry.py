@@ -1,0 +1,109 @@
+"""MLflow's model registry: versions found by content, the alias `champion`, and a log of all that was decided."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from transformer.errors import ParamsError
+from transformer.languages import LanguageParams
+
+ALIAS = "champion"
+PREFIX = "promotion."
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model: its number, and the SHA-256 of its model folder."""
+
+    number: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that was decided about a version; `champion` is the champion from then on."""
+
+    time: str  # UTC
+    version: str
+    decision: str
+    reason: str
+    champion: str | None
+
+
+def model_name(languages: LanguageParams) -> str:
+    """The registered model of a direction."""
+    return f"transformer-{languages.source}-{languages.target}"
+
+
+class Registry:
+    """The versions of one model name at one tracking server."""
+
+    def __init__(self, uri: str, name: str) -> None:
+        self.uri = uri
+        self.name = name
+        self._client = MlflowClient(tracking_uri=uri)
+
+    def find(self, sha256: str) -> Version | None:
+        """The newest version with this content."""
+        found = self._client.search_model_versions(f"name = '{self.name}' and tags.sha256 = '{sha256}'")
+        newest = max(found, key=lambda version: int(version.version), default=None)
+        return _version(newest) if newest else None
+
+    def version(self, number: str) -> Version:
+        """The version of this number.
+
+        Raises:
+            ParamsError: there is none; lists those that are there.
+        """
+        versions = self._client.search_model_versions(f"name = '{self.name}'")
+        numbers = sorted((str(version.version) for version in versions), key=int)
+        if not numbers:
+            raise ParamsError(f"{self.name} has no versions at {self.uri}: run a retraining, or `make repro`")
+        if number not in numbers:
+            raise ParamsError(f"{self.name} has no version {number}; those there: {', '.join(numbers)}")
+        return next(_version(version) for version in versions if str(version.version) == number)
+
+    def champion(self) -> Version | None:
+        """The version with the alias."""
+        try:
+            return _version(self._client.get_model_version_by_alias(self.name, ALIAS))
+        except MlflowException as error:
+            # Without the alias the answer is INVALID_PARAMETER_VALUE, without the model RESOURCE_DOES_NOT_EXIST.
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def set_champion(self, version: Version) -> None:
+        """Move the alias."""
+        self._client.set_registered_model_alias(self.name, ALIAS, version.number)
+
+    def record(self, version: Version, decision: str, reason: str, details: dict[str, Any]) -> Event:
+        """Tag the version with a decision and its details, and add it to the history."""
+        champion = self.champion()
+        time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        event = Event(time, version.number, decision, reason, champion.number if champion else None)
+        tags = {"decision": decision, "reason": reason, "time": time, **details}
+        for key, value in tags.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            self._client.set_model_version_tag(self.name, version.number, f"{PREFIX}{key}", text)
+        self._client.set_registered_model_tag(self.name, f"{PREFIX}{time}", json.dumps(asdict(event)))
+        return event
+
+    def history(self) -> list[Event]:
+        """Every decision about the model, oldest first."""
+        try:
+            tags = self._client.get_registered_model(self.name).tags
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return []
+            raise
+        return [Event(**json.loads(value)) for key, value in sorted(tags.items()) if key.startswith(PREFIX)]
+
+
+def _version(found: ModelVersion) -> Version:
+    return Version(str(found.version), found.tags.get("sha256", ""))

@@ -1,0 +1,74 @@
+"""A settlement as people read it: Markdown for Prefect's artifact, a line of reports/promotions.csv."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.promotion.gate import Check
+from flows.promotion.registry import Version
+from flows.promotion.settle import Candidate, Settlement
+from transformer.files import write_text
+
+TABLE = Path("reports", "promotions.csv")
+COLUMNS = (
+    "time", "version", "sha256", "decision", "reason", "champion", "test_set",
+    "bleu", "champion_bleu", "p_value", "chrf", "champion_chrf", "significance", "commit", "flow_run",
+)  # fmt: skip
+
+
+def append_line(table: Path, candidate: Candidate, settlement: Settlement) -> None:
+    """Add the settlement to the table, atomically; the scores are those of the first test set."""
+    checks = {
+        check.name: check for check in reversed(settlement.checks) if check.test_set == next(iter(candidate.tests))
+    }
+    bleu, chrf = checks.get("bleu"), checks.get("chrf")
+    values = {
+        "time": settlement.event.time,
+        "version": candidate.version.number,
+        "sha256": candidate.version.sha256,
+        "decision": settlement.event.decision,
+        "reason": settlement.event.reason,
+        "champion": settlement.former.number if settlement.former else "",
+        "test_set": next(iter(candidate.tests)),
+        "significance": settlement.significance,
+        "commit": candidate.commit,
+        "flow_run": candidate.flow_run,
+    }
+    if bleu and chrf:
+        values |= {"bleu": bleu.candidate, "champion_bleu": bleu.champion, "p_value": bleu.p_value}
+        values |= {"chrf": chrf.candidate, "champion_chrf": chrf.champion}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    if table.exists():
+        text.write(table.read_text(encoding="utf-8"))
+    else:
+        writer.writeheader()
+    writer.writerow(values)
+    write_text(table, text.getvalue())
+
+
+def markdown(title: str, reason: str, checks: Sequence[Check], candidate: Version, champion: Version | None) -> str:
+    """The comparison as a heading, a sentence and a table."""
+    against = f"champion: version {champion.number}" if champion else "no champion yet"
+    lines = [f"# {title}", "", f"Candidate: version {candidate.number}; {against}.", "", f"**{reason}**"]
+    if checks:
+        lines += ["", "| test set | check | candidate | champion | p | limit | |", "|---|---|---|---|---|---|---|"]
+    for check in checks:
+        champions, p_value = _number(check.champion), _number(check.p_value)
+        verdict = "ok" if check.passed else "**fails**"
+        cells = (
+            check.test_set,
+            check.name,
+            _number(check.candidate),
+            champions,
+            p_value,
+            _number(check.limit),
+            verdict,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -1,0 +1,115 @@
+"""From a candidate to a settled champion: compare, have it approved, move the alias, keep the record."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from flows.promotion.gate import Check, Decision, TestTranslations, decide
+from flows.promotion.locking import deciding
+from flows.promotion.registry import Event, Registry, Version
+from flows.promotion.translations import TranslationCache
+
+BOOTSTRAP_SAMPLES = 1000
+Rule = Literal["auto", "never", "manual"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A registered model with its translations by test set, the target language, and where it comes from."""
+
+    version: Version
+    tests: dict[str, TestTranslations]
+    language: str
+    branch: str
+    commit: str
+    flow_run: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a person said, or that nobody did in time."""
+
+    approved: bool
+    decision: str  # where it is not approved
+    reason: str
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """How it ended: the event in the registry, the champion it was compared with, all numbers."""
+
+    event: Event
+    former: Version | None
+    checks: list[Check]
+    significance: float
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the candidate is the champion now."""
+        return self.event.champion == self.event.version
+
+
+def settle(
+    main: Path,
+    candidate: Candidate,
+    registry: Registry,
+    rule: Rule,
+    significance: float,
+    ask: Callable[[Decision, Version | None], Answer],
+) -> Settlement:
+    """Compare with the champion and move the alias where rule, gate and, if the rule is `manual`, a person agree.
+
+    Args:
+        main: the main workspace, which holds the cache of translations and the lock.
+        candidate: the new model.
+        registry: of its name.
+        rule: `never` only compares.
+        significance: of the gate.
+        ask: called without the lock, and only for a candidate that passes the gate.
+    """
+    cache = TranslationCache(main / "work" / "translations", registry)
+    cache.keep(candidate.version, candidate.tests)
+    former = registry.champion()
+    decision = _compare(candidate, former, cache, significance)
+    answer = ask(decision, former) if rule == "manual" and decision.promote else None
+    with deciding(main):
+        if (now := registry.champion()) != former:  # another retraining was faster, or somebody rolled back
+            former, decision = now, _compare(candidate, now, cache, significance)
+        word, reason = _conclude(candidate, former, decision, rule, answer)
+        if word == "promoted":
+            registry.set_champion(candidate.version)
+        details = {
+            "champion": former.number if former else "none",
+            "significance": significance,
+            "checks": [asdict(check) for check in decision.checks],
+            "branch": candidate.branch,
+            "commit": candidate.commit,
+            "flow_run": candidate.flow_run,
+        }
+        event = registry.record(candidate.version, word, reason, details)
+    return Settlement(event, former, decision.checks, significance)
+
+
+def _compare(
+    candidate: Candidate, champion: Version | None, cache: TranslationCache, significance: float
+) -> Decision:
+    if champion and champion.sha256 == candidate.version.sha256:
+        return Decision(False, "it is the champion's model, to the byte", [])
+    translated = cache.of(champion, candidate.tests) if champion else None
+    return decide(candidate.tests, translated, candidate.language, significance, BOOTSTRAP_SAMPLES)
+
+
+def _conclude(
+    candidate: Candidate, champion: Version | None, decision: Decision, rule: Rule, answer: Answer | None
+) -> tuple[str, str]:
+    """The decision in a word, and its reason."""
+    if champion and champion.sha256 == candidate.version.sha256:
+        return "unchanged", decision.reason
+    if not decision.promote:
+        return "refused", decision.reason
+    if rule == "never":
+        return "not promoted", f"promote is never; the gate says: {decision.reason}"
+    if answer is None:
+        return "promoted", decision.reason
+    return ("promoted" if answer.approved else answer.decision), f"{answer.reason}; the gate says: {decision.reason}"

@@ -1,0 +1,163 @@
+"""Retraining on a branch of its own, away from the user's workspace, and the question whether the result is better.
+
+Deployed by prefect.yaml; its parameters are checked before anything starts.
+"""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from dvc.config import Config
+from prefect import flow, get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from flows.overrides import overridden
+from flows.pipeline import pipeline
+from flows.tracking.workspace import main_workspace, tracking_uri
+from flows.worktree import Worktree, checked_out, read_at, resolve
+from transformer.errors import UserError
+from transformer.files import sha256_of, write_text
+from transformer.params import Params
+
+if TYPE_CHECKING:
+    from flows.promotion.registry import Registry, Version
+    from flows.promotion.settle import Rule
+
+PARAMS = "params.yaml"
+MODEL = Path("models", "averaged")
+PUSH_RETRIES = 3
+PUSH_RETRY_SECONDS = 60
+
+
+@flow(name="retraining")  # type: ignore[untyped-decorator]  # mypy does not follow Prefect
+def retraining(
+    preset: str | None = None,
+    overrides: dict[str, Any] | None = None,
+    revision: str = "HEAD",
+    refresh_data: Literal["no", "refuse", "accept"] = "no",
+    promote: Literal["auto", "never", "manual"] = "auto",
+    significance: Annotated[float, Field(gt=0, lt=1)] = 0.05,
+) -> dict[str, str]:
+    """Train at a revision, commit the results on `retraining/<date>-<id>`, and let the gate decide on the champion.
+
+    Args:
+        preset: a file of presets/, without its suffix; default: the revision's params.yaml.
+        overrides: dotted keys of the params, as {"training.updates": 8000}.
+        revision: what git calls the code, params and data registry to start from.
+        refresh_data: `refuse` fetches the sources again and ends where one has changed, `accept` trains on what has
+            changed; `no` trusts what was fetched before.
+        promote: `auto` moves the alias `champion` where the gate passes, `manual` asks first, `never` only compares.
+        significance: a score counts as worse where its paired bootstrap's p-value is below.
+
+    Returns:
+        branch, commit, version, decision, reason.
+    """
+    main = main_workspace()
+    commit, origin, changes = resolve(main, revision), params_file(preset), overrides or {}
+    overridden(read_at(main, commit, origin), origin, changes)  # raises before anything starts
+    short = str(runtime.flow_run.id)[-8:]  # the first characters are the time
+    with checked_out(main, commit, short, f"{datetime.now(UTC):%Y-%m-%d}") as worktree:
+        get_run_logger().info("branch %s from %s, in %s", worktree.branch, commit[:10], worktree.folder)
+        params = _write_params(worktree, origin, changes)
+        pipeline(str(worktree.folder))
+        deliver_records(main)
+        results = worktree.commit("Retraining: results")
+        push(worktree.folder)
+        return settle_candidate(main, worktree, params, results, promote, significance)
+
+
+def params_file(preset: str | None) -> str:
+    """The path of a preset in the repository; without one, that of the params in use."""
+    return f"presets/{preset}.yaml" if preset else PARAMS
+
+
+def _write_params(worktree: Worktree, origin: str, overrides: dict[str, Any]) -> Params:
+    """Commit the params before the stages run, so that their records name a commit that holds them."""
+    text, params = overridden((worktree.folder / origin).read_text(encoding="utf-8"), origin, overrides)
+    write_text(worktree.folder / PARAMS, text)
+    changes = "".join(f"\n{key} = {value}" for key, value in overrides.items())
+    worktree.commit(f"Retraining: params of {origin}\n{changes}")
+    return params
+
+
+def deliver_records(main: Path) -> None:
+    """Wait until MLflow has all records, the new model version among them."""
+    _command([sys.executable, "-m", "flows.tracking.send", "--wait"], main)
+
+
+@task(cache_policy=NO_CACHE, retries=PUSH_RETRIES, retry_delay_seconds=PUSH_RETRY_SECONDS)  # type: ignore[untyped-decorator]
+def push(workspace: Path) -> None:
+    """Send the workspace's data and models to DVC's default remote, where there is one.
+
+    Raises:
+        UserError: the transfer fails; with DVC's words.
+    """
+    remote = Config(str(workspace / ".dvc"), validate=False).read().get("core", {}).get("remote")
+    if remote is None:
+        get_run_logger().info("DVC has no default remote: nothing is pushed")
+        return
+    _command([sys.executable, "-m", "dvc", "--wait-for-lock", "push"], workspace)
+
+
+def settle_candidate(
+    main: Path, worktree: Worktree, params: Params, commit: str, rule: "Rule", significance: float
+) -> dict[str, str]:
+    """Let the gate decide, and leave the decision in MLflow, in Prefect and on the branch."""
+    # Here, because importing MLflow takes seconds that training need not wait for.
+    from flows.promotion.approval import Approver, publish
+    from flows.promotion.registry import Registry, model_name
+    from flows.promotion.report import TABLE, append_line
+    from flows.promotion.settle import Candidate, settle
+    from flows.promotion.translations import evaluated
+
+    registry = Registry(tracking_uri(), model_name(params.languages))
+    candidate = Candidate(
+        version=_registered(registry, worktree, main),
+        tests=evaluated(worktree.folder / "reports", params.evaluation.test_sets),
+        language=params.languages.target,
+        branch=worktree.branch,
+        commit=commit,
+        flow_run=str(runtime.flow_run.id),
+    )
+    settlement = settle(main, candidate, registry, rule, significance, Approver(candidate, registry.name))
+    append_line(worktree.folder / TABLE, candidate, settlement)
+    worktree.commit(f"Retraining: version {candidate.version.number} is {settlement.event.decision}")
+    publish(registry.name, candidate, settlement)
+    decided = {"decision": settlement.event.decision, "reason": settlement.event.reason}
+    return {"branch": worktree.branch, "commit": commit, "version": candidate.version.number, **decided}
+
+
+def _registered(registry: "Registry", worktree: Worktree, main: Path) -> "Version":
+    """The version of the worktree's model; one that came from DVC's cache and is not there is averaged again.
+
+    Raises:
+        UserError: it does not reach the registry.
+    """
+    sha256 = sha256_of(worktree.folder / MODEL)
+    if version := registry.find(sha256):
+        return version
+    _command(
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--force", "--single-item", "average"],
+        worktree.folder,
+    )
+    deliver_records(main)
+    if version := registry.find(sha256):
+        return version
+    raise UserError(f"the model {sha256[:12]} is not in the registry at {registry.uri}: start MLflow and run again")
+
+
+def _command(command: list[str], folder: Path) -> None:
+    """Run a command with its output in the flow's log.
+
+    Raises:
+        UserError: it fails; with its last line.
+    """
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    for line in lines:
+        get_run_logger().info("%s", line)
+    if done.returncode != 0:
+        raise UserError(f"{' '.join(command[1:4])}: {lines[-1] if lines else f'exit status {done.returncode}'}")
