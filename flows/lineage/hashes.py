@@ -79,5 +79,9 @@ def folder_hashes(files: dict[str, FileHashes]) -> Hashes:
 def directory_md5(listing: dict[str, str]) -> str:
     """DVC's name for a folder: the MD5 of its listing as JSON, marked as a directory."""
     entries = [{"md5": md5, "relpath": name} for name, md5 in sorted(listing.items())]
-    text = json.dumps(entries, sort_keys=True).encode()
-    return hashlib.md5(text, usedforsecurity=False).hexdigest() + DIRECTORY_SUFFIX
+    return md5_of_bytes(json.dumps(entries, sort_keys=True).encode()) + DIRECTORY_SUFFIX
+
+
+def md5_of_bytes(content: bytes) -> str:
+    """A file's MD5 by its content."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()

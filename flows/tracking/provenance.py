@@ -33,7 +33,12 @@ class StageFiles:
     @classmethod
     def read(cls, name: str, definition: Path = Path("dvc.yaml")) -> "StageFiles":
         """The stage `name` of `definition`."""
-        stage = yaml.safe_load(definition.read_text(encoding="utf-8"))["stages"][name]
+        return cls.parse(name, definition.read_bytes())
+
+    @classmethod
+    def parse(cls, name: str, definition: bytes) -> "StageFiles":
+        """The stage `name` of a dvc.yaml's content."""
+        stage = yaml.safe_load(definition)["stages"][name]
         reports = _paths(stage.get("metrics", [])) + _paths(stage.get("plots", []))
         outputs = _paths(stage.get("outs", [])) + reports
         return cls(name, stage["cmd"], _paths(stage.get("deps", [])), outputs, reports, stage.get("params", []))
@@ -52,10 +57,16 @@ def hash_tags(kind: str, artifacts: list[Artifact]) -> dict[str, str]:
 def flat_params(params: Params, sections: list[str]) -> dict[str, str]:
     """The leaves of the named sections (or single dotted keys) as `section.key`: text."""
     return {
-        key: value if isinstance(value, str) else json.dumps(value)
-        for key, value in flatten(params.model_dump()).items()
+        key: value
+        for key, value in as_texts(params.model_dump()).items()
         if any(key == section or key.startswith(f"{section}.") for section in sections)
     }
+
+
+def as_texts(tree: dict[str, Any]) -> dict[str, str]:
+    """The leaves of nested dicts under dotted keys, as MLflow keeps params."""
+    leaves = flatten(tree).items()
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in leaves}
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,137 @@
+"""The chain behind a content: the stages that made it, joined by the hashes of what they read and wrote."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.lineage.hashes import md5_of_bytes
+from flows.lineage.lock import LockedStage, owner_of
+from flows.lineage.project import Project
+from flows.lineage.record import Artifact, Record
+from flows.lineage.records import Found
+from flows.lineage.sources import MANIFEST, REGISTRY, Source, manifest_sources, registry_sources
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage's part in a chain, as its record or else dvc.lock tells it."""
+
+    stage: str
+    command: str
+    inputs: dict[str, str]  # path: MD5
+    outputs: dict[str, str]
+    params: dict[str, Any]
+    found: Found | None
+    locked: LockedStage | None
+
+    @property
+    def record(self) -> Record | None:
+        """The record of this execution."""
+        return self.found.record if self.found else None
+
+    def artifact(self, path: str) -> Artifact | None:
+        """What the record knows of an input or output."""
+        known = [*self.record.inputs, *self.record.outputs] if self.record else []
+        return next((one for one in known if one.path == path), None)
+
+
+@dataclass
+class Chain:
+    """What was asked for, with every step behind it, sources first."""
+
+    name: str
+    targets: list[str]  # paths
+    steps: list[Step] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    commit: str | None = None  # the git revision that was asked for; None: the workspace, or a content by its hash
+    here: bool = False  # whether the workspace should hold these very contents
+
+    def maker(self, path: str) -> Step | None:
+        """The step that wrote `path`, itself or inside a folder."""
+        return next((step for step in self.steps if owner_of(path, step.outputs)), None)
+
+    def makers(self, step: Step) -> list[Step]:
+        """The steps that made what `step` read."""
+        found = [self.maker(path) for path in step.inputs]
+        return [other for other in self.steps if any(other is one for one in found)]
+
+    def step(self, stage: str) -> Step | None:
+        """The step of this stage."""
+        return next((step for step in self.steps if step.stage == stage), None)
+
+
+def chain_of_lock(
+    project: Project, name: str, lock: dict[str, LockedStage], targets: list[str], commit: str | None
+) -> Chain:
+    """The chain behind `targets` by a dvc.lock: the workspace's, or that of `commit`."""
+    chain = Chain(name, targets, commit=commit, here=commit is None)
+    _add_locked(project, chain, lock, targets)
+    order = list(lock)
+    chain.steps.sort(key=lambda step: order.index(step.stage))
+    chain.sources = _sources(project, chain)
+    return chain
+
+
+def _add_locked(project: Project, chain: Chain, lock: dict[str, LockedStage], paths: list[str]) -> None:
+    for path in paths:
+        makers = [stage for stage in lock.values() if owner_of(path, stage.outputs)]
+        for stage in makers:
+            if chain.step(stage.name) is None:
+                found = project.records.of_lock(stage)
+                step = Step(stage.name, stage.command, stage.inputs, stage.outputs, stage.params, found, stage)
+                chain.steps.append(step)
+                _add_locked(project, chain, lock, list(stage.inputs))
+
+
+def chain_of_record(project: Project, name: str, found: Found, targets: list[str]) -> Chain:
+    """The chain behind the outputs of one execution, joined by contents alone."""
+    chain = Chain(name, targets)
+    _add_recorded(project, chain, found)
+    chain.sources = _sources(project, chain)
+    return chain
+
+
+def _add_recorded(project: Project, chain: Chain, found: Found) -> None:
+    record = found.record
+    if chain.step(record.stage):
+        return
+    for one in record.inputs:
+        maker = project.records.maker(one.path, one.md5)
+        if maker:
+            _add_recorded(project, chain, maker)
+    locked = None
+    if found.commit:
+        entry = project.lock_at(found.commit).get(record.stage)
+        locked = entry if entry and entry.outputs == {one.path: one.md5 for one in record.outputs} else None
+    chain.steps.append(
+        Step(
+            stage=record.stage,
+            command=record.command,
+            inputs={one.path: one.md5 for one in record.inputs},
+            outputs={one.path: one.md5 for one in record.outputs},
+            params=record.params,
+            found=found,
+            locked=locked,
+        )
+    )
+
+
+def _sources(project: Project, chain: Chain) -> list[Source]:
+    """From the manifest where its content is to be had, else from the registry as the download read it."""
+    step = chain.maker(MANIFEST)
+    if step is None:
+        return []
+    content = project.content(MANIFEST, step.outputs[MANIFEST])
+    if content is not None:
+        return manifest_sources(content)
+    registry = registry_of(project, chain, step)
+    return registry_sources(registry, step.params["download"]["corpora"]) if registry else []
+
+
+def registry_of(project: Project, chain: Chain, step: Step) -> bytes | None:
+    """The corpus registry as the step read it, from git or the workspace; None where it is lost."""
+    recorded = [step.found.commit, step.found.record.code.commit] if step.found else []
+    for commit in filter(None, [chain.commit, *recorded]):
+        content = project.git.file(commit, REGISTRY)
+        if content is not None and md5_of_bytes(content) == step.inputs.get(REGISTRY):
+            return content
+    return project.content(REGISTRY, step.inputs[REGISTRY]) if REGISTRY in step.inputs else None

@@ -1,0 +1,87 @@
+"""The `lineage` command.
+
+    lineage show      [TARGET] [--json | --mermaid | --html FILE]   the chain back to the published sources
+    lineage verify    [TARGET] [--json] [--all]                     every hash of it computed again
+
+TARGET is a model folder, a file, an MLflow run, a model version (NAME/NUMBER, NAME@ALIAS) or a git revision; without
+one, all that the workspace's dvc.lock lists. `verify` ends with 0 where every link is ok, 1 where some could not be
+checked and 2 where some are broken; other problems end with 3 or more.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from flows.lineage.graph import mermaid
+from flows.lineage.links import Link, Status
+from flows.lineage.project import Project
+from flows.lineage.show import as_json, tree
+from flows.lineage.targets import resolve
+from flows.lineage.verify import exit_status, verify
+from transformer.errors import ExitCode, UserError
+
+COLOURS = {Status.OK: "green", Status.MISSING: "yellow", Status.BROKEN: "bold red"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except UserError as error:
+        print(f"lineage: {error}", file=sys.stderr)
+        return max(error.exit_code, ExitCode.BAD_DATA)  # 1 and 2 are what `verify` says of a chain
+
+
+def _show(options: argparse.Namespace) -> int:
+    chain = resolve(Project(Path.cwd()), options.target)
+    if options.json:
+        print(json.dumps(as_json(chain), indent=2, ensure_ascii=False))
+    elif options.mermaid:
+        print(mermaid(chain), end="")
+    else:
+        Console(highlight=False, soft_wrap=True).print(tree(chain))
+    return ExitCode.OK
+
+
+def _verify(options: argparse.Namespace) -> int:
+    project = Project(Path.cwd())
+    links = verify(project, resolve(project, options.target))
+    if options.json:
+        print(json.dumps([vars(link) for link in links], indent=2, ensure_ascii=False))
+    else:
+        _print_links(links, all_of_them=options.all)
+    return exit_status(links)
+
+
+def _print_links(links: list[Link], all_of_them: bool) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for link in links:
+        if all_of_them or link.status is not Status.OK:
+            colour, stage = COLOURS[link.status], f"{link.stage}: " if link.stage else ""
+            console.print(f"{stage}{escape(link.what)} ({escape(link.where)}) [{colour}]{escape(str(link))}[/]")
+    counts = {status: sum(link.status is status for link in links) for status in Status}
+    console.print(", ".join(f"[{COLOURS[status]}]{counts[status]} {status}[/]" for status in Status))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lineage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    show = commands.add_parser("show", help="the chain back to the published sources")
+    show.add_argument("target", nargs="?")
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--mermaid", action="store_true")
+    show.set_defaults(run=_show)
+    check = commands.add_parser("verify", help="compute every hash of the chain again")
+    check.add_argument("target", nargs="?")
+    check.add_argument("--json", action="store_true")
+    check.add_argument("--all", action="store_true", help="print the links that are ok, too")
+    check.set_defaults(run=_verify)
+    return parser

@@ -1,0 +1,166 @@
+"""Checks of contents: each input and output hashed again in the workspace, DVC's cache, its remote, and git."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from flows.lineage.chain import Chain, Step
+from flows.lineage.hashes import DIRECTORY_SUFFIX, Hashes, directory_md5, hash_path, md5_of_bytes
+from flows.lineage.links import Link, Status, broken, compared, missing
+from flows.lineage.lock import owner_of
+from flows.lineage.places import Place
+from flows.lineage.project import Project
+
+MODEL, CHECKPOINTS = "models/averaged", "models/checkpoints"
+
+
+class Contents:
+    """Hashes of a chain's contents, each computed once."""
+
+    def __init__(self, project: Project, chain: Chain) -> None:
+        self.project = project
+        self.chain = chain
+        self._workspace: dict[str, Hashes | None] = {}
+        self._uncached = _uncached(project, chain)
+
+    def check(self) -> Iterator[Link]:
+        """Every output in every place, every input that no stage made, and what the model says of its parts."""
+        for step in self.chain.steps:
+            yield from self._inputs(step)
+            for path, md5 in step.outputs.items():
+                yield from self._output(step, path, md5)
+        if self.chain.here:
+            yield from self._checkpoints()
+
+    def workspace(self, path: str) -> Hashes | None:
+        """What lies at `path` now; None where nothing does."""
+        if path not in self._workspace:
+            full = self.project.root / path
+            self._workspace[path] = hash_path(full) if full.exists() else None
+        return self._workspace[path]
+
+    def _inputs(self, step: Step) -> Iterator[Link]:
+        for path, md5 in step.inputs.items():
+            maker = self.chain.maker(path)
+            if maker is None:
+                if self.chain.here:
+                    yield self._in_workspace(step, path, md5)
+                continue
+            made = maker.outputs.get(path) or self._inner_md5(maker, path)
+            yield compared(step.stage, path, f"made by {maker.stage}", md5, made)
+
+    def _inner_md5(self, maker: Step, path: str) -> str | None:
+        """The MD5 of a file inside a folder that a stage made."""
+        folder = owner_of(path, maker.outputs)
+        assert folder is not None
+        inner = path[len(folder) + 1 :]
+        artifact = maker.artifact(folder)
+        if artifact and artifact.md5 == maker.outputs[folder]:
+            return artifact.files.get(inner)
+        return (self.project.places.cache.listing(maker.outputs[folder]) or {}).get(inner)
+
+    def _output(self, step: Step, path: str, md5: str) -> Iterator[Link]:
+        if self.chain.here:
+            yield self._in_workspace(step, path, md5)
+        if path in self._uncached:
+            commit = self.chain.commit or (step.found.commit if step.found else None)
+            if commit := commit or self.project.git.commit("HEAD"):
+                yield compared(step.stage, path, "git", md5, md5_at(self.project, commit, path))
+            return
+        places = self.project.places
+        yield self._in_place(step, path, md5, places.cache)
+        if places.remote_name:
+            if places.remote_problem:
+                yield missing(step.stage, path, f"remote {places.remote_name}", places.remote_problem)
+            else:
+                yield self._in_place(step, path, md5, places.remote)
+
+    def _in_workspace(self, step: Step, path: str, md5: str) -> Link:
+        found, artifact = self.workspace(path), step.artifact(path)
+        if found is None:
+            return missing(step.stage, path, "workspace", "not there")
+        if found.md5 != md5:
+            files = artifact.files if artifact and artifact.md5 == md5 else None
+            files = files or self.project.places.cache.listing(md5) or {}
+            return _difference(step.stage, path, "workspace", md5, found.md5, files, found.listing)
+        sha256 = artifact.sha256 if artifact and artifact.md5 == md5 else found.sha256
+        return compared(step.stage, path, "workspace", sha256, found.sha256, "sha256")
+
+    def _in_place(self, step: Step, path: str, md5: str, place: Place) -> Link:
+        found = place.md5_of(md5)
+        if found is None or found != md5 or not md5.endswith(DIRECTORY_SUFFIX):
+            return compared(step.stage, path, place.name, md5, found)
+        for name, inner in (place.listing(md5) or {}).items():
+            link = compared(step.stage, path, place.name, inner, place.md5_of(inner), name)
+            if link.status is Status.MISSING:
+                return missing(step.stage, path, place.name, f"{name} is not there")
+            if link.status is Status.BROKEN:
+                return link
+        return Link(step.stage, path, place.name, Status.OK)
+
+    def _checkpoints(self) -> Iterator[Link]:
+        """The averaged model names its checkpoints and vocabulary by hash, the index of checkpoints its files."""
+        for path, key in ((MODEL, "averaged"), (CHECKPOINTS, "checkpoints")):
+            step, trained = self.chain.maker(path), self.workspace(CHECKPOINTS)
+            if step is None or trained is None or path not in step.outputs:
+                continue
+            listed = self._listed(path, {"averaged": "averaged.json", "checkpoints": "index.json"}[key])
+            if listed is None:
+                yield missing(step.stage, path, "its own list", "not there")
+                continue
+            for entry in listed[key]:
+                found = trained.files.get(entry["file"])
+                yield compared(
+                    step.stage, entry["file"], f"{path}'s own list", entry["sha256"], found and found.sha256
+                )
+            own = self.workspace(path)
+            if "vocabulary" in listed and own and "spm.model" in own.files:
+                sha256 = own.files["spm.model"].sha256
+                yield compared(step.stage, "spm.model", f"{path}'s own list", listed["vocabulary"], sha256)
+
+    def _listed(self, folder: str, file: str) -> dict[str, Any] | None:
+        try:
+            listed: dict[str, Any] = json.loads((self.project.root / folder / file).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return listed
+
+
+def _difference(
+    stage: str, path: str, where: str, md5: str, found: str, files: dict[str, str], here: dict[str, str]
+) -> Link:
+    """Name the file of a folder that differs, where the folder's files are known."""
+    for name in sorted(files.keys() | here.keys()) if files else ():
+        if files.get(name) != here.get(name):
+            expected = files.get(name, "nothing")
+            return broken(stage, path, where, f"{name}: expected {expected} found {here.get(name, 'nothing')}")
+    return compared(stage, path, where, md5, found)
+
+
+def md5_at(project: Project, commit: str, path: str) -> str | None:
+    """DVC's MD5 of a file or folder as git holds it at a commit."""
+    content = project.git.file(commit, path)
+    if content is not None:
+        return md5_of_bytes(content)
+    files = project.git.below(commit, path)
+    return directory_md5({name: md5_of_bytes(text) for name, text in files.items()}) if files else None
+
+
+def _uncached(project: Project, chain: Chain) -> set[str]:
+    """The outputs that DVC leaves to git."""
+    path = project.root / "dvc.yaml"
+    text = project.git.file(chain.commit, "dvc.yaml") if chain.commit else path.read_bytes()
+    try:
+        stages = yaml.safe_load(text or b"stages: {}")["stages"].values()
+        entries = [
+            entry
+            for stage in stages
+            for kind in ("outs", "metrics", "plots")
+            for entry in stage.get(kind, [])
+            if isinstance(entry, dict)
+        ]
+        return {path for entry in entries for path, options in entry.items() if options.get("cache") is False}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return set()  # the check of dvc.yaml itself says so

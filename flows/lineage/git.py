@@ -1,0 +1,94 @@
+"""Commits, branches and old files of a checkout, asked of git itself."""
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class Git:
+    """The repository of a checkout; outside git every question is answered with nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.present = (root / ".git").exists()  # a tarball inside some other repository is not that one's code
+        self._blobs: dict[str, bytes | None] = {}
+
+    def run(self, *arguments: str, stdin: bytes | None = None) -> bytes | None:
+        """What git prints; None where it fails."""
+        if not self.present:
+            return None
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=self.root, input=stdin, capture_output=True, check=True, timeout=60
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout
+
+    def commit(self, revision: str) -> str | None:
+        """The full id of the commit that a revision names."""
+        found = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        return found.decode().strip() if found else None
+
+    def contains(self, descendant: str, commit: str) -> bool:
+        """Whether the history of `descendant` holds `commit`."""
+        return self.run("merge-base", "--is-ancestor", commit, descendant) is not None
+
+    def refs_with(self, commit: str) -> list[str]:
+        """Every ref whose history holds `commit`."""
+        found = self.run("for-each-ref", "--contains", commit, "--format=%(refname)") or b""
+        return found.decode().split()
+
+    def file(self, commit: str, path: str) -> bytes | None:
+        """The file's content at `commit`."""
+        return self.blobs([f"{commit}:{path}"])[0]
+
+    def below(self, commit: str, path: str) -> dict[str, bytes]:
+        """The content of each file below a folder at `commit`, by path relative to it."""
+        listing = self.run("ls-tree", "-r", "-z", "--name-only", commit, "--", f"{path}/") or b""
+        names = [name.decode() for name in listing.split(b"\0") if name]
+        contents = self.blobs([f"{commit}:{name}" for name in names])
+        return {name[len(path) + 1 :]: content or b"" for name, content in zip(names, contents, strict=True)}
+
+    def blobs(self, names: Iterable[str]) -> list[bytes | None]:
+        """The content of each object, named by id or as `commit:path`; None where there is none."""
+        wanted = list(names)
+        if missing := [name for name in dict.fromkeys(wanted) if name not in self._blobs]:
+            answer = self.run("cat-file", "--batch", stdin="".join(f"{name}\n" for name in missing).encode())
+            self._blobs.update(_parse_batch(missing, answer or b""))
+        return [self._blobs[name] for name in wanted]
+
+    def versions(self, folder: str) -> list[tuple[str, str, str]]:
+        """(commit, path, object id) of each version of each file below `folder` in any ref, newest first."""
+        listing = self.run(
+            "log", "--all", "HEAD", "--raw", "--no-abbrev", "--no-renames", "-m", "--format=%H", "--", folder
+        )
+        found: list[tuple[str, str, str]] = []
+        commit = ""
+        for line in (listing or b"").decode().splitlines():
+            if line.startswith(":"):
+                fields, _, path = line.partition("\t")
+                blob = fields.split()[3]
+                if blob.strip("0"):
+                    found.append((commit, path, blob))
+            elif line:
+                commit = line
+        return found
+
+
+def _parse_batch(names: list[str], answer: bytes) -> dict[str, bytes | None]:
+    """Split what `git cat-file --batch` prints into the objects asked for."""
+    found: dict[str, bytes | None] = dict.fromkeys(names)
+    position = 0
+    for name in names:
+        end = answer.find(b"\n", position)
+        if end < 0:
+            break
+        header = answer[position:end].split()
+        position = end + 1
+        if header[-1] != b"missing":  # else: id, type, size
+            size = int(header[2])
+            if header[1] == b"blob":
+                found[name] = answer[position : position + size]
+            position += size + 1
+    return found

@@ -1,0 +1,56 @@
+"""dvc.lock as the chain reads it: of each stage the command, the params and the MD5 of all it read and wrote."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from transformer.errors import DataError
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the C one where it was built
+    """YAML 1.2's numbers, which DVC writes: 1e-09 is one, though YAML 1.1 takes it for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+@dataclass(frozen=True)
+class LockedStage:
+    """One stage's entry."""
+
+    name: str
+    command: str
+    inputs: dict[str, str]  # path: MD5
+    outputs: dict[str, str]
+    params: dict[str, Any]
+
+
+def parse_lock(text: str | bytes, origin: str) -> dict[str, LockedStage]:
+    """The stages of a dvc.lock, in its order; `origin` names it in errors.
+
+    Raises:
+        DataError: it is not such a file.
+    """
+    try:
+        stages = yaml.load(text, Loader=_Loader)["stages"]
+        return {
+            name: LockedStage(
+                name=name,
+                command=entry["cmd"],
+                inputs={one["path"]: one["md5"] for one in entry.get("deps", [])},
+                outputs={one["path"]: one["md5"] for one in entry.get("outs", [])},
+                params=entry.get("params", {}).get("params.yaml", {}),
+            )
+            for name, entry in stages.items()
+        }
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{origin} is malformed: {type(error).__name__} {' '.join(str(error).split())}") from None
+
+
+def owner_of(path: str, paths: dict[str, str]) -> str | None:
+    """Which of `paths` is `path`, or the folder that holds it."""
+    return next((one for one in paths if path == one or path.startswith(f"{one}/")), None)

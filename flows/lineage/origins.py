@@ -1,0 +1,60 @@
+"""Checks of the sources: what the manifest says of each against the registry, and the raw files against both."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from flows.lineage.chain import Chain, registry_of
+from flows.lineage.contents import Contents
+from flows.lineage.hashes import hash_file
+from flows.lineage.links import Link, broken, compared, compared_maps, missing
+from flows.lineage.project import Project
+from flows.lineage.sources import MANIFEST, REGISTRY, Source, registry_sources
+
+RAW = "data/raw"
+
+
+def check_sources(project: Project, chain: Chain, contents: Contents) -> Iterator[Link]:
+    """Each source has the address, licence, size and hash of the registry, and the raw data its bytes."""
+    step = chain.maker(MANIFEST)
+    if step is None:
+        return
+    if not chain.sources:
+        yield missing(step.stage, "sources", MANIFEST, "neither the manifest nor the registry is to be had")
+        return
+    text = registry_of(project, chain, step)
+    corpora = step.params.get("download", {}).get("corpora", [])
+    try:
+        listed = {one.file: one for one in registry_sources(text, corpora)} if text else {}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        yield broken(step.stage, "sources", REGISTRY, f"expected a registry found {type(error).__name__} {error}")
+        return
+    for source in chain.sources:
+        if source.fetched is None:
+            yield missing(step.stage, source.file, MANIFEST, "the manifest is not to be had; told from the registry")
+        elif text is None:
+            yield missing(step.stage, source.file, REGISTRY, "the registry of that download is not to be had")
+        else:
+            yield _listed(step.stage, source, listed)
+            yield from _raw(step.stage, source, chain, contents)
+
+
+def _listed(stage: str, source: Source, listed: dict[str, Source]) -> Link:
+    entry = listed.get(source.file) or next((one for one in listed.values() if one.origin == source.origin), None)
+    if entry is None:
+        return broken(stage, source.file, REGISTRY, f"expected {source.origin} found nothing")
+    known = {"origin": entry.origin, "licence": entry.licence, "sha256": entry.sha256, "bytes": entry.bytes}
+    expected = {key: value for key, value in known.items() if value is not None}
+    return compared_maps(stage, source.file, REGISTRY, expected, {key: getattr(source, key) for key in expected})
+
+
+def _raw(stage: str, source: Source, chain: Chain, contents: Contents) -> Iterator[Link]:
+    """The file in data/raw, where the source was not unpacked; the user's own file, where it still exists."""
+    if source.raw == [source.file] and chain.here:
+        raw = contents.workspace(RAW)
+        found = raw.files.get(source.file) if raw else None
+        yield compared(stage, source.file, RAW, source.sha256, found and found.sha256, "sha256")
+    own = Path(source.origin)
+    if "://" not in source.origin and own.is_file():
+        yield compared(stage, source.origin, "the file itself", source.sha256, hash_file(own).sha256, "sha256")

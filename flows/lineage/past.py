@@ -1,0 +1,213 @@
+"""Checks of the past: records, dvc.lock and dvc.yaml, and the code and params at the recorded commits."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.lineage.chain import Chain, Step
+from flows.lineage.contents import md5_at
+from flows.lineage.links import Link, Status, broken, compared, compared_maps, missing
+from flows.lineage.lock import parse_lock
+from flows.lineage.project import LOCK_FILE, Project
+from flows.lineage.record import Record, parse_record, record_path
+from flows.lineage.records import Found
+from flows.tracking.provenance import StageFiles, flatten
+from transformer.errors import DataError
+
+PARAMS_FILE = "params.yaml"
+
+
+def check_past(project: Project, chain: Chain) -> Iterator[Link]:
+    """Each step's record, its entry in dvc.lock now and as committed, its definition, code and params."""
+    for step in chain.steps:
+        if chain.here:
+            yield from _workspace_record(project, step)
+        yield from _definition(project, chain, step)
+        if step.found is None:
+            yield missing(step.stage, "record", "workspace, git, MLflow", "no record has the outputs of dvc.lock")
+            continue
+        yield compared(
+            step.stage, "record", "its digest", step.found.record.expected_digest, step.found.record.digest
+        )
+        if step.locked:
+            yield from _lock(step.locked.name, "dvc.lock", step.found.record, step)
+        if project.git.present:
+            committed = _committed(project, step.found)
+            yield from _committed_record(project, step.found, committed)
+            yield from _code(project, chain, step, step.found.record, committed)
+
+
+def _workspace_record(project: Project, step: Step) -> Iterator[Link]:
+    """The record in the workspace, be it this execution's or another's, is whole and the one that git holds."""
+    path = record_path(project.root, step.stage)
+    name = path.relative_to(project.root).as_posix()
+    committed = project.git.file("HEAD", name) if project.git.present else None
+    if not path.exists():
+        if committed is not None:
+            yield missing(step.stage, name, "workspace", "not there, though git has it")
+        return
+    try:
+        record = parse_record(path.read_bytes(), name)
+    except DataError as error:
+        yield broken(step.stage, name, "workspace", str(error))
+        return
+    yield compared(step.stage, name, "its stage", step.stage, record.stage)
+    yield compared(step.stage, name, "its digest", record.expected_digest, record.digest)
+    known = [found.record for found in project.records.history() if found.record.runs.spool == record.runs.spool]
+    if known and committed is not None:
+        try:
+            head = parse_record(committed, f"{name} at HEAD")
+        except DataError as error:
+            yield broken(step.stage, name, "git", str(error))
+            return
+        yield compared(step.stage, name, "git", head.digest, record.digest)
+
+
+def _definition(project: Project, chain: Chain, step: Step) -> Iterator[Link]:
+    """dvc.yaml still defines the stage that ran."""
+    if not chain.here and chain.commit is None:
+        return
+    try:
+        if chain.commit is None:
+            stage = StageFiles.read(step.stage, project.root / "dvc.yaml")
+        else:
+            stage = StageFiles.parse(step.stage, project.git.file(chain.commit, "dvc.yaml") or b"")
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        yield broken(step.stage, "dvc.yaml", "its definition", f"expected the stage found {error!r}")
+        return
+    for what, expected, found in (
+        ("command", step.command, stage.command),
+        ("deps", sorted(step.inputs), sorted(stage.inputs)),
+        ("outs", sorted(step.outputs), sorted(stage.outputs)),
+        ("params", sorted(step.params), sorted(stage.params)),
+    ):
+        yield compared(step.stage, f"{what} in dvc.yaml", "its definition", expected, found)
+
+
+def _lock(stage: str, where: str, record: Record, step: Step) -> Iterator[Link]:
+    """dvc.lock's entry says what the record says."""
+    assert step.locked is not None
+    yield compared(stage, "command", where, record.command, step.locked.command)
+    yield compared_maps(stage, "inputs", where, _md5s(record.inputs), step.locked.inputs)
+    yield compared_maps(stage, "outputs", where, _md5s(record.outputs), step.locked.outputs)
+    yield compared_maps(stage, "params", where, flatten(record.params), flatten(step.locked.params))
+
+
+def _md5s(artifacts: list[Any]) -> dict[str, str]:
+    return {one.path: one.md5 for one in artifacts}
+
+
+def _committed(project: Project, found: Found) -> Found | None:
+    """The oldest commit that holds the record."""
+    held = [one for one in project.records.history() if one.record.runs.spool == found.record.runs.spool]
+    return held[-1] if held else None
+
+
+def _committed_record(project: Project, found: Found, committed: Found | None) -> Iterator[Link]:
+    record = found.record
+    if committed is None or committed.commit is None:
+        yield missing(record.stage, "record", "git", "not committed yet")
+        return
+    yield compared(record.stage, "record", "git", committed.record.digest, record.digest)
+    where = f"dvc.lock at {committed.commit[:10]}"
+    try:
+        lock = parse_lock(project.git.file(committed.commit, LOCK_FILE) or b"stages: {}", where)
+    except DataError as error:
+        yield broken(record.stage, "outputs", where, str(error))
+        return
+    entry = lock.get(record.stage)
+    if entry is None or entry.outputs != _md5s(record.outputs):
+        if entry and _is_of(project, entry.outputs, record.stage, committed.commit):
+            yield missing(record.stage, "outputs", where, "committed beside another execution's dvc.lock")
+            return
+        yield compared_maps(record.stage, "outputs", where, _md5s(record.outputs), entry.outputs if entry else {})
+        return
+    yield compared_maps(record.stage, "inputs", where, _md5s(record.inputs), entry.inputs)
+    yield compared_maps(record.stage, "outputs", where, _md5s(record.outputs), entry.outputs)
+    yield compared_maps(record.stage, "params", where, flatten(record.params), flatten(entry.params))
+
+
+def _is_of(project: Project, outputs: dict[str, str], stage: str, commit: str) -> bool:
+    """Whether some other record of the stage explains these outputs, as where the run cache restored them."""
+    return any(
+        found.record.stage == stage and _md5s(found.record.outputs) == outputs for found in project.records.history()
+    )
+
+
+def _code(project: Project, chain: Chain, step: Step, record: Record, committed: Found | None) -> Iterator[Link]:
+    commit, branch = record.code.commit, record.code.branch
+    if commit is None:
+        yield missing(record.stage, "commit", "git", "the stage ran without git")
+        return
+    if project.git.commit(commit) is None:
+        yield missing(record.stage, "commit", "git", f"this repository has no commit {commit}")
+        return
+    yield _reachable(project, record.stage, commit, branch)
+    for path, md5 in step.inputs.items():
+        if chain.maker(path) is None:
+            yield _code_input(project, record, path, md5, committed)
+    yield _params_at(project, record, commit, committed)
+    if chain.here:
+        content = _read(project.root / PARAMS_FILE)
+        yield _params(record, "workspace", content)
+    elif chain.commit:
+        yield _params(record, f"git {chain.commit[:10]}", project.git.file(chain.commit, PARAMS_FILE))
+        for path, md5 in step.inputs.items():
+            if chain.maker(path) is None:
+                found = md5_at(project, chain.commit, path)
+                yield compared(record.stage, path, f"git {chain.commit[:10]}", md5, found)
+
+
+def _reachable(project: Project, stage: str, commit: str, branch: str | None) -> Link:
+    """The branch that the stage ran on still holds the commit, or some ref does where that branch is gone."""
+    name = f"refs/heads/{branch}"
+    if project.git.commit(name):
+        if project.git.contains(name, commit):
+            return Link(stage, "commit", f"branch {branch}", Status.OK)
+        tip = project.git.commit(name)
+        return broken(stage, "commit", f"branch {branch}", f"expected a history with {commit} found {tip}")
+    if project.git.refs_with(commit):
+        return Link(stage, "commit", "git", Status.OK)
+    return broken(stage, "commit", "git", f"expected a branch or tag with {commit} found none")
+
+
+def _code_input(project: Project, record: Record, path: str, md5: str, committed: Found | None) -> Link:
+    """The code as committed, when the stage ran or, where it was edited, later with the results."""
+    commit = record.code.commit
+    assert commit is not None
+    edited = any(name == path or name.startswith(f"{path}/") for name in record.code.changed)
+    if edited:
+        later = md5_at(project, committed.commit, path) if committed and committed.commit else None
+        if later == md5:
+            return Link(record.stage, path, f"git {commit[:10]}", Status.OK)
+        return missing(record.stage, path, f"git {commit[:10]}", "had uncommitted changes")
+    found = md5_at(project, commit, path)
+    if found is None:
+        return missing(record.stage, path, f"git {commit[:10]}", "not in git")
+    return compared(record.stage, path, f"git {commit[:10]}", md5, found)
+
+
+def _params_at(project: Project, record: Record, commit: str, committed: Found | None) -> Link:
+    edited = PARAMS_FILE in record.code.changed
+    if edited and (committed is None or committed.commit is None):
+        return missing(record.stage, "params", f"git {commit[:10]}", "had uncommitted changes")
+    at = committed.commit if edited and committed and committed.commit else commit
+    return _params(record, f"git {at[:10]}", project.git.file(at, PARAMS_FILE))
+
+
+def _params(record: Record, where: str, content: bytes | None) -> Link:
+    """A params file has the values that the stage ran with."""
+    if content is None:
+        return missing(record.stage, "params", where, f"no {PARAMS_FILE}")
+    try:
+        found = yaml.safe_load(content)
+        sections = {key: found[key] for key in record.params if key in found}
+    except (yaml.YAMLError, TypeError) as error:
+        return broken(record.stage, "params", where, f"expected YAML found {' '.join(str(error).split())}")
+    return compared_maps(record.stage, "params", where, flatten(record.params), flatten(sections))
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None

@@ -1,0 +1,113 @@
+"""The places beside the workspace that keep contents by MD5: DVC's cache and its remote."""
+
+import hashlib
+import json
+import socket
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from flows.lineage.hashes import DIRECTORY_SUFFIX
+from transformer.errors import DataError
+from transformer.files import CHUNK_BYTES
+
+PROBE_SECONDS = 2.0
+
+
+class Place:
+    """A store of objects, each named by the MD5 of its content."""
+
+    def __init__(self, name: str, odb: Any) -> None:
+        self.name = name
+        self._odb = odb
+
+    def read(self, md5: str) -> bytes | None:
+        """An object's content; None where it is not kept."""
+        chunks = self._chunks(md5)
+        return None if chunks is None else b"".join(chunks)
+
+    def md5_of(self, md5: str) -> str | None:
+        """The MD5 that the object named `md5` really has; None where it is not kept."""
+        chunks = self._chunks(md5)
+        if chunks is None:
+            return None
+        digest = hashlib.md5(usedforsecurity=False)
+        for chunk in chunks:
+            digest.update(chunk)
+        return digest.hexdigest() + (DIRECTORY_SUFFIX if md5.endswith(DIRECTORY_SUFFIX) else "")
+
+    def listing(self, md5: str) -> dict[str, str] | None:
+        """A folder's files with their MD5s; None where the listing is not kept or no listing."""
+        content = self.read(md5)
+        try:
+            return None if content is None else {one["relpath"]: one["md5"] for one in json.loads(content)}
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _chunks(self, md5: str) -> Iterator[bytes] | None:
+        try:
+            stream = self._odb.fs.open(self._odb.oid_to_path(md5), "rb")
+        except FileNotFoundError:
+            return None
+        return _read(stream)
+
+
+def _read(stream: Any) -> Iterator[bytes]:
+    with stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
+
+
+class Places:
+    """The cache and the default remote of a DVC checkout."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @cached_property
+    def _repo(self) -> Any:
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo  # here: it takes half a second
+
+        try:
+            return Repo(str(self.root))
+        except DvcException as error:
+            raise DataError(f"DVC can't read this checkout: {error}") from None
+
+    @cached_property
+    def cache(self) -> Place:
+        """DVC's cache of this checkout."""
+        return Place("cache", self._repo.cache.local)
+
+    @cached_property
+    def remote_name(self) -> str | None:
+        """The default remote; None where none is set up."""
+        name = self._repo.config["core"].get("remote")
+        return str(name) if name else None
+
+    @cached_property
+    def remote_problem(self) -> str | None:
+        """Why the remote can't be read; None where it can."""
+        settings = self._repo.config["remote"].get(self.remote_name)
+        if settings is None:
+            return f"remote {self.remote_name} is not set up"
+        url = urlsplit(settings.get("endpointurl") or settings["url"])
+        if url.scheme in ("", "file") or len(url.scheme) == 1:
+            return None if Path(url.path).is_dir() else f"{url.path} is not there"
+        host, port = {"s3": ("s3.amazonaws.com", 443)}.get(url.scheme, (url.hostname, url.port or _port(url.scheme)))
+        try:
+            socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
+        except OSError as error:
+            return f"{host}:{port} does not answer ({error})"
+        return None
+
+    @cached_property
+    def remote(self) -> Place:
+        """The default remote."""
+        return Place(f"remote {self.remote_name}", self._repo.cloud.get_remote_odb(self.remote_name))
+
+
+def _port(scheme: str) -> int:
+    return {"http": 80, "ssh": 22}.get(scheme, 443)

@@ -1,0 +1,113 @@
+"""Where records are found: in the workspace, then in git's history, then with the runs in MLflow."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.lineage.git import Git
+from flows.lineage.lock import LockedStage
+from flows.lineage.record import RECORDS, Record, parse_record, record_path
+from flows.lineage.run_store import RunStore
+from transformer.errors import DataError
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record and where it was found."""
+
+    record: Record
+    origin: str
+    commit: str | None = None  # the commit that holds it
+
+
+class Records:
+    """All records that can be reached from a checkout."""
+
+    def __init__(self, root: Path, git: Git, runs: RunStore) -> None:
+        self.root = root
+        self._git = git
+        self._runs = runs
+        self._history: list[Found] | None = None
+
+    def of_lock(self, locked: LockedStage) -> Found | None:
+        """The record of the execution that dvc.lock's entry tells of.
+
+        One that also read the same is preferred: another execution may have made equal outputs of other inputs.
+        """
+
+        def wrote(record: Record) -> bool:
+            made = {one.path: one.md5 for one in record.outputs}
+            return record.stage == locked.name and made == locked.outputs
+
+        def read_too(record: Record) -> bool:
+            return wrote(record) and {one.path: one.md5 for one in record.inputs} == locked.inputs
+
+        return self._local(read_too) or self._local(wrote) or self._sent(locked, wrote)
+
+    def maker(self, path: str, md5: str) -> Found | None:
+        """The record of a stage that wrote this content to `path`, itself or in a folder."""
+        return self._local(lambda record: wrote_content(record, path, md5) is not None)
+
+    def writer_of(self, *contents: str) -> tuple[Found, str] | None:
+        """The record that names one of these hashes as an output's or as its file's, and the path there."""
+        for found in self.everywhere():
+            for output in found.record.outputs:
+                if output.sha256 in contents or output.md5 in contents:
+                    return found, output.path
+                for name, md5 in output.files.items():
+                    if md5 in contents:
+                        return found, f"{output.path}/{name}"
+        return None
+
+    def of_spool(self, spool: str) -> Found | None:
+        """The record of one execution."""
+        return self._local(lambda record: record.runs.spool == spool)
+
+    def everywhere(self) -> Iterator[Found]:
+        """The workspace's records, then those of git's history, newest first; broken ones are left out."""
+        yield from self._workspace()
+        yield from self.history()
+
+    def _local(self, wanted: Callable[[Record], bool]) -> Found | None:
+        return next((found for found in self.everywhere() if wanted(found.record)), None)
+
+    def _workspace(self) -> Iterator[Found]:
+        for path in sorted(record_path(self.root, "*").parent.glob("*.json")):
+            try:
+                yield Found(parse_record(path.read_bytes(), path.name), "workspace")
+            except DataError:
+                continue  # `verify` says so
+
+    def history(self) -> list[Found]:
+        """The records in git, newest first."""
+        if self._history is None:
+            versions = self._git.versions(RECORDS.as_posix())
+            contents = self._git.blobs(blob for _, _, blob in versions)
+            self._history = []
+            for (commit, path, _), content in zip(versions, contents, strict=True):
+                try:
+                    record = parse_record(content or b"", path)
+                except DataError:
+                    continue  # of another schema, or edited before it was committed
+                self._history.append(Found(record, f"commit {commit[:10]}", commit))
+        return self._history
+
+    def _sent(self, locked: LockedStage, wanted: Callable[[Record], bool]) -> Found | None:
+        """MLflow knows stages by name and contents by SHA-256, dvc.lock by MD5: look at each run of the stage."""
+        for run, text in self._runs.records_of(locked.name):
+            try:
+                record = parse_record(text, f"MLflow run {run}")
+            except DataError:
+                continue
+            if wanted(record):
+                return Found(record, f"MLflow run {run}")
+        return None
+
+
+def wrote_content(record: Record, path: str, md5: str) -> str | None:
+    """The output of `record` that is, or holds at `path`, a content of this MD5."""
+    for output in record.outputs:
+        inner = path[len(output.path) + 1 :] if path.startswith(f"{output.path}/") else None
+        if (output.path == path and output.md5 == md5) or (inner and output.files.get(inner) == md5):
+            return output.path
+    return None

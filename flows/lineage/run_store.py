@@ -1,0 +1,153 @@
+"""What MLflow knows of the runs and the registered models, where its store can be reached within seconds."""
+
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from flows.lineage.record import record_path
+from transformer.errors import DataError
+
+Entity = TypeVar("Entity")
+PROBE_SECONDS = 2.0
+DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """An MLflow run."""
+
+    id: str
+    status: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    artifacts: str  # URI
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version in the model registry."""
+
+    name: str
+    version: str
+    run: str
+    sha256: str | None  # its tag: of the model folder
+    artifacts: str  # URI
+
+
+class RunStore:
+    """Reads a tracking store; one that is absent or does not answer holds nothing and says why in `problem`."""
+
+    def __init__(self, uri: str, root: Path) -> None:
+        self.uri = uri
+        self.root = root
+
+    @cached_property
+    def problem(self) -> str | None:
+        """Why nothing can be read; None where the store is there."""
+        parts = urlsplit(self.uri)
+        scheme = parts.scheme.partition("+")[0]
+        if scheme == "sqlite":
+            return None if Path(self.uri.partition(":///")[2]).exists() else "no run store in this workspace"
+        if not parts.hostname:
+            return None
+        try:
+            port = parts.port or DEFAULT_PORTS.get(scheme, 443)
+            socket.create_connection((parts.hostname, port), timeout=PROBE_SECONDS).close()
+        except OSError as error:
+            return f"{scheme}://{parts.hostname}:{port} does not answer ({error})"
+        return None
+
+    @cached_property
+    def _client(self) -> Any:
+        import mlflow  # here: it takes seconds
+
+        return mlflow.MlflowClient(tracking_uri=self.uri)
+
+    def run(self, run: str) -> RunInfo | None:
+        """The run of this id; None where there is none, or nothing can be read."""
+        return None if self.problem else _existing(lambda: _run_info(self._client.get_run(run)))
+
+    def runs_tagged(self, tag: str, value: str) -> list[RunInfo]:
+        """The runs that carry a tag, newest first."""
+        if self.problem:
+            return []
+        experiments = [one.experiment_id for one in self._client.search_experiments()]
+        quoted = value.replace("'", "")
+        return [_run_info(run) for run in self._client.search_runs(experiments, f"tags.`{tag}` = '{quoted}'")]
+
+    def records_of(self, stage: str) -> Iterator[tuple[str, str]]:
+        """(run id, record's text) of each finished run of a stage."""
+        name = record_path(Path(), stage).as_posix()
+        for run in self.runs_tagged("stage", stage):
+            if text := self.artifact(run, name):
+                yield run.id, text
+
+    def artifact(self, run: RunInfo, name: str) -> str | None:
+        """The text of one of a run's artifacts; None where it has none of that name."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.fetch(f"{run.artifacts}/{name}", Path(folder))
+            return path.read_text(encoding="utf-8") if path and path.is_file() else None
+
+    def versions(self, key: str, value: str) -> list[ModelVersion]:
+        """The registered versions with `run_id`, `name` or `tags.<tag>` of this value."""
+        if self.problem:
+            return []
+        return [self._version(one) for one in self._client.search_model_versions(f"{key} = '{value}'")]
+
+    def version(self, name: str, number: str) -> ModelVersion | None:
+        """A registered version by number or by `@alias`."""
+        if self.problem:
+            return None
+        if number.startswith("@"):
+            return _existing(lambda: self._version(self._client.get_model_version_by_alias(name, number[1:])))
+        return _existing(lambda: self._version(self._client.get_model_version(name, number)))
+
+    def fetch(self, uri: str, folder: Path) -> Path | None:
+        """Artifacts as a local path: where they lie, or downloaded into `folder`; None where they are missing."""
+        parts = urlsplit(uri)
+        if parts.scheme in ("", "file"):
+            path = Path(url2pathname(parts.path))
+            if "mlartifacts" in path.parts:  # the embedded store's may have moved with the workspace
+                inner = path.parts[path.parts.index("mlartifacts") :]
+                path = moved if (moved := self.root.joinpath(*inner)).exists() else path
+            return path if path.exists() else None
+        import mlflow
+
+        try:
+            return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.uri))
+        except Exception:  # whatever an artifact store fails with, its content is not to be had
+            return None
+
+    def _version(self, version: Any) -> ModelVersion:
+        source = self._client.get_model_version_download_uri(version.name, version.version)
+        return ModelVersion(version.name, str(version.version), version.run_id, version.tags.get("sha256"), source)
+
+
+def _existing(ask: Callable[[], Entity]) -> Entity | None:
+    """The answer of the store; None where what was asked for does not exist."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise DataError(f"MLflow: {' '.join(str(error).split())[:200]}") from None
+
+
+def default_uri(root: Path) -> str:
+    """`MLFLOW_TRACKING_URI`, or the store of the workspace at `root`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
+def _run_info(run: Any) -> RunInfo:
+    return RunInfo(
+        run.info.run_id, run.info.status, dict(run.data.tags), dict(run.data.params), run.info.artifact_uri
+    )

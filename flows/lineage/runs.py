@@ -1,0 +1,120 @@
+"""Checks of MLflow: each step's run and its tags, and the registered copies of the model."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from flows.lineage.chain import Chain
+from flows.lineage.hashes import Hashes, hash_path, md5_of_bytes
+from flows.lineage.links import Link, compared, compared_maps, missing
+from flows.lineage.project import Project
+from flows.lineage.record import RECORD_TAG, Artifact, Record, digest_of, record_path
+from flows.lineage.run_store import ModelVersion, RunInfo
+from flows.tracking.provenance import as_texts
+
+MODEL_ARTIFACT = "artifacts/model"  # in a registered version: the model folder
+CODE_ARTIFACT = "code/transformer"  # and the code that loads it
+
+
+def check_runs(project: Project, chain: Chain) -> Iterator[Link]:
+    """Each record's run, and every registered version that a step made or that claims its output."""
+    if project.runs.problem:
+        yield missing("", "runs and registered models", "MLflow", project.runs.problem)
+        return
+    for step in chain.steps:
+        if step.record is None:
+            continue
+        run = _run_of(project, step.record)
+        if run is None:
+            yield missing(step.stage, "run", "MLflow", f"no run has the spool {step.record.runs.spool}")
+        else:
+            yield from _run(project, step.record, run)
+        yield from _versions(project, step.record, run)
+
+
+def _run_of(project: Project, record: Record) -> RunInfo | None:
+    if record.runs.mlflow and (run := project.runs.run(record.runs.mlflow)):
+        return run
+    tagged = project.runs.runs_tagged("spool", record.runs.spool or "")
+    return tagged[0] if tagged else None
+
+
+def _run(project: Project, record: Record, run: RunInfo) -> Iterator[Link]:
+    where = f"MLflow run {run.id[:8]}"
+    if record.runs.mlflow:
+        yield compared(record.stage, "run id", where, record.runs.mlflow, run.id)
+    tags = {
+        "stage": record.stage,
+        "spool": record.runs.spool,
+        "git.commit": record.code.commit or "no git",
+        RECORD_TAG: record.digest,
+        **{f"input.{one.path}": one.sha256 for one in record.inputs},
+        **{f"output.{one.path}": one.sha256 for one in record.outputs},
+    }
+    kept = {key: value for key, value in run.tags.items() if key in tags or key.startswith(("input.", "output."))}
+    yield compared_maps(record.stage, "tags", where, tags, kept)
+    yield compared(record.stage, "status", where, "FINISHED", run.status)
+    yield compared_maps(record.stage, "params", where, as_texts(record.params), run.params)
+    name = record_path(Path(), record.stage).as_posix()
+    text = project.runs.artifact(run, name)
+    if text is None:
+        yield missing(record.stage, name, where, "not there")
+    else:
+        yield compared(record.stage, name, where, record.digest, _digest(text))
+
+
+def _digest(text: str) -> str:
+    """The digest of what a record's text says, whatever digest it states."""
+    try:
+        content = json.loads(text)
+        del content["digest"]
+        return digest_of(content)
+    except (ValueError, KeyError, TypeError) as error:
+        return f"no record ({type(error).__name__})"
+
+
+def _versions(project: Project, record: Record, run: RunInfo | None) -> Iterator[Link]:
+    """By the run that made them, and by the hash that they claim: either may have been changed."""
+    found = {(one.name, one.version): one for one in project.runs.versions("run_id", run.id)} if run else {}
+    outputs = {one.sha256: one for one in record.outputs if one.files}
+    for sha256 in outputs:
+        found |= {(one.name, one.version): one for one in project.runs.versions("tags.sha256", sha256)}
+    for version in found.values():
+        output = outputs.get(version.sha256 or "") or next(iter(outputs.values()), None)
+        if output is not None:
+            yield from _version(project, record, output, version)
+
+
+def _version(project: Project, record: Record, output: Artifact, version: ModelVersion) -> Iterator[Link]:
+    where = f"registered {version.name}/{version.version}"
+    stage = record.stage
+    yield compared(stage, output.path, f"{where}, its tag", output.sha256, version.sha256, "sha256")
+    source = project.runs.run(version.run)
+    if source is None:
+        yield missing(stage, "run", where, f"MLflow has no run {version.run}")
+    else:
+        tag = source.tags.get(f"output.{output.path}", "nothing")
+        yield compared(stage, "run", where, output.sha256, tag, f"output of run {version.run[:8]}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = project.runs.fetch(version.artifacts, Path(folder))
+        model = hash_path(path / MODEL_ARTIFACT) if path and (path / MODEL_ARTIFACT).is_dir() else None
+        code = hash_path(path / CODE_ARTIFACT) if path and (path / CODE_ARTIFACT).is_dir() else None
+    yield _copy(stage, output, where, model)
+    yield from _registered_code(project, record, where, code)
+
+
+def _copy(stage: str, output: Artifact, where: str, found: Hashes | None) -> Link:
+    if found is None:
+        return missing(stage, output.path, where, "its files are not to be had")
+    return compared_maps(stage, output.path, where, output.files, found.listing)
+
+
+def _registered_code(project: Project, record: Record, where: str, found: Hashes | None) -> Iterator[Link]:
+    """The code that a registered model brings along is the commit's, where that was clean."""
+    if found is None or record.code.commit is None or record.code.changed:
+        return
+    files = project.git.below(record.code.commit, "transformer")
+    expected = {name: md5_of_bytes(content) for name, content in files.items()}
+    if expected:
+        yield compared_maps(record.stage, "transformer", where, expected, found.listing)

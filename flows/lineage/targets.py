@@ -1,0 +1,108 @@
+"""From what a person types to a chain: a folder, a file, an MLflow run, a model version or a git revision."""
+
+import re
+from pathlib import Path
+
+from flows.lineage.chain import Chain, chain_of_lock, chain_of_record
+from flows.lineage.hashes import hash_path
+from flows.lineage.lock import owner_of
+from flows.lineage.project import LOCK_FILE, Project
+from flows.lineage.record import parse_record, record_path
+from flows.lineage.records import Found
+from flows.lineage.run_store import RunInfo
+from transformer.errors import DataError, ParamsError
+
+RUN = re.compile(r"[0-9a-f]{32}")
+MODEL_VERSION = re.compile(r"(?:models:/)?([\w.-]+)(?:/(\d+)|(@[\w.-]+))")
+KINDS = "a model folder, a file, an MLflow run, a model version (NAME/NUMBER or NAME@ALIAS) or a git revision"
+
+
+def resolve(project: Project, target: str | None) -> Chain:
+    """The chain behind a target; without one, behind all that the workspace's dvc.lock lists.
+
+    Raises:
+        ParamsError: nothing answers to that name.
+        DataError: it is there, but nothing tells who made it.
+    """
+    if target is None:
+        if not project.lock:
+            raise DataError(f"{LOCK_FILE} is missing: run the pipeline first (dvc repro)")
+        outputs = [path for stage in project.lock.values() for path in stage.outputs]
+        return chain_of_lock(project, "workspace", project.lock, outputs, None)
+    path = _inside(project, target)
+    if path and any(owner_of(path, stage.outputs) for stage in project.lock.values()):
+        return chain_of_lock(project, path, project.lock, [path], None)
+    if Path(target).exists():
+        return _by_content(project, target)
+    if match := MODEL_VERSION.fullmatch(target):
+        return _by_version(project, target, match[1], match[2] or match[3])
+    if RUN.fullmatch(target):
+        return _by_run(project, target)
+    if commit := project.git.commit(target):
+        return _by_commit(project, target, commit)
+    raise ParamsError(f"{target!r} is not known here: name {KINDS}")
+
+
+def _inside(project: Project, target: str) -> str | None:
+    """The target as a path relative to the checkout, if it is one."""
+    try:
+        return Path(target).resolve().relative_to(project.root).as_posix()
+    except ValueError:
+        return None
+
+
+def _by_content(project: Project, target: str) -> Chain:
+    hashes = hash_path(Path(target))
+    if known := project.records.writer_of(hashes.sha256, hashes.md5):
+        return _by_record(project, target, known[0], known[1])
+    for stage in project.lock.values():
+        for path, md5 in stage.outputs.items():
+            if md5 == hashes.md5:
+                return chain_of_lock(project, target, project.lock, [path], None)
+    raise DataError(f"{target}: no record and no {LOCK_FILE} knows its content (sha256 {hashes.sha256})")
+
+
+def _by_record(project: Project, name: str, found: Found, path: str | None) -> Chain:
+    """The workspace's chain where it holds the very outputs, else one by contents alone."""
+    record = found.record
+    targets = [path] if path else [one.path for one in record.outputs]
+    locked = project.lock.get(record.stage)
+    if locked and locked.outputs == {one.path: one.md5 for one in record.outputs}:
+        return chain_of_lock(project, name, project.lock, targets, None)
+    return chain_of_record(project, name, found, targets)
+
+
+def _by_version(project: Project, target: str, name: str, number: str) -> Chain:
+    version = project.runs.version(name, number)
+    if version is None:
+        raise DataError(f"{target} is not registered" + _reason(project))
+    if version.sha256 and (known := project.records.writer_of(version.sha256)):
+        return _by_record(project, target, *known)
+    return _by_run(project, version.run, target)
+
+
+def _by_run(project: Project, run: str, name: str | None = None) -> Chain:
+    info = project.runs.run(run)
+    if info is None:
+        raise DataError(f"MLflow has no run {run}" + _reason(project))
+    found = project.records.of_spool(info.tags.get("spool", "")) or _sent_with(project, info)
+    if found is None:
+        raise DataError(f"run {run} left no lineage record: it did not finish, or was recorded by an older version")
+    return _by_record(project, name or run, found, None)
+
+
+def _sent_with(project: Project, run: RunInfo) -> Found | None:
+    text = project.runs.artifact(run, record_path(Path(), run.tags.get("stage", "")).as_posix())
+    return Found(parse_record(text, f"MLflow run {run.id}"), f"MLflow run {run.id}") if text else None
+
+
+def _by_commit(project: Project, target: str, commit: str) -> Chain:
+    lock = project.lock_at(commit)
+    if not lock:
+        raise DataError(f"{target} has no {LOCK_FILE}: nothing had run there")
+    outputs = [path for stage in lock.values() for path in stage.outputs]
+    return chain_of_lock(project, target, lock, outputs, commit)
+
+
+def _reason(project: Project) -> str:
+    return f": {project.runs.problem}" if project.runs.problem else ""

@@ -1,0 +1,34 @@
+"""`lineage verify`: all checks of a chain, and what they come to."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from flows.lineage.chain import Chain
+from flows.lineage.contents import Contents
+from flows.lineage.links import Link, Status
+from flows.lineage.origins import check_sources
+from flows.lineage.past import check_past
+from flows.lineage.project import Project
+from flows.lineage.runs import check_runs
+
+
+def verify(project: Project, chain: Chain) -> list[Link]:
+    """Every link of the chain, ordered by stage; MLflow is asked while files are hashed."""
+    with ThreadPoolExecutor(1) as pool:
+        runs = pool.submit(lambda: list(check_runs(project, chain)))
+        links = [*_local(project, chain), *runs.result()]
+    order = {step.stage: number for number, step in enumerate(chain.steps)}
+    return sorted(links, key=lambda link: order.get(link.stage, len(order)))
+
+
+def _local(project: Project, chain: Chain) -> Iterator[Link]:
+    contents = Contents(project, chain)
+    yield from contents.check()
+    yield from check_past(project, chain)
+    yield from check_sources(project, chain, contents)
+
+
+def exit_status(links: list[Link]) -> int:
+    """0: every link is ok; 1: some could not be checked; 2: some are broken."""
+    found = {link.status for link in links}
+    return 2 if Status.BROKEN in found else 1 if Status.MISSING in found else 0
