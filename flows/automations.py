@@ -23,7 +23,7 @@ from transformer.errors import ParamsError, UserError
 HEARTBEAT, PENDING, ANY_EVENT = (f"prefect.flow-run.{name}" for name in ("heartbeat", "Pending", "*"))
 SILENCE = timedelta(seconds=90)  # three heartbeats
 LONGEST_START = timedelta(minutes=30)  # a node that is added to a cluster and pulls an image takes long
-ATTEMPTS = 3  # a run that was killed is run again until it has had so many
+ATTEMPTS = 5  # a run that was killed is run again until it has had so many
 RERUN = "Run again after its process died; training resumes"
 PROMOTION = "transformer.promotion.*"
 WEBHOOK_BLOCK = "notifications"

@@ -5,17 +5,20 @@ All state is below work/prefect, so the next start finds its runs, schedules and
 
 import argparse
 import fcntl
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.service import Service, ServiceError, adopt_orphans, bury_orphans, end_descendants
+from flows.service import Service, ServiceError, adopt_orphans, end, orphans
 from flows.tracking.workspace import main_workspace, tracking_uri
 from transformer.errors import ParamsError, UserError
 
@@ -25,6 +28,8 @@ HEARTBEAT_SECONDS = 30  # the shortest that Prefect takes
 START_SECONDS = 180.0  # a first start creates two databases
 SHORTEST_LIFE_SECONDS = 30.0  # a service that ends sooner would only end again
 STOP_SECONDS = 30.0  # enough for training to save its state
+LINGER_SECONDS = 10.0  # for the last records to reach MLflow
+RESCHEDULE_SECONDS = 5.0  # for the automation that runs crashed runs again; those out of attempts stay crashed
 
 
 class Serving:
@@ -70,7 +75,10 @@ class Serving:
         print(f"MLflow   {self.mlflow_address}  recorded runs, registered models")
         home = self.environment["PREFECT_HOME"]
         print(f"for prefect in another terminal: export PREFECT_API_URL={self.address}/api PREFECT_HOME={home}")
-        print(f"logs in {self.logs}; Ctrl-C stops everything, training saves its state first", flush=True)
+        print(
+            f"logs in {self.logs}; Ctrl-C stops everything, runs save their state and go on at the next start",
+            flush=True,
+        )
 
     def _set_up_server(self) -> None:
         log = self.logs / "setup.log"
@@ -91,21 +99,38 @@ class Serving:
         """Start again what ends, until a signal comes."""
         while True:
             time.sleep(1)
-            bury_orphans(self.services)
+            orphans(self.services)
             for service in self.services:
                 if (status := service.ended()) is None:
                     continue
                 if time.monotonic() - service.started < SHORTEST_LIFE_SECONDS:
                     raise ServiceError(f"{service.name} ended with status {status}: see {service.log}")
                 print(f"{service.name} ended with status {status} and is started again", flush=True)
+                end(orphans(self.services), STOP_SECONDS)  # runs that nobody watches any more
                 service.start()
 
     def stop(self) -> None:
-        """The worker first, as it ends its runs and reports their states to the server."""
-        for service in (self.worker, self.mlflow, self.server):
-            if service:
-                service.stop(STOP_SECONDS)
-        end_descendants(own_accord=5, patience=STOP_SECONDS)
+        """The worker first: its runs save their state, report it and are scheduled for the next start."""
+        began = datetime.now(UTC).isoformat()
+        self.worker.stop(STOP_SECONDS)
+        _until(lambda: not orphans(self.services), LINGER_SECONDS)
+        end(orphans(self.services), STOP_SECONDS)
+        _until(lambda: not self._crashed_since(began), RESCHEDULE_SECONDS)
+        for service in self.services:
+            service.stop(STOP_SECONDS)
+        end(orphans(self.services), STOP_SECONDS)
+
+    def _crashed_since(self, moment: str) -> int:
+        """How many runs have crashed and are not scheduled again yet; none where the server is away."""
+        runs = {"state": {"type": {"any_": ["CRASHED"]}}, "end_time": {"after_": moment}}
+        body = json.dumps({"flow_runs": runs, "work_pools": {"name": {"any_": [POOL]}}}).encode()
+        address = f"{self.environment['PREFECT_API_URL']}/flow_runs/count"
+        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return int(answer.read())
+        except OSError:
+            return 0
 
 
 def _environment(home: Path, api: str) -> dict[str, str]:
@@ -132,11 +157,18 @@ def _mlflow_command(port: int, store: str) -> list[str]:
 
 
 def _wait_for(service: Service) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not service.is_ready():
+    if not _until(service.is_ready, START_SECONDS):
+        raise ServiceError(f"{service.name} does not answer after {START_SECONDS:.0f} s: see {service.log}")
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait for the condition, at most so long; whether it came true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
         if time.monotonic() > deadline:
-            raise ServiceError(f"{service.name} does not answer after {START_SECONDS:.0f} s: see {service.log}")
+            return False
         time.sleep(0.2)
+    return True
 
 
 def check_port(port: int, option: str) -> None:

@@ -2,10 +2,10 @@
 
 import contextlib
 import ctypes
-import functools
 import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import psutil
 
+from flows.die_with_parent import die_with_parent
 from transformer.errors import UserError
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of linux/prctl.h
-_libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_CHILD_SUBREAPER = 36  # from <linux/prctl.h>
 
 
 class ServiceError(UserError):
@@ -50,7 +50,7 @@ class Service:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=functools.partial(_libc.prctl, PR_SET_PDEATHSIG, signal.SIGTERM),
+                preexec_fn=die_with_parent,
             )
 
     def ended(self) -> int | None:
@@ -87,29 +87,31 @@ class Service:
 
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent dies, so that none of them is lost from sight."""
-    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def bury_orphans(services: list[Service]) -> None:
-    """Take the exit status of adopted processes that have ended; without it they stay as zombies."""
+def orphans(services: list[Service]) -> list[psutil.Process]:
+    """The adopted processes; those that have ended are reaped, as they would stay as zombies."""
     own = {service.process.pid for service in services if service.process}
-    for child in psutil.Process().children():
-        if child.pid not in own and child.status() == psutil.STATUS_ZOMBIE:
+    adopted = [child for child in psutil.Process().children() if child.pid not in own]
+    for child in adopted:
+        if child.status() == psutil.STATUS_ZOMBIE:
             os.waitpid(child.pid, os.WNOHANG)
+    return [child for child in adopted if child.is_running()]
 
 
-def end_descendants(own_accord: float, patience: float) -> None:
-    """End what the services left running: `own_accord` seconds to end by itself, SIGTERM, `patience`, SIGKILL."""
-    left = psutil.Process().children(recursive=True)
-    _, left = psutil.wait_procs(left, own_accord)
-    for process in left:
-        _signal(process, signal.SIGTERM)
-    _, left = psutil.wait_procs(left, patience)
-    for process in left:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(left, patience)
+def end(processes: list[psutil.Process], patience: float) -> None:
+    """SIGTERM, and after `patience` seconds SIGKILL, to processes and all that they have started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        family = {relative for process in processes for relative in _family(process)}
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        _, processes = psutil.wait_procs(family, patience)
 
 
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
+def _family(process: psutil.Process) -> list[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
-        process.send_signal(number)
+        return [process, *process.children(recursive=True)]
+    return []
