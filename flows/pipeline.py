@@ -5,6 +5,7 @@ DVC alone decides what is up to date: a task is `dvc repro --single-item STAGE` 
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,10 +16,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import PrefectFuture
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 from prefect.tasks import Task
 
 from flows import live_processes
+from flows.die_with_parent import die_with_parent
 from flows.gpu_slot import gpu_slot
 from flows.graph import Stage, read_graph
 from flows.progress_artifact import ProgressArtifact
@@ -51,6 +53,8 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
     """
     folder = Path(workspace).resolve()
     run = _flow_run_id()
+    if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker's child: the worker's death ends the run, and so its stages
+        die_with_parent()
     _hide_stack_traces()
     stages = read_graph(folder, targets)
     try:
@@ -76,13 +80,16 @@ def dvc_stage(stage: Stage, workspace: Path) -> State[Any]:
     """One stage; the task's final state is named by what DVC did."""
     run, logger = _flow_run_id(), get_run_logger()
     identity = dict(zip(STAGE_RUN_VARIABLES, (run, _task_run_id()), strict=True))
-    with gpu_slot(run, stage.settings.tags), ProgressArtifact(stage.name) as progress:
+    try:
+        with gpu_slot(run, stage.settings.tags), ProgressArtifact(stage.name) as progress:
 
-        def show(line: str) -> None:
-            logger.log(_level(line), "%s", line)
-            progress.read(line)
+            def show(line: str) -> None:
+                logger.log(_level(line), "%s", line)
+                progress.read(line)
 
-        outcome = run_stage(run, stage.name, workspace, identity, show)
+            outcome = run_stage(run, stage.name, workspace, identity, show)
+    except live_processes.RunStopped:
+        return Cancelled(message="stopped with the flow run; what it had saved is kept")
     return Completed(name=outcome.value, message=_WORDS[outcome], data=outcome.value)
 
 

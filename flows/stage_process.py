@@ -62,26 +62,23 @@ def run_stage(
         on_line: called with each line of output as it is written, DVC's advice to committers left out.
 
     Raises:
-        StageError: the stage or DVC failed, or the run is ending.
+        StageError: the stage or DVC failed.
+        RunStopped: the flow run is ending, and so has the stage.
     """
     last: deque[str] = deque(maxlen=REMEMBERED_LINES)
     outcome = Outcome.COMPLETED
-    try:
-        with live_processes.group_of(run, _command(stage), workspace, _environment(identity)) as process:
-            for line in _lines(process):
-                last.append(line)
-                if line and not _ADVICE.match(line):
-                    on_line(line)
-                if _SKIPPED.match(line):
-                    outcome = Outcome.SKIPPED
-                elif _RESTORED.match(line):
-                    outcome = Outcome.RESTORED
-            status = process.wait()
-    except live_processes.RunStopped:
-        status = -1
+    with live_processes.group_of(run, _command(stage), workspace, _environment(identity)) as process:
+        for line in _lines(process):
+            last.append(line)
+            if line and not _ADVICE.match(line):
+                on_line(line)
+            if _SKIPPED.match(line):
+                outcome = Outcome.SKIPPED
+            elif _RESTORED.match(line):
+                outcome = Outcome.RESTORED
+        status = process.wait()
     if live_processes.is_stopped(run):
-        message = f"stage {stage} was stopped with the flow run; what it had saved is kept"
-        raise StageError(message, ExitCode.INTERRUPTED, retry_helps=False)
+        raise live_processes.RunStopped
     if status != 0:
         raise _failure(stage, workspace, list(last))
     return outcome

@@ -102,3 +102,34 @@ class PrefectServer:
         """A new synchronous client, to be used as a context manager."""
         with temporary_settings({PREFECT_API_URL: self.url}):
             return get_client(sync_client=True)
+
+
+class Worker:
+    """`prefect worker start` for a pool of type process."""
+
+    def __init__(self, server: PrefectServer, pool: str, folder: Path, environment: dict[str, str]) -> None:
+        """`folder` and `environment` are those of the flow runs too."""
+        self.pool, self.folder = pool, folder
+        self.environment = environment | server.settings | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+        self.log = folder.parent / f"worker-{pool}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it takes runs once it has connected."""
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", self.pool, "--type", "process"]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [*command, "--install-policy", "never"],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def end(self, number: signal.Signals) -> None:
+        """Send a signal to the worker alone and wait for its end."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(90)
+            self.process = None

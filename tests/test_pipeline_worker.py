@@ -1,0 +1,166 @@
+"""The flow as a deployment on a real server and worker, real training in it, and the ways in which it ends."""
+
+import signal
+from collections.abc import Iterator
+from uuid import UUID
+
+import psutil
+import pytest
+import yaml
+from conftest import TINY_PARAMS
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowRunFilter, LogFilter
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelling
+from prefect_server import PrefectServer, Worker, until
+from workspace import STAGES, Workspace
+
+POOL = "pipeline-test"
+UPDATES = 800
+TRAINING = {**TINY_PARAMS["training"], "updates": UPDATES, "validate_every": UPDATES, "validation_bleu_sentences": 0}
+
+
+class Operator:
+    """What a person does in Prefect's UI, and sees there."""
+
+    def __init__(self, server: PrefectServer, workspace: Workspace) -> None:
+        self.server, self.workspace = server, workspace
+        with server.client() as client:
+            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+            flow = client.create_flow_from_name("pipeline")
+            self.deployment = client.create_deployment(
+                flow,
+                "tiny",
+                entrypoint="flows/pipeline.py:pipeline",
+                work_pool_name=POOL,
+                pull_steps=[
+                    {"prefect.deployments.steps.set_working_directory": {"directory": str(workspace.folder)}}
+                ],
+            )
+
+    def trigger(self) -> UUID:
+        with self.server.client() as client:
+            return client.create_flow_run_from_deployment(self.deployment).id
+
+    def cancel(self, run: UUID) -> None:
+        with self.server.client() as client:
+            client.set_flow_run_state(run, Cancelling())
+
+    def state(self, run: UUID) -> State:
+        with self.server.client() as client:
+            state = client.read_flow_run(run).state
+        assert state is not None
+        return state
+
+    def log(self, run: UUID) -> str:
+        with self.server.client() as client:
+            lines = client.read_logs(LogFilter(flow_run_id={"any_": [run]}), limit=200)
+        return "\n".join(line.message for line in lines)
+
+    def tasks(self, run: UUID) -> dict[str, str]:
+        """Stage -> name of its task's state."""
+        with self.server.client() as client:
+            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [run]}))
+        return {task.name: task.state_name or "" for task in found}
+
+    def until_training(self, run: UUID) -> None:
+        until(lambda: f"/{UPDATES}  loss" in self.log(run), what=f"training; {self.log(run)}")
+
+    def until_final(self, run: UUID) -> State:
+        until(lambda: self.state(run).is_final(), what="the end of the run")
+        return self.state(run)
+
+
+def processes(workspace: Workspace) -> list[str]:
+    """The commands of everything that runs in the workspace, but for the sender of records and the worker."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = " ".join(process.cmdline())
+            here = process.cwd() == str(workspace.folder)
+        except psutil.Error:
+            continue
+        if here and "flows.tracking.send" not in command and "worker start" not in command:
+            found.append(command)
+    return found
+
+
+@pytest.fixture(scope="module")
+def workspace(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The finished checkout, with a longer training to do."""
+    made = reproduced.copy_to(tmp_path_factory.mktemp("worker") / "checkout")
+    params = {**TINY_PARAMS, "training": TRAINING}
+    (made.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return made
+
+
+@pytest.fixture(scope="module")
+def operator(prefect_server: PrefectServer, workspace: Workspace) -> Operator:
+    return Operator(prefect_server, workspace)
+
+
+@pytest.fixture
+def worker(operator: Operator, prefect_server: PrefectServer) -> Iterator[Worker]:
+    worker = Worker(prefect_server, POOL, operator.workspace.folder, operator.workspace.environment)
+    worker.start()
+    yield worker
+    worker.end(signal.SIGTERM)
+
+
+def test_a_cancel_saves_the_training_and_leaves_nothing_running(operator: Operator, worker: Worker) -> None:
+    run = operator.trigger()
+    operator.until_training(run)
+    assert any("flows.stages.train" in command for command in processes(operator.workspace))
+    operator.cancel(run)
+    assert operator.until_final(run).name == "Cancelled"
+    until(lambda: not processes(operator.workspace), what="the end of all processes")
+    until(lambda: "with its state saved" in operator.log(run), what="the training's last words")
+    assert operator.tasks(run)["train"] != "Completed"
+    assert "Retry" not in operator.log(run)
+
+
+def test_the_death_of_the_worker_ends_the_run_and_the_training(operator: Operator, worker: Worker) -> None:
+    run = operator.trigger()
+    operator.until_training(run)
+    assert "resuming after update" in operator.log(run)
+    worker.end(signal.SIGKILL)
+    until(lambda: not processes(operator.workspace), what="the end of all processes")
+    assert operator.until_final(run).name == "Crashed"
+
+
+def test_the_server_may_restart_while_the_run_goes_on(
+    operator: Operator, worker: Worker, prefect_server: PrefectServer
+) -> None:
+    run = operator.trigger()
+    operator.until_training(run)
+    prefect_server.restart()
+    assert operator.until_final(run).name == "Completed", operator.log(run)
+    skipped = dict.fromkeys(STAGES[:3], "Skipped")
+    assert operator.tasks(run) == {**skipped, "train": "Completed", "average": "Completed", "evaluate": "Completed"}
+    with prefect_server.client() as client:
+        assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
+
+
+def test_three_attempts_recorded_every_step_once(operator: Operator) -> None:
+    runs = [
+        run for run in operator.workspace.mlflow_runs() if run.data.params.get("training.updates") == str(UPDATES)
+    ]
+    trainings = [run for run in runs if run.data.tags["stage"] == "train"]
+    assert [run.info.status for run in trainings] == ["KILLED", "KILLED", "FINISHED"]
+    client = operator.workspace.mlflow_client()
+    steps = [point.step for run in trainings for point in client.get_metric_history(run.info.run_id, "train/loss")]
+    assert sorted(steps) == list(range(TRAINING["log_every"], UPDATES + 1, TRAINING["log_every"]))
+
+
+def test_a_failed_run_says_why_and_is_not_retried(operator: Operator, worker: Worker) -> None:
+    params = {**TINY_PARAMS, "training": {**TRAINING, "learning_rate_scale": 1e30}}
+    (operator.workspace.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run = operator.trigger()
+    state = operator.until_final(run)
+    assert state.name == "Failed"
+    assert state.message is not None
+    assert "stage train: " in state.message
+    assert "retry" not in operator.log(run).lower()
+    assert "Traceback" not in operator.log(run)
+    assert operator.tasks(run)["evaluate"] == "NotReady"
+    assert "exited with status code: 1" in worker.log.read_text()
