@@ -45,7 +45,8 @@ def revive_dead_runs(client: SyncPrefectClient) -> None:
     runs = client.read_flow_runs(flow_run_filter=_unfinished(), work_pool_filter=pool)
     while runs:
         for run in runs:
-            client.set_flow_run_state(run.id, _next_state(run), force=True)
+            if run.state_name != "Suspended":  # has no process to lose
+                client.set_flow_run_state(run.id, _next_state(run), force=True)
         runs = client.read_flow_runs(flow_run_filter=_unfinished(parents=runs))
 
 
@@ -59,7 +60,7 @@ def _next_state(run: FlowRun) -> State:
 
 
 def _unfinished(parents: list[FlowRun] | None = None) -> FlowRunFilter:
-    types = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    types = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=types))
     if parents is None:
         return FlowRunFilter(state=state)
