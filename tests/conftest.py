@@ -72,6 +72,7 @@ TINY_PARAMS: dict[str, Any] = {
         "adam_beta1": 0.9,
         "adam_beta2": 0.98,
         "adam_epsilon": 1e-9,
+        "schedule": "inverse_sqrt",
         "warmup_updates": 20,
         "learning_rate_scale": 1.0,
         "precision": "fp32",

@@ -3,10 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import TINY_PARAMS
 
 import transformer.training.objective as objective
 from transformer.data.tokenize.vocabulary import PAD
 from transformer.training.objective import smoothed_cross_entropy
+from transformer.training.params import TrainingParams
 from transformer.training.schedule import learning_rate
 
 
@@ -45,10 +47,23 @@ def test_bfloat16_products_stay_close() -> None:
     )
 
 
+def rate(update: int, d_model: int, **changes: object) -> float:
+    return learning_rate(update, d_model, TrainingParams.model_validate({**TINY_PARAMS["training"], **changes}))
+
+
 def test_learning_rate_at_hand_computed_points() -> None:
     # 512^-0.5 = 0.0441942; 4000^-1.5 = 3.952847e-6; 4000^-0.5 = 0.0158114; 100000^-0.5 = 0.00316228
-    assert learning_rate(1, 512, 4000) == pytest.approx(1.746928e-07, rel=1e-6)
-    assert learning_rate(2000, 512, 4000) == pytest.approx(3.493856e-04, rel=1e-6)
-    assert learning_rate(4000, 512, 4000) == pytest.approx(6.987712e-04, rel=1e-6)
-    assert learning_rate(100_000, 512, 4000) == pytest.approx(1.397542e-04, rel=1e-6)
-    assert learning_rate(100, 1024, 16, scale=2.0) == pytest.approx(2 / 32 / 10)
+    assert rate(1, 512, warmup_updates=4000) == pytest.approx(1.746928e-07, rel=1e-6)
+    assert rate(2000, 512, warmup_updates=4000) == pytest.approx(3.493856e-04, rel=1e-6)
+    assert rate(4000, 512, warmup_updates=4000) == pytest.approx(6.987712e-04, rel=1e-6)
+    assert rate(100_000, 512, warmup_updates=4000) == pytest.approx(1.397542e-04, rel=1e-6)
+    assert rate(100, 1024, warmup_updates=16, learning_rate_scale=2.0) == pytest.approx(2 / 32 / 10)
+
+
+def test_the_linear_schedule_falls_from_the_same_peak_to_zero() -> None:
+    # peak 0.5 / 32 / sqrt(16) = 1 / 256 at update 16; then 84 more equal steps down, of which the last would be zero
+    linear = {"schedule": "linear", "updates": 99, "warmup_updates": 16, "learning_rate_scale": 0.5}
+    assert rate(8, 1024, **linear) == pytest.approx(1 / 512)
+    assert rate(16, 1024, **linear) == pytest.approx(1 / 256)
+    assert rate(58, 1024, **linear) == pytest.approx(1 / 512)
+    assert rate(99, 1024, **linear) == pytest.approx(1 / 256 / 84)

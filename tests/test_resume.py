@@ -39,6 +39,8 @@ def test_sigkill_at_random_moments_changes_no_byte(tmp_path: Path, seed: int) ->
         "log_every": 1,
         "checkpoint_every_updates": 3,
         "seed": seed,
+        "micro_batch_tokens": 150,
+        "threads": 2,
     }
     params = {**TINY_PARAMS, "model": {**TINY_PARAMS["model"], "dropout": 0.2}, "training": training}
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -79,8 +79,8 @@ def test_a_reversed_sequence_is_learned(tmp_path: Path) -> None:
 def test_accumulated_micro_batches_equal_one_big_batch(tokens: Path) -> None:
     """By Adam's first moments, a tenth of the first gradient: weights would show the sign of mere rounding too."""
     found = []
-    for micro_batch_tokens in (100_000, 64):
-        run = Run.prepare(params(micro_batch_tokens=micro_batch_tokens), tokens)
+    for micro_batch_tokens, threads in (100_000, 1), (64, 3):  # one after the other; two at a time
+        run = Run.prepare(params(micro_batch_tokens=micro_batch_tokens, threads=threads), tokens)
         loss, count = run.update(1, [run.train_sentences[:40], run.train_sentences[40:70]])
         moments = {name: run.optimizer.state[one]["exp_avg"] for name, one in run.model.named_parameters()}
         found.append((float(loss) / count, moments))

@@ -19,6 +19,7 @@ class TrainingParams(Section):
     adam_beta1: float = Field(ge=0, lt=1)
     adam_beta2: float = Field(ge=0, lt=1)
     adam_epsilon: float = Field(gt=0)
+    schedule: Literal["inverse_sqrt", "linear"]  # how the rate falls after the warm-up
     warmup_updates: int = Field(ge=1)
     learning_rate_scale: float = Field(gt=0)  # factor on the paper's schedule
     precision: Literal["auto", "bf16", "fp32"]

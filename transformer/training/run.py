@@ -1,7 +1,8 @@
 """One training run: the network, the optimizer, the data, and the update that moves them (paper, section 5)."""
 
 import math
-from contextlib import nullcontext
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from transformer.data.tokenize.store import TokenSplit
 from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary
 from transformer.errors import DeviceMemoryError, DivergedError
 from transformer.model.device import autocast, select_device, select_precision
+from transformer.model.dropout import seed_dropout
 from transformer.model.transformer import Transformer
 from transformer.params import Params
 from transformer.training.batching import (
@@ -24,6 +26,7 @@ from transformer.training.batching import (
     target_token_count,
     usable_sentences,
 )
+from transformer.training.cores import Cores
 from transformer.training.objective import smoothed_cross_entropy
 from transformer.training.schedule import learning_rate
 from transformer.training.validation import Validation, greedy_bleu, validation_loss
@@ -43,13 +46,13 @@ class Run:
     valid_sentences: Indices
     model: Transformer
     optimizer: torch.optim.Optimizer
+    cores: Cores
 
     @classmethod
     def prepare(cls, params: Params, tokens: Path) -> "Run":
         """Open the data and initialise the network from the seed."""
         device = select_device(params.training.device)
-        if params.training.threads:
-            torch.set_num_threads(params.training.threads)
+        cores = Cores(device, params.training.threads, params.training.length_groups)
         torch.use_deterministic_algorithms(True)
         # Nothing here reads memory it has not written. torch's stubs do not know the setting.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -72,12 +75,12 @@ class Run:
             optimizer=torch.optim.Adam(
                 model.parameters(), lr=0.0, betas=betas, eps=params.training.adam_epsilon, fused=device.type != "mps"
             ),
+            cores=cores,
         )
 
     def learning_rate(self, update: int) -> float:
-        """The paper's schedule at this update, counted from 1."""
-        training = self.params.training
-        return learning_rate(update, self.params.model.d_model, training.warmup_updates, training.learning_rate_scale)
+        """The schedule at this update, counted from 1."""
+        return learning_rate(update, self.params.model.d_model, self.params.training)
 
     def update(self, update: int, groups: Update) -> tuple[Tensor, int]:
         """One step of the optimizer on these groups; returns the summed loss (a device scalar) and its tokens.
@@ -93,16 +96,21 @@ class Run:
         self.model.train()
         tokens = sum(target_token_count(self.train, group) for group in groups)
         pieces = [part for group in groups for part in micro_batches(self.train, group, training.micro_batch_tokens)]
-        total = torch.zeros((), device=self.device)
+        parameters = list(self.model.parameters())
+
+        def gradients(index: int) -> list[Tensor]:
+            seed_dropout(dropout_seed(training.seed, update, index), self.device)
+            loss = self._loss(pieces[index])
+            return [loss.detach(), *torch.autograd.grad(loss / tokens, parameters)]
+
         try:
-            for index, part in enumerate(pieces):
-                torch.manual_seed(dropout_seed(training.seed, update, index))
-                loss = self._loss(part)
-                (loss / tokens).backward()
-                total += loss.detach()
+            with _kernels(self.device):
+                total, *sums = summed(self.cores.map(gradients, len(pieces)))
         except torch.OutOfMemoryError:
             limit = f"training.micro_batch_tokens = {training.micro_batch_tokens}"
             raise DeviceMemoryError(f"{limit} does not fit into the memory of {self.device}: lower it") from None
+        for parameter, gradient in zip(parameters, sums, strict=True):
+            parameter.grad = gradient
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(update)
         self.optimizer.step()
@@ -123,12 +131,25 @@ class Run:
 
     def _loss(self, sentences: Indices) -> Tensor:
         batch = assemble(self.train, sentences).to(self.device)
-        # The fused kernel's backward pass is several times slower than plain products on short CPU sequences.
-        kernels = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
-        with autocast(self.device, self.precision), kernels:
+        with autocast(self.device, self.precision):
             hidden = self.model.hidden(batch.source, batch.target_in)
         weight, smoothing = self.model.embedding.weight, self.params.training.label_smoothing
         return smoothed_cross_entropy(hidden, weight, batch.target_out, smoothing, self.precision)
+
+
+def summed(terms: Iterable[list[Tensor]]) -> list[Tensor]:
+    """The sum of each tensor over the terms, in their order, in the memory of the first term."""
+    iterator = iter(terms)
+    sums = next(iterator)
+    for term in iterator:
+        torch._foreach_add_(sums, term)
+    return sums
+
+
+def _kernels(device: torch.device) -> AbstractContextManager[None]:
+    """Attention's kernels; the fused one's backward pass is several times slower on short CPU sequences."""
+    plain: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+    return plain if device.type == "cpu" else nullcontext()
 
 
 def dropout_seed(seed: int, update: int, micro_batch: int) -> int:
