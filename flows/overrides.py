@@ -19,7 +19,7 @@ def overridden(text: str, origin: str, overrides: Mapping[str, Any]) -> tuple[st
         ParamsError: one line that names the key, the value and what is allowed.
     """
     params_from(_content(text, origin), origin)  # so that what is wrong in the file is not blamed on an override
-    writer = _commented_yaml()
+    writer = commented_yaml()
     document = writer.load(text)
     for key, value in overrides.items():
         _replace(document, key, value)
@@ -50,7 +50,7 @@ def _replace(document: dict[str, Any], key: str, value: Any) -> None:
     else:
         if name in section and not isinstance(section[name], dict):
             # As the stages' own YAML library writes it: it reads 1e-08 and a bare `no` as something else.
-            section[name] = _commented_yaml().load(yaml.safe_dump(value, default_flow_style=True))
+            section[name] = commented_yaml().load(yaml.safe_dump(value, default_flow_style=True))
             return
         if name in section:
             raise ParamsError(
@@ -59,9 +59,10 @@ def _replace(document: dict[str, Any], key: str, value: Any) -> None:
     raise ParamsError(f"overrides: {key} is not a key; allowed here: {', '.join(section)}")
 
 
-def _commented_yaml() -> YAML:
+def commented_yaml() -> YAML:
     """A reader and writer that keeps comments, quotes, long lines, and `null` as it is written."""
     kept = YAML()
+    kept.indent(mapping=2, sequence=4, offset=2)
     kept.width = 4096
     kept.preserve_quotes = True
     kept.representer.add_representer(

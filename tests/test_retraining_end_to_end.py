@@ -1,0 +1,231 @@
+"""Retraining as a user sees it: a Prefect server, a worker, prefect.yaml's deployments, MLflow, and a tiny corpus.
+
+The tests share one workspace and run in the order they stand in: a first champion, a worse model, an approval after a
+crash, a rollback, data that changes.
+"""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import psutil
+import pytest
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.states import AwaitingRetry
+from prefect_server import PrefectServer, Worker, until
+from workspace import Workspace, tiny_checkout
+
+from transformer.files import sha256_of
+
+MODEL = "transformer-en-de"
+GOOD = {"training.updates": 200}
+
+
+class Operator:
+    """What a person does and sees in Prefect's UI, in MLflow and in the workspace."""
+
+    def __init__(self, server: PrefectServer, workspace: Workspace) -> None:
+        self.server, self.workspace = server, workspace
+
+    def deploy(self) -> None:
+        with self.server.client() as client:
+            client.create_work_pool(WorkPoolCreate(name="local", type="process"))
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+        environment = self.workspace.environment | self.server.settings
+        done = subprocess.run(command, cwd=self.workspace.folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def trigger(self, name: str = "retraining/retraining", **parameters: Any) -> UUID:
+        with self.server.client() as client:
+            deployment = client.read_deployment_by_name(name)
+            return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
+
+    def run(self, run: UUID) -> FlowRun:
+        with self.server.client() as client:
+            return client.read_flow_run(run)
+
+    def state(self, run: UUID) -> State:
+        state = self.run(run).state
+        assert state is not None
+        return state
+
+    def until_state(self, run: UUID, *names: str) -> None:
+        expected = {*names, "Failed", "Crashed"}
+        until(lambda: self.state(run).name in expected, 240, f"{names}; {self.log(run)}")
+        assert self.state(run).name in names, self.log(run)
+
+    def log(self, run: UUID) -> str:
+        """The run's own lines and those of the pipeline in it."""
+        with self.server.client() as client:
+            parts = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id={"any_": [run]}))
+            runs = [run, *(part.id for part in parts)]
+            lines = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=runs)), limit=200)
+        return "\n".join(line.message for line in lines)
+
+    def artifact(self, run: UUID, key: str) -> str:
+        with self.server.client() as client:
+            of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+            return next(
+                str(found.data) for found in client.read_artifacts(artifact_filter=of_run) if found.key == key
+            )
+
+    def champion(self) -> str | None:
+        aliases = self.workspace.mlflow_client().get_registered_model(MODEL).aliases
+        return str(aliases["champion"]) if "champion" in aliases else None
+
+    def version_tags(self, number: str) -> dict[str, str]:
+        tags: dict[str, str] = self.workspace.mlflow_client().get_model_version(MODEL, number).tags
+        return tags
+
+    def branch(self, run: UUID) -> str:
+        return self.workspace.git(
+            "branch", "--list", f"retraining/*-{str(run)[-8:]}", "--format=%(refname:short)"
+        ).strip()
+
+    def promotion(self, run: UUID) -> dict[str, str]:
+        """The last line of the branch's table."""
+        table = self.workspace.git("show", f"{self.branch(run)}:reports/promotions.csv")
+        return list(csv.DictReader(table.splitlines()))[-1]
+
+    def users_state(self) -> list[str]:
+        return [
+            self.workspace.git(*command.split()) for command in ("rev-parse HEAD", "branch --show-current", "status")
+        ]
+
+
+@pytest.fixture(scope="module")
+def operator(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """Deployments of a tiny checkout in which nothing was run yet, and a worker."""
+    workspace = tiny_checkout(tmp_path_factory.mktemp("retraining") / "checkout")
+    workspace.dvc("remote", "add", "--local", "-d", "store", "../store")
+    operator = Operator(prefect_server, workspace)
+    operator.deploy()
+    worker = Worker(prefect_server, "local", workspace.folder, workspace.environment)
+    worker.start()
+    before = operator.users_state()
+    yield operator
+    worker.end(signal.SIGTERM)
+    assert operator.users_state() == before
+    assert workspace.git("worktree", "list").count("\n") == 1
+
+
+def test_the_first_model_becomes_the_champion(operator: Operator) -> None:
+    run = operator.trigger(overrides=GOOD)
+    operator.until_state(run, "Completed")
+    assert operator.champion() == "1"
+    line = operator.promotion(run)
+    assert (line["version"], line["decision"], line["reason"]) == ("1", "promoted", "no champion yet")
+    tags = operator.version_tags("1")
+    assert (tags["promotion.decision"], tags["promotion.flow_run"]) == ("promoted", str(run))
+    assert "no champion yet" in operator.artifact(run, "promotion")
+    # The branch holds what the model was made with and how good it is; DVC's remote holds the model.
+    branch, git = operator.branch(run), operator.workspace.git
+    assert "updates: 200" in git("show", f"{branch}:params.yaml")
+    assert json.loads(git("show", f"{branch}:reports/metrics.json"))["test"]["bleu"] > 0
+    changed = git("diff", "--name-only", "main", branch).split()
+    assert {"params.yaml", "dvc.lock", "reports/metrics.json", "reports/promotions.csv"} <= set(changed)
+    assert {name.split("/")[0] for name in changed} == {"params.yaml", "dvc.lock", "reports"}
+    clone = Workspace(operator.workspace.folder.parent / "clone")
+    operator.workspace.git("clone", "--quiet", "-b", branch, ".", str(clone.folder))
+    clone.dvc("remote", "add", "--local", "-d", "store", str(operator.workspace.folder.parent / "store"))
+    clone.dvc("pull", "models/averaged")
+    assert sha256_of(clone.folder / "models" / "averaged") == tags["sha256"]
+
+
+def test_a_worse_model_is_refused(operator: Operator) -> None:
+    run = operator.trigger(overrides={"training.updates": 1, "averaging.count": 1})
+    operator.until_state(run, "Completed")
+    assert operator.champion() == "1"
+    line = operator.promotion(run)
+    assert (line["version"], line["decision"], line["champion"]) == ("2", "refused", "1")
+    assert float(line["bleu"]) < float(line["champion_bleu"])
+    assert float(line["p_value"]) < 0.05
+    assert "tiny-test: bleu" in line["reason"]
+    assert operator.version_tags("2")["promotion.reason"] == line["reason"]
+    checks = {check["name"]: check["passed"] for check in json.loads(operator.version_tags("2")["promotion.checks"])}
+    assert not checks["bleu"]
+    assert "**fails**" in operator.artifact(run, "promotion")
+
+
+def test_after_a_crash_training_goes_on_and_a_person_approves(operator: Operator) -> None:
+    run = operator.trigger(overrides={**GOOD, "training.updates": 400, "training.seed": 2}, promote="manual")
+    until(lambda: "/400  loss" in operator.log(run), 240, "training")
+    process = flow_process(run)
+    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: "as crashed" in operator.log(run), 120, "the worker's report of the crash")
+    assert operator.state(run).name == "Crashed"
+    folder = operator.workspace.folder / "work" / "retraining" / str(run)[-8:]
+    assert folder.is_dir()
+    with operator.server.client() as client:  # as the automation of `make serve` does
+        client.set_flow_run_state(run, AwaitingRetry(), force=True)
+    operator.until_state(run, "Paused")
+    assert operator.champion() == "1"
+    assert operator.workspace.git("branch", "--list", f"retraining/*{str(run)[-8:]}").count("\n") == 1
+    with operator.server.client() as client:
+        refused = client.resume_flow_run(run, run_input={"approve": "perhaps?"})
+        assert refused.status.value == "REJECT"
+        client.resume_flow_run(run, run_input={"approve": True, "comment": "looks fine"})
+    operator.until_state(run, "Completed")
+    assert operator.champion() == "3"
+    line = operator.promotion(run)
+    assert (line["version"], line["decision"], line["champion"]) == ("3", "promoted", "1")
+    assert line["reason"].startswith("approved by hand: looks fine")
+    assert not folder.exists()
+
+
+def flow_process(run: UUID) -> psutil.Process:
+    """The process in which the worker runs the flow."""
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run) and "prefect" in " ".join(process.cmdline()):
+                return process
+        except psutil.Error:
+            continue
+    raise AssertionError("the flow has no process")
+
+
+def test_a_rollback_and_the_history(operator: Operator) -> None:
+    promote = (sys.executable, "-m", "flows.promote")
+    printed = operator.workspace.run(*promote, "--to", "1", "--reason", "users complain")
+    assert "version 1 of transformer-en-de is the champion instead of version 3" in printed
+    assert operator.champion() == "1"
+    operator.workspace.environment["COLUMNS"] = "200"
+    history = [line for line in operator.workspace.run(*promote).splitlines() if line.startswith("│")]
+    assert [line.split("│")[3].strip() for line in history] == ["promoted", "refused", "promoted", "rolled back"]
+    assert "users complain" in history[-1]
+    wrong = operator.workspace.run(*promote, "--to", "9", succeeds=False)
+    assert wrong.strip() == "error: transformer-en-de has no version 9; those there: 1, 2, 3"
+
+
+def test_wrong_parameters_start_nothing(operator: Operator) -> None:
+    with pytest.raises(PrefectHTTPStatusError, match="promote"):
+        operator.trigger(promote="perhaps")
+    runs = [
+        operator.trigger(overrides={"training.update": 1}),
+        operator.trigger(preset="no-such"),
+        operator.trigger(revision="no-such"),
+    ]
+    complaints = []
+    for run in runs:
+        until(lambda run=run: operator.state(run).is_final(), 120, "the end")
+        assert operator.state(run).name == "Failed"
+        complaints.append(str(operator.state(run).message))
+        assert operator.branch(run) == ""
+    assert "overrides: training.update is not a key; allowed here: seed, updates" in complaints[0]
+    assert "presets/no-such.yaml is not in" in complaints[1]
+    assert "revision: 'no-such' is not a commit" in complaints[2]
