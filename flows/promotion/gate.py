@@ -13,7 +13,7 @@ from sacrebleu.significance import PairedTest
 
 from transformer.data.prepare.placeholders import placeholders
 from transformer.evaluation.analysis import MIN_SENTENCES, repeats
-from transformer.evaluation.scores import _bleu as bleu_metric
+from transformer.evaluation.scores import bleu_metric
 
 # For each rate of degenerate output: the bound while there is no champion, and by how much a candidate may exceed the
 # champion's rate. In small test sets two sentences may always differ.

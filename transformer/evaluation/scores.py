@@ -30,7 +30,7 @@ class CorpusScores:
 
 def score_corpus(hypotheses: list[str], references: list[str], language: str, bootstrap_samples: int) -> CorpusScores:
     """Cased BLEU, chrF2 and TER of one hypothesis and one reference a sentence; `language` is the target's."""
-    bleu, chrf, ter = _bleu(language), CHRF(), TER()
+    bleu, chrf, ter = bleu_metric(language), CHRF(), TER()
     bleu_score = bleu.corpus_score(hypotheses, [references], n_bootstrap=bootstrap_samples)
     return CorpusScores(
         _score(bleu, bleu_score),
@@ -42,7 +42,7 @@ def score_corpus(hypotheses: list[str], references: list[str], language: str, bo
 
 def bleu_and_chrf(hypotheses: list[str], references: list[str], language: str) -> tuple[float, float]:
     """The same BLEU and chrF2 in percent, without intervals."""
-    bleu = _bleu(language).corpus_score(hypotheses, [references]).score
+    bleu = bleu_metric(language).corpus_score(hypotheses, [references]).score
     chrf = CHRF().corpus_score(hypotheses, [references]).score
     return float(bleu), float(chrf)
 
@@ -56,7 +56,7 @@ def sentence_chrf(hypotheses: list[str], references: list[str]) -> list[float]:
     ]
 
 
-def _bleu(language: str) -> BLEU:
+def bleu_metric(language: str) -> BLEU:
     return BLEU(tokenize=BLEU_TOKENIZERS.get(language.split("-")[0].lower(), "13a"))
 
 
