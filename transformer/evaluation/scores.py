@@ -57,6 +57,7 @@ def sentence_chrf(hypotheses: list[str], references: list[str]) -> list[float]:
 
 
 def bleu_metric(language: str) -> BLEU:
+    """BLEU with the tokeniser that sacreBLEU prescribes for the target language, 13a for most."""
     return BLEU(tokenize=BLEU_TOKENIZERS.get(language.split("-")[0].lower(), "13a"))
 
 
