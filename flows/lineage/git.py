@@ -12,6 +12,7 @@ class Git:
         self.root = root
         self.present = (root / ".git").exists()  # a tarball inside some other repository is not that one's code
         self._blobs: dict[str, bytes | None] = {}
+        self._refs: dict[str, list[str]] = {}
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> bytes | None:
         """What git prints; None where it fails."""
@@ -36,8 +37,10 @@ class Git:
 
     def refs_with(self, commit: str) -> list[str]:
         """Every ref whose history holds `commit`."""
-        found = self.run("for-each-ref", "--contains", commit, "--format=%(refname)") or b""
-        return found.decode().split()
+        if commit not in self._refs:
+            found = self.run("for-each-ref", "--contains", commit, "--format=%(refname)") or b""
+            self._refs[commit] = found.decode().split()
+        return self._refs[commit]
 
     def file(self, commit: str, path: str) -> bytes | None:
         """The file's content at `commit`."""
@@ -59,9 +62,22 @@ class Git:
         return [self._blobs[name] for name in wanted]
 
     def versions(self, folder: str) -> list[tuple[str, str, str]]:
-        """(commit, path, object id) of each version of each file below `folder` in any ref, newest first."""
+        """(commit, path, object id) of each version of each file below `folder`, newest first.
+
+        Of any ref, and of what refs pointed to before they were moved.
+        """
         listing = self.run(
-            "log", "--all", "HEAD", "--raw", "--no-abbrev", "--no-renames", "-m", "--format=%H", "--", folder
+            "log",
+            "--all",
+            "--reflog",
+            "HEAD",
+            "--raw",
+            "--no-abbrev",
+            "--no-renames",
+            "-m",
+            "--format=%H",
+            "--",
+            folder,
         )
         found: list[tuple[str, str, str]] = []
         commit = ""

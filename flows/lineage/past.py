@@ -9,7 +9,7 @@ import yaml
 from flows.lineage.chain import Chain, Step
 from flows.lineage.contents import md5_at
 from flows.lineage.links import Link, Status, broken, compared, compared_maps, missing
-from flows.lineage.lock import parse_lock
+from flows.lineage.lock import LockedStage
 from flows.lineage.project import LOCK_FILE, Project
 from flows.lineage.record import Record, parse_record, record_path
 from flows.lineage.records import Found
@@ -21,22 +21,44 @@ PARAMS_FILE = "params.yaml"
 
 def check_past(project: Project, chain: Chain) -> Iterator[Link]:
     """Each step's record, its entry in dvc.lock now and as committed, its definition, code and params."""
+    head = _head_lock(project) if chain.here else {}
+    yield from _absent_stages(project, chain, head)
     for step in chain.steps:
         if chain.here:
             yield from _workspace_record(project, step)
         yield from _definition(project, chain, step)
         if step.found is None:
-            yield missing(step.stage, "record", "workspace, git, MLflow", "no record has the outputs of dvc.lock")
+            yield from _unexplained(step, head.get(step.stage))
             continue
-        yield compared(
-            step.stage, "record", "its digest", step.found.record.expected_digest, step.found.record.digest
-        )
+        record = step.found.record
+        yield compared(step.stage, "record", "its digest", record.expected_digest, record.digest)
         if step.locked:
-            yield from _lock(step.locked.name, "dvc.lock", step.found.record, step)
+            yield from _lock(step.stage, LOCK_FILE, record, step.locked)
         if project.git.present:
             committed = _committed(project, step.found)
             yield from _committed_record(project, step.found, committed)
-            yield from _code(project, chain, step, step.found.record, committed)
+            yield from _code(project, chain, step, record, committed)
+
+
+def _head_lock(project: Project) -> dict[str, LockedStage]:
+    try:
+        return project.lock_at("HEAD")
+    except DataError:
+        return {}  # nobody's stage is explained by it
+
+
+def _absent_stages(project: Project, chain: Chain, head: dict[str, LockedStage]) -> Iterator[Link]:
+    """A stage that dvc.lock has lost cuts the chain short."""
+    for name in head if chain.here else ():
+        if name not in project.lock:
+            yield broken(name, "entry", LOCK_FILE, "expected the stage that HEAD has found nothing")
+
+
+def _unexplained(step: Step, head: LockedStage | None) -> Iterator[Link]:
+    """No record has the outputs of dvc.lock; where HEAD's dvc.lock has others, it was edited."""
+    yield missing(step.stage, "record", "workspace, git, MLflow", f"no record has the outputs of {LOCK_FILE}")
+    if head:
+        yield compared_maps(step.stage, "outputs", f"{LOCK_FILE} at HEAD", head.outputs, step.outputs)
 
 
 def _workspace_record(project: Project, step: Step) -> Iterator[Link]:
@@ -86,13 +108,12 @@ def _definition(project: Project, chain: Chain, step: Step) -> Iterator[Link]:
         yield compared(step.stage, f"{what} in dvc.yaml", "its definition", expected, found)
 
 
-def _lock(stage: str, where: str, record: Record, step: Step) -> Iterator[Link]:
-    """dvc.lock's entry says what the record says."""
-    assert step.locked is not None
-    yield compared(stage, "command", where, record.command, step.locked.command)
-    yield compared_maps(stage, "inputs", where, _md5s(record.inputs), step.locked.inputs)
-    yield compared_maps(stage, "outputs", where, _md5s(record.outputs), step.locked.outputs)
-    yield compared_maps(stage, "params", where, flatten(record.params), flatten(step.locked.params))
+def _lock(stage: str, where: str, record: Record, entry: LockedStage) -> Iterator[Link]:
+    """An entry of a dvc.lock says what the record says."""
+    yield compared(stage, "command", where, record.command, entry.command)
+    yield compared_maps(stage, "inputs", where, _md5s(record.inputs), entry.inputs)
+    yield compared_maps(stage, "outputs", where, _md5s(record.outputs), entry.outputs)
+    yield compared_maps(stage, "params", where, flatten(record.params), flatten(entry.params))
 
 
 def _md5s(artifacts: list[Any]) -> dict[str, str]:
@@ -100,9 +121,10 @@ def _md5s(artifacts: list[Any]) -> dict[str, str]:
 
 
 def _committed(project: Project, found: Found) -> Found | None:
-    """The oldest commit that holds the record."""
+    """The oldest commit that holds the record, of those that a ref still holds where there are any."""
     held = [one for one in project.records.history() if one.record.runs.spool == found.record.runs.spool]
-    return held[-1] if held else None
+    reachable = [one for one in held if one.commit and project.git.refs_with(one.commit)]
+    return next(reversed(reachable or held), None)
 
 
 def _committed_record(project: Project, found: Found, committed: Found | None) -> Iterator[Link]:
@@ -110,30 +132,22 @@ def _committed_record(project: Project, found: Found, committed: Found | None) -
     if committed is None or committed.commit is None:
         yield missing(record.stage, "record", "git", "not committed yet")
         return
+    if not project.git.refs_with(committed.commit):
+        yield broken(record.stage, "record", "git", f"expected a branch or tag with {committed.commit} found none")
     yield compared(record.stage, "record", "git", committed.record.digest, record.digest)
-    where = f"dvc.lock at {committed.commit[:10]}"
+    where = f"{LOCK_FILE} at {committed.commit[:10]}"
     try:
-        lock = parse_lock(project.git.file(committed.commit, LOCK_FILE) or b"stages: {}", where)
+        entry = project.lock_at(committed.commit).get(record.stage)
     except DataError as error:
-        yield broken(record.stage, "outputs", where, str(error))
+        yield broken(record.stage, "entry", where, str(error))
         return
-    entry = lock.get(record.stage)
-    if entry is None or entry.outputs != _md5s(record.outputs):
-        if entry and _is_of(project, entry.outputs, record.stage, committed.commit):
-            yield missing(record.stage, "outputs", where, "committed beside another execution's dvc.lock")
-            return
-        yield compared_maps(record.stage, "outputs", where, _md5s(record.outputs), entry.outputs if entry else {})
-        return
-    yield compared_maps(record.stage, "inputs", where, _md5s(record.inputs), entry.inputs)
-    yield compared_maps(record.stage, "outputs", where, _md5s(record.outputs), entry.outputs)
-    yield compared_maps(record.stage, "params", where, flatten(record.params), flatten(entry.params))
-
-
-def _is_of(project: Project, outputs: dict[str, str], stage: str, commit: str) -> bool:
-    """Whether some other record of the stage explains these outputs, as where the run cache restored them."""
-    return any(
-        found.record.stage == stage and _md5s(found.record.outputs) == outputs for found in project.records.history()
-    )
+    if entry is None:
+        yield missing(record.stage, "entry", where, "committed without it")
+    elif entry.outputs != _md5s(record.outputs) and project.records.of_lock(entry):
+        # As where the run cache restored older outputs after this execution.
+        yield missing(record.stage, "entry", where, "committed beside the entry of another execution")
+    else:
+        yield from _lock(record.stage, where, record, entry)
 
 
 def _code(project: Project, chain: Chain, step: Step, record: Record, committed: Found | None) -> Iterator[Link]:
