@@ -1,5 +1,6 @@
 """The stage graph as DVC sees it, with each stage's `meta.prefect` checked."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,11 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from pydantic import Field, ValidationError
 
+from flows.stale_locks import drop_stale_entries
 from transformer.errors import ParamsError
 from transformer.section import Section, in_words
+
+log = logging.getLogger(__name__)
 
 
 class StageSettings(Section):
@@ -33,6 +37,8 @@ class Stage:
 def read_graph(workspace: Path, targets: list[str] | None = None) -> list[Stage]:
     """The stages that lead to `targets` (default: all), each behind those it waits for.
 
+    Entries of DVC's rwlock that nobody holds any more are dropped on the way.
+
     Raises:
         ParamsError: no DVC workspace, a dvc.yaml that DVC refuses, an unknown target or a wrong `meta.prefect`.
     """
@@ -53,6 +59,8 @@ def _all_stages(workspace: Path) -> dict[str, Stage]:
     try:
         with Repo(str(workspace)) as repo:
             graph = repo.index.graph
+            for command in drop_stale_entries(repo):
+                log.warning("%s no longer runs; what it had locked is free again", command)
             return {_name(stage): _stage(stage, graph) for stage in _upstreams_first(graph)}
     except DvcException as error:
         raise ParamsError(f"{workspace}: {' '.join(str(error).split())}") from None
