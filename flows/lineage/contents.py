@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from flows.lineage.chain import Chain, Step
+from flows.lineage.dvc_yaml import parse_yaml
 from flows.lineage.hashes import DIRECTORY_SUFFIX, Hashes, directory_md5, hash_path, md5_of_bytes
 from flows.lineage.links import Link, Status, broken, compared, missing
 from flows.lineage.lock import owner_of
@@ -153,7 +154,7 @@ def _uncached(project: Project, chain: Chain) -> set[str]:
     path = project.root / "dvc.yaml"
     text = project.git.file(chain.commit, "dvc.yaml") if chain.commit else path.read_bytes()
     try:
-        stages = yaml.safe_load(text or b"stages: {}")["stages"].values()
+        stages = parse_yaml(text or b"stages: {}")["stages"].values()
         entries = [
             entry
             for stage in stages

@@ -12,6 +12,8 @@ class Git:
         self.root = root
         self.present = (root / ".git").exists()  # a tarball inside some other repository is not that one's code
         self._blobs: dict[str, bytes | None] = {}
+        self._commits: dict[str, str | None] = {}
+        self._trees: dict[str, list[str]] = {}
         self._refs: dict[str, list[str]] = {}
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> bytes | None:
@@ -28,8 +30,10 @@ class Git:
 
     def commit(self, revision: str) -> str | None:
         """The full id of the commit that a revision names."""
-        found = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-        return found.decode().strip() if found else None
+        if revision not in self._commits:
+            found = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+            self._commits[revision] = found.decode().strip() if found else None
+        return self._commits[revision]
 
     def contains(self, descendant: str, commit: str) -> bool:
         """Whether the history of `descendant` holds `commit`."""
@@ -48,8 +52,10 @@ class Git:
 
     def below(self, commit: str, path: str) -> dict[str, bytes]:
         """The content of each file below a folder at `commit`, by path relative to it."""
-        listing = self.run("ls-tree", "-r", "-z", "--name-only", commit, "--", f"{path}/") or b""
-        names = [name.decode() for name in listing.split(b"\0") if name]
+        if commit not in self._trees:
+            listing = self.run("ls-tree", "-r", "-z", "--name-only", commit) or b""
+            self._trees[commit] = [name.decode(errors="replace") for name in listing.split(b"\0") if name]
+        names = [name for name in self._trees[commit] if name.startswith(f"{path}/")]
         contents = self.blobs([f"{commit}:{name}" for name in names])
         return {name[len(path) + 1 :]: content or b"" for name, content in zip(names, contents, strict=True)}
 

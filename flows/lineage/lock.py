@@ -1,21 +1,12 @@
 """dvc.lock as the chain reads it: of each stage the command, the params and the MD5 of all it read and wrote."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from flows.lineage.dvc_yaml import parse_yaml
 from transformer.errors import DataError
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the C one where it was built
-    """YAML 1.2's numbers, which DVC writes: 1e-09 is one, though YAML 1.1 takes it for text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ def parse_lock(text: str | bytes, origin: str) -> dict[str, LockedStage]:
         DataError: it is not such a file.
     """
     try:
-        stages = yaml.load(text, Loader=_Loader)["stages"]
+        stages = parse_yaml(text)["stages"]
         return {
             name: LockedStage(
                 name=name,

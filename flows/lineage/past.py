@@ -8,6 +8,7 @@ import yaml
 
 from flows.lineage.chain import Chain, Step
 from flows.lineage.contents import md5_at
+from flows.lineage.dvc_yaml import parse_yaml
 from flows.lineage.links import Link, Status, broken, compared, compared_maps, missing
 from flows.lineage.lock import LockedStage
 from flows.lineage.project import LOCK_FILE, Project
@@ -216,7 +217,7 @@ def _params(record: Record, where: str, content: bytes | None) -> Link:
     if content is None:
         return missing(record.stage, "params", where, f"no {PARAMS_FILE}")
     try:
-        found = yaml.safe_load(content)
+        found = parse_yaml(content)
         sections = {key: found[key] for key in record.params if key in found}
     except (yaml.YAMLError, TypeError) as error:
         return broken(record.stage, "params", where, f"expected YAML found {' '.join(str(error).split())}")

@@ -29,6 +29,7 @@ class Project:
         self.runs = RunStore(default_uri(self.root), self.root)
         self.records = Records(self.root, self.git, self.runs)
         self.places = Places(self.root)
+        self._locks: dict[str, dict[str, LockedStage]] = {}
 
     @cached_property
     def lock(self) -> dict[str, LockedStage]:
@@ -42,8 +43,10 @@ class Project:
         Raises:
             DataError: it is malformed.
         """
-        content = self.git.file(commit, LOCK_FILE)
-        return parse_lock(content, f"{LOCK_FILE} at {commit[:10]}") if content is not None else {}
+        if commit not in self._locks:
+            content = self.git.file(commit, LOCK_FILE)
+            self._locks[commit] = parse_lock(content, f"{LOCK_FILE} at {commit[:10]}") if content is not None else {}
+        return self._locks[commit]
 
     def content(self, path: str, md5: str) -> bytes | None:
         """A file's content of this MD5, from wherever it is kept; `path` is where the workspace may hold it."""

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
+from flows.lineage.dvc_yaml import parse_yaml
 
 MANIFEST = "data/manifest.json"
 REGISTRY = "data/corpora.yaml"
@@ -46,7 +46,7 @@ def manifest_sources(content: bytes) -> list[Source]:
 
 def registry_sources(content: bytes, corpora: list[str]) -> list[Source]:
     """All sources that a registry has for the named corpora, of whichever languages."""
-    entries = yaml.safe_load(content)
+    entries = parse_yaml(content)
     return [source for name in corpora for source in _from_registry(name, entries.get(name, {}))]
 
 

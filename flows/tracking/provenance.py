@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
+from flows.lineage.dvc_yaml import parse_yaml
 from flows.lineage.record import Artifact, Code, Machine
 from transformer.params import Params
 
@@ -38,7 +38,7 @@ class StageFiles:
     @classmethod
     def parse(cls, name: str, definition: bytes) -> "StageFiles":
         """The stage `name` of a dvc.yaml's content."""
-        stage = yaml.safe_load(definition)["stages"][name]
+        stage = parse_yaml(definition)["stages"][name]
         reports = _paths(stage.get("metrics", [])) + _paths(stage.get("plots", []))
         outputs = _paths(stage.get("outs", [])) + reports
         return cls(name, stage["cmd"], _paths(stage.get("deps", [])), outputs, reports, stage.get("params", []))
