@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -26,7 +25,7 @@ HOST = "127.0.0.1"
 POOL = "local"
 HEARTBEAT_SECONDS = 30  # the shortest that Prefect takes
 START_SECONDS = 180.0  # a first start creates two databases
-SHORTEST_LIFE_SECONDS = 30.0  # a service that ends sooner would only end again
+SHORT_LIVES = 3  # in a row; a service that ends so often is not started again
 STOP_SECONDS = 30.0  # enough for training to save its state
 LINGER_SECONDS = 10.0  # for the last records to reach MLflow
 RESCHEDULE_SECONDS = 5.0  # for the automation that runs crashed runs again; those out of attempts stay crashed
@@ -81,19 +80,10 @@ class Serving:
         )
 
     def _set_up_server(self) -> None:
-        log = self.logs / "setup.log"
-        command = [sys.executable, "-m", "flows.server_setup", "--no-worker-lives"]
-        with log.open("w") as stream:
-            done = subprocess.run(
-                command,
-                cwd=self.workspace,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-            )
-        if done.returncode:
-            raise ServiceError(f"the pool, automations or deployments could not be made: see {log}")
+        setup = self._service("setup", [sys.executable, "-m", "flows.server_setup", "--no-worker-lives"])
+        setup.start()
+        if setup.wait():
+            raise ServiceError(f"the pool, automations or deployments could not be made: see {setup.log}")
 
     def keep(self) -> None:
         """Start again what ends, until a signal comes."""
@@ -103,11 +93,11 @@ class Serving:
             for service in self.services:
                 if (status := service.ended()) is None:
                     continue
-                if time.monotonic() - service.started < SHORTEST_LIFE_SECONDS:
-                    raise ServiceError(f"{service.name} ended with status {status}: see {service.log}")
+                if service.short_lives == SHORT_LIVES:
+                    raise ServiceError(f"{service.name} ends again and again (status {status}): see {service.log}")
                 print(f"{service.name} ended with status {status} and is started again", flush=True)
                 end(orphans(self.services), STOP_SECONDS)  # runs that nobody watches any more
-                service.start()
+                service.restart()
 
     def stop(self) -> None:
         """The worker first: its runs save their state, report it and are scheduled for the next start."""

@@ -17,6 +17,7 @@ import psutil
 from flows.die_with_parent import die_with_parent
 from transformer.errors import UserError
 
+SHORT_SECONDS = 60.0
 PR_SET_CHILD_SUBREAPER = 36  # from <linux/prctl.h>
 
 
@@ -35,6 +36,7 @@ class Service:
     log: Path
     health: str | None = None  # the address that answers once the service is ready
     started: float = 0.0
+    short_lives: int = 0  # how often in a row it has ended within SHORT_SECONDS
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     def start(self) -> None:
@@ -56,6 +58,16 @@ class Service:
     def ended(self) -> int | None:
         """Its exit status, or None while it runs."""
         return self.process.poll() if self.process else 0
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        return self.process.wait() if self.process else 0
+
+    def restart(self) -> None:
+        """Start it again after it has ended by itself."""
+        short = time.monotonic() - self.started < SHORT_SECONDS
+        self.short_lives = self.short_lives + 1 if short else 0
+        self.start()
 
     def is_ready(self) -> bool:
         """Whether its address answers.
