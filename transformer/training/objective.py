@@ -64,7 +64,8 @@ def _smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor,
     sums = grad.sum(-1)
     loss = ((sums.log() - (1 - smoothing) * true - smoothing * mean) * counted).sum()
     grad.mul_((counted / sums)[:, None]).sub_((counted * smoothing / logits.size(-1))[:, None])
-    grad.scatter_add_(-1, labels[:, None], (counted * (smoothing - 1))[:, None])
+    rows = torch.arange(len(labels), device=labels.device)
+    grad[rows, labels] += counted * (smoothing - 1)  # deterministic on a GPU too, unlike scatter_add_
     return loss, grad
 
 
