@@ -40,7 +40,7 @@ def move(registry: Registry, number: str, reason: str) -> str:
             return f"version {number} of {registry.name} is the champion already"
         registry.set_champion(version)
         decision = "rolled back" if former and int(number) < int(former.number) else "promoted by hand"
-        registry.record(version, decision, reason, {})
+        registry.record(version, decision, reason, {"flow_run": ""})
     instead = f" instead of version {former.number}" if former else ""
     return f"version {number} of {registry.name} is the champion{instead}"
 

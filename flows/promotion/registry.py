@@ -83,16 +83,20 @@ class Registry:
         self._client.set_registered_model_alias(self.name, ALIAS, version.number)
 
     def record(self, version: Version, decision: str, reason: str, details: dict[str, Any]) -> Event:
-        """Tag the version with a decision and its details, and add it to the history."""
+        """Add a decision to the history, and tag the version with it and, in their order, its details."""
         champion = self.champion()
         time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         event = Event(time, version.number, decision, reason, champion.number if champion else None)
-        tags = {"decision": decision, "reason": reason, "time": time, **details}
-        for key, value in tags.items():
+        self._client.set_registered_model_tag(self.name, f"{PREFIX}{time}", json.dumps(asdict(event)))
+        for key, value in {"event": asdict(event), "decision": decision, "reason": reason, **details}.items():
             text = value if isinstance(value, str) else json.dumps(value)
             self._client.set_model_version_tag(self.name, version.number, f"{PREFIX}{key}", text)
-        self._client.set_registered_model_tag(self.name, f"{PREFIX}{time}", json.dumps(asdict(event)))
         return event
+
+    def recorded(self, version: Version) -> dict[str, str]:
+        """The tags that the last `record` left on the version, `event` among them."""
+        tags = self._client.get_model_version(self.name, version.number).tags
+        return {key.removeprefix(PREFIX): value for key, value in tags.items() if key.startswith(PREFIX)}
 
     def history(self) -> list[Event]:
         """Every decision about the model, oldest first."""

@@ -1,5 +1,6 @@
 """From a candidate to a settled champion: compare, have it approved, move the alias, keep the record."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,6 +69,8 @@ def settle(
         significance: of the gate.
         ask: called without the lock, and only for a candidate that passes the gate.
     """
+    if settled := _settled(candidate, registry):
+        return settled
     cache = TranslationCache(main / "work" / "translations", registry)
     cache.keep(candidate.version, candidate.tests)
     former = registry.champion()
@@ -80,15 +83,25 @@ def settle(
         if word == "promoted":
             registry.set_champion(candidate.version)
         details = {
-            "champion": former.number if former else "none",
+            "champion": former.number if former else "",
             "significance": significance,
             "checks": [asdict(check) for check in decision.checks],
             "branch": candidate.branch,
             "commit": candidate.commit,
-            "flow_run": candidate.flow_run,
+            "flow_run": candidate.flow_run,  # the last: it says that all are there
         }
         event = registry.record(candidate.version, word, reason, details)
     return Settlement(event, former, decision.checks, significance)
+
+
+def _settled(candidate: Candidate, registry: Registry) -> Settlement | None:
+    """How the same flow run settled it before it crashed."""
+    tags = registry.recorded(candidate.version)
+    if tags.get("flow_run") != candidate.flow_run:
+        return None
+    former = registry.version(tags["champion"]) if tags["champion"] else None
+    checks = [Check(**check) for check in json.loads(tags["checks"])]
+    return Settlement(Event(**json.loads(tags["event"])), former, checks, float(tags["significance"]))
 
 
 def _compare(
