@@ -18,11 +18,13 @@ from rich.markup import escape
 
 from flows.lineage.graph import mermaid
 from flows.lineage.links import Link, Status
+from flows.lineage.page import page
 from flows.lineage.project import Project
 from flows.lineage.show import as_json, tree
 from flows.lineage.targets import resolve
 from flows.lineage.verify import exit_status, verify
 from transformer.errors import ExitCode, UserError
+from transformer.files import write_text
 
 COLOURS = {Status.OK: "green", Status.MISSING: "yellow", Status.BROKEN: "bold red"}
 
@@ -43,6 +45,8 @@ def _show(options: argparse.Namespace) -> int:
         print(json.dumps(as_json(chain), indent=2, ensure_ascii=False))
     elif options.mermaid:
         print(mermaid(chain), end="")
+    elif options.html:
+        write_text(options.html, page(chain))
     else:
         Console(highlight=False, soft_wrap=True).print(tree(chain))
     return ExitCode.OK
@@ -78,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     form = show.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true")
     form.add_argument("--mermaid", action="store_true")
+    form.add_argument("--html", type=Path, metavar="FILE", help="write a page with the graph")
     show.set_defaults(run=_show)
     check = commands.add_parser("verify", help="compute every hash of the chain again")
     check.add_argument("target", nargs="?")

@@ -23,12 +23,15 @@ class Node:
 Edge = tuple[Node, Node]
 
 
-def edges(chain: Chain) -> list[Edge]:
-    """From each source or content to the stage that read it, and from each stage to what it wrote."""
-    return list(dict.fromkeys(edge for step in chain.steps for edge in _edges_of(chain, step)))
+def edges(chain: Chain, by_corpus: bool = False) -> list[Edge]:
+    """From each source or content to the stage that read it, and from each stage to what it wrote.
+
+    `by_corpus` takes all sources of a corpus as one.
+    """
+    return list(dict.fromkeys(edge for step in chain.steps for edge in _edges_of(chain, step, by_corpus)))
 
 
-def _edges_of(chain: Chain, step: Step) -> Iterator[Edge]:
+def _edges_of(chain: Chain, step: Step, by_corpus: bool) -> Iterator[Edge]:
     stage = Node("stage", f"stage {step.stage}", step.stage)
     for path in step.inputs:
         if maker := chain.maker(path):
@@ -36,7 +39,8 @@ def _edges_of(chain: Chain, step: Step) -> Iterator[Edge]:
             yield Node("content", folder, folder), stage
     if not chain.makers(step):
         for source in chain.sources:
-            yield Node("source", source.file, source.origin), stage
+            key, label = (source.corpus, source.corpus) if by_corpus else (source.file, source.origin)
+            yield Node("source", key, label), stage
     for path in step.outputs:
         yield stage, Node("content", path, path)
 
