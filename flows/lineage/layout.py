@@ -62,3 +62,14 @@ def _path(start: tuple[float, float], end: tuple[float, float], lane: float | No
         f"M{x:.0f} {y:.0f}H{lane + bend:.0f}Q{lane:.0f} {y:.0f} {lane:.0f} {y + BEND:.0f}"
         f"V{to_y - BEND:.0f}Q{lane:.0f} {to_y:.0f} {lane + bend:.0f} {to_y:.0f}H{to_x:.0f}"
     )
+
+
+def _mean(places: list[float]) -> float:
+    return sum(places) / len(places) if places else 0.0
+
+
+def _busiest_in_the_middle(members: list[Node], after: dict[Node, int]) -> list[Node]:
+    """What is read later stays on the way down; ends move aside."""
+    read, ends = [node for node in members if after[node]], [node for node in members if not after[node]]
+    half = len(ends) // 2
+    return [*ends[:half], *read, *ends[half:]]
