@@ -65,9 +65,9 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
         for future in futures.values():
             future.wait()
         outcomes = {name: str(future.state.name) for name, future in futures.items()}
-        for future in futures.values():
+        for name, future in futures.items():
             if future.state.is_failed():
-                future.result()
+                raise _failure(name, future)
     except BaseException:
         live_processes.stop(run)
         raise
@@ -114,6 +114,13 @@ def _retry_helps(_task: Task[Any, Any], task_run: TaskRun, state: State[Any]) ->
     return error.retry_helps if isinstance(error, StageError) else True
 
 
+def _failure(stage: str, future: PrefectFuture[Any]) -> StageError:
+    error = future.result(raise_on_failure=False)
+    if isinstance(error, StageError):
+        return error
+    return StageError(f"stage {stage}: {future.state.message}", ExitCode.FAILURE, retry_helps=True)
+
+
 def _flow_run_id() -> str:
     context = FlowRunContext.get()
     assert context is not None
@@ -137,7 +144,7 @@ class _OneLineErrors(logging.Filter):
     """Our own errors say all in their message; a stack trace below them would only hide it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], UserError):
+        if record.exc_info and isinstance(record.exc_info[1], UserError | TimeoutError):
             record.exc_info = None
         return True
 

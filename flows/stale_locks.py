@@ -1,7 +1,7 @@
 """Entries of DVC's rwlock whose process is long gone, though its number lives on in another one.
 
-DVC itself drops an entry when no process has its number. But numbers start again with a container, and there the entry
-of a killed `dvc` would block the workspace for ever.
+DVC itself drops an entry when no process has its number. But numbers start again with a container, and there the
+entry of a killed `dvc` would block the workspace for ever.
 """
 
 import json
