@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
+from flows.pipeline import hide_stack_traces
 from flows.sources import Drift, link_local_files, source_check
 from flows.tracking.workspace import main_workspace
 from flows.worktree import checked_out, resolve
@@ -34,6 +35,7 @@ def drift(revision: str = "HEAD", promote: str = "auto") -> str | None:
     Returns:
         The id of the retraining's flow run, or None where nothing has changed.
     """
+    hide_stack_traces()
     main = main_workspace()
     commit = resolve(main, revision)
     with checked_out(main, commit, str(runtime.flow_run.id)[-8:], f"{datetime.now(UTC):%Y-%m-%d}") as worktree:

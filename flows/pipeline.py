@@ -55,7 +55,7 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
     run = _flow_run_id()
     if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker's child: the worker's death ends the run, and so its stages
         die_with_parent()
-    _hide_stack_traces()
+    hide_stack_traces()
     stages = read_graph(folder, targets)
     try:
         futures: dict[str, PrefectFuture[Any]] = {}
@@ -152,7 +152,8 @@ class _OneLineErrors(logging.Filter):
 _one_line_errors = _OneLineErrors()
 
 
-def _hide_stack_traces() -> None:
+def hide_stack_traces() -> None:
+    """Have Prefect log our own errors in one line."""
     for name in ("prefect.task_runs", "prefect.flow_runs"):
         logging.getLogger(name).addFilter(_one_line_errors)
 

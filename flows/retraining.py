@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from flows.overrides import overridden
-from flows.pipeline import pipeline
+from flows.pipeline import hide_stack_traces, pipeline
 from flows.sources import accept, link_local_files, source_check
 from flows.tracking.workspace import main_workspace, tracking_uri
 from flows.worktree import Worktree, checked_out, read_at, resolve
@@ -57,6 +57,7 @@ def retraining(
     Returns:
         branch, commit, version, decision, reason.
     """
+    hide_stack_traces()
     main = main_workspace()
     commit, origin, changes = resolve(main, revision), params_file(preset), overrides or {}
     overridden(read_at(main, commit, origin), origin, changes)  # raises before anything starts
