@@ -2,6 +2,7 @@
 
     lineage show      [TARGET] [--json | --mermaid | --html FILE]   the chain back to the published sources
     lineage verify    [TARGET] [--json] [--all]                     every hash of it computed again
+    lineage diff      A B [--json]                                  data, params, code, environment, scores
 
 TARGET is a model folder, a file, an MLflow run, a model version (NAME/NUMBER, NAME@ALIAS) or a git revision; without
 one, all that the workspace's dvc.lock lists. `verify` ends with 0 where every link is ok, 1 where some could not be
@@ -62,6 +63,18 @@ def _verify(options: argparse.Namespace) -> int:
     return exit_status(links)
 
 
+def _diff(options: argparse.Namespace) -> int:
+    from flows.lineage.diff import diff, difference_json, print_difference  # pyarrow, sacrebleu: only here
+
+    project = Project(Path.cwd())
+    found = diff(project, resolve(project, options.a), resolve(project, options.b))
+    if options.json:
+        print(json.dumps(difference_json(found), indent=2, ensure_ascii=False))
+    else:
+        print_difference(Console(highlight=False, soft_wrap=True), found)
+    return ExitCode.OK
+
+
 def _print_links(links: list[Link], all_of_them: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for link in links:
@@ -89,4 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true")
     check.add_argument("--all", action="store_true", help="print the links that are ok, too")
     check.set_defaults(run=_verify)
+    compare = commands.add_parser("diff", help="what differs between two models")
+    compare.add_argument("a")
+    compare.add_argument("b")
+    compare.add_argument("--json", action="store_true")
+    compare.set_defaults(run=_diff)
     return parser

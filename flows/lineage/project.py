@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.lineage.git import Git
-from flows.lineage.hashes import hash_file
+from flows.lineage.hashes import hash_file, md5_of_bytes
 from flows.lineage.lock import LockedStage, parse_lock
 from flows.lineage.places import Places
 from flows.lineage.records import Records
@@ -49,11 +49,14 @@ class Project:
         return self._locks[commit]
 
     def content(self, path: str, md5: str) -> bytes | None:
-        """A file's content of this MD5, from wherever it is kept; `path` is where the workspace may hold it."""
+        """A file's content of this MD5, from wherever it is kept; `path` is its name in the workspace and in git."""
         here = self.root / path
         if here.is_file() and hash_file(here).md5 == md5:
             return here.read_bytes()
         found = self.places.cache.read(md5)
+        if found is None:
+            versions = self.git.blobs(blob for _, _, blob in self.git.versions(path))
+            found = next((content for content in versions if content and md5_of_bytes(content) == md5), None)
         if found is None and self.places.remote_name and not self.places.remote_problem:
             found = self.places.remote.read(md5)
         return found

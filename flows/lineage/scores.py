@@ -1,0 +1,84 @@
+"""The scores of the models behind two chains, and whether their difference is more than chance."""
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from sacrebleu.metrics import CHRF
+from sacrebleu.significance import PairedTest
+
+from flows.lineage.chain import Chain, chain_of_record
+from flows.lineage.corpus import files_of
+from flows.lineage.project import Project
+from flows.tracking.provenance import flatten
+from transformer.evaluation.scores import bleu_metric
+
+METRICS, TRANSLATIONS, MODEL = "reports/metrics.json", "reports/translations", "models/averaged"
+SAMPLES = 1000  # of the paired bootstrap
+
+
+@dataclass(frozen=True)
+class PairedScore:
+    """One metric of one test set for both models, on the sentences that both translated."""
+
+    test_set: str
+    sentences: int
+    metric: str
+    a: float
+    b: float
+    p_value: float  # that a difference as large is chance
+
+
+def numbers(project: Project, chain: Chain) -> dict[str, float] | None:
+    """Every number of the metrics file, under dotted keys; None where it is not to be had."""
+    step = chain.maker(METRICS)
+    content = project.content(METRICS, step.outputs[METRICS]) if step else None
+    if content is None:
+        return None
+    return {key: value for key, value in flatten(json.loads(content)).items() if type(value) in (int, float)}
+
+
+def with_evaluation(project: Project, chain: Chain) -> Chain:
+    """The chain itself where it holds an evaluation, else the one of the evaluation that read its model."""
+    maker = chain.maker(MODEL)
+    if chain.maker(METRICS) or maker is None:
+        return chain
+    for found in project.records.everywhere():
+        read = {one.path: one.md5 for one in found.record.inputs}
+        if read.get(MODEL) == maker.outputs[MODEL] and found.record.output(METRICS):
+            return chain_of_record(project, chain.name, found, [METRICS])
+    return chain
+
+
+def paired_scores(project: Project, a: Chain, b: Chain, language: str) -> list[PairedScore]:
+    """sacreBLEU's paired bootstrap of BLEU and chrF2 for each test set that both translated."""
+    files = [files_of(project, chain, TRANSLATIONS) for chain in (a, b)]
+    found: list[PairedScore] = []
+    for name in sorted(files[0].keys() & files[1].keys()):
+        sides = [_translations(project, f"{TRANSLATIONS}/{name}", one[name]) for one in files]
+        common = [key for key in sides[0] if key in sides[1]]
+        if len(common) > 1:
+            found += _paired(name.removesuffix(".jsonl"), common, sides, language)
+    return found
+
+
+def _translations(project: Project, path: str, md5: str) -> dict[tuple[str, str], str]:
+    content = project.content(path, md5)
+    lines = [json.loads(line) for line in (content or b"").decode().splitlines()]
+    return {(line["source"], line["reference"]): line["hypothesis"] for line in lines}
+
+
+def _paired(
+    name: str, common: list[tuple[str, str]], sides: list[dict[tuple[str, str], str]], language: str
+) -> list[PairedScore]:
+    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # its progress is no news here
+    metrics: dict[str, Any] = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
+    systems = [(label, [side[key] for key in common]) for label, side in zip("AB", sides, strict=True)]
+    references = [[reference for _, reference in common]]
+    _, scores = PairedTest(systems, metrics, references, test_type="bs", n_samples=SAMPLES)()
+    # The first column names the systems; the others keep the metrics' order.
+    return [
+        PairedScore(name, len(common), metric, float(one.score), float(other.score), float(other.p_value))
+        for metric, (one, other) in zip(metrics, list(scores.values())[1:], strict=True)
+    ]
