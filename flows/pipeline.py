@@ -26,6 +26,7 @@ from flows.graph import Stage, read_graph
 from flows.progress_artifact import ProgressArtifact
 from flows.run_report import publish_report
 from flows.stage_process import Outcome, StageError, run_stage
+from flows.tracking.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE
 from transformer.errors import ExitCode, UserError
 
 _WORDS = {
@@ -33,7 +34,6 @@ _WORDS = {
     Outcome.SKIPPED: "nothing it depends on has changed",
     Outcome.RESTORED: "its outputs were in DVC's run cache",
 }
-STAGE_RUN_VARIABLES = ("PIPELINE_FLOW_RUN_ID", "PIPELINE_TASK_RUN_ID")
 
 
 @flow(name="pipeline")  # type: ignore[untyped-decorator]  # mypy does not follow Prefect
@@ -79,7 +79,7 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
 def dvc_stage(stage: Stage, workspace: Path) -> State[Any]:
     """One stage; the task's final state is named by what DVC did."""
     run, logger = _flow_run_id(), get_run_logger()
-    identity = dict(zip(STAGE_RUN_VARIABLES, (run, _task_run_id()), strict=True))
+    identity = {FLOW_RUN_VARIABLE: run, TASK_RUN_VARIABLE: _task_run_id()}
     try:
         with gpu_slot(run, stage.settings.tags), ProgressArtifact(stage.name) as progress:
 

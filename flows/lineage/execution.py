@@ -7,12 +7,8 @@ from pathlib import Path
 from flows.lineage.hashes import hash_path
 from flows.lineage.machine import this_machine, threads
 from flows.lineage.record import Artifact, Record, Runs
-from flows.tracking.provenance import StageFiles, code_state
+from flows.tracking.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE, StageFiles, code_state
 from transformer.params import Params
-
-# How the flow tells a stage which of its runs it is.
-FLOW_RUN_VARIABLE = "PIPELINE_FLOW_RUN_ID"
-TASK_RUN_VARIABLE = "PIPELINE_TASK_RUN_ID"
 
 
 class Execution:

@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ import psutil
 from flows.lineage.dvc_yaml import parse_yaml
 from flows.lineage.record import Artifact, Code, Machine
 from transformer.params import Params
+
+# How the flow tells a stage which of its runs it is.
+FLOW_RUN_VARIABLE = "PIPELINE_FLOW_RUN_ID"
+TASK_RUN_VARIABLE = "PIPELINE_TASK_RUN_ID"
 
 NO_GIT = "no git"
 # Files that running the pipeline itself changes; they say nothing about the code.
@@ -133,10 +138,12 @@ def host_tags(machine: Machine) -> dict[str, str]:
 
 
 def pipeline_id() -> str:
-    """Names the `dvc` process that started this stage, so that the stages of one `dvc repro` are found together.
+    """Names what started this stage, so that the stages of one run are found together: Prefect's flow run, or `dvc`.
 
     A stage that was started by hand is a pipeline of its own.
     """
+    if flow_run := os.environ.get(FLOW_RUN_VARIABLE):
+        return flow_run
     me = psutil.Process()
     process = next((parent for parent in me.parents() if _is_dvc(parent)), me)
     created = datetime.datetime.fromtimestamp(process.create_time(), datetime.UTC)
