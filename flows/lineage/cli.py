@@ -3,10 +3,12 @@
     lineage show      [TARGET] [--json | --mermaid | --html FILE]   the chain back to the published sources
     lineage verify    [TARGET] [--json] [--all]                     every hash of it computed again
     lineage diff      A B [--json]                                  data, params, code, environment, scores
+    lineage reproduce TARGET [--keep]                               run its stages again and compare the outputs
 
 TARGET is a model folder, a file, an MLflow run, a model version (NAME/NUMBER, NAME@ALIAS) or a git revision; without
-one, all that the workspace's dvc.lock lists. `verify` ends with 0 where every link is ok, 1 where some could not be
-checked and 2 where some are broken; other problems end with 3 or more.
+one, all that the workspace's dvc.lock lists. `verify` and `reproduce` end with 0 where every link is ok, 1 where some
+could not be made
+and 2 where some are broken; other problems end with 3 or more.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from flows.lineage.graph import mermaid
 from flows.lineage.links import Link, Status
 from flows.lineage.page import page
 from flows.lineage.project import Project
+from flows.lineage.reproduce import reproduce
 from flows.lineage.show import as_json, tree
 from flows.lineage.targets import resolve
 from flows.lineage.verify import exit_status, verify
@@ -75,6 +78,13 @@ def _diff(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
+def _reproduce(options: argparse.Namespace) -> int:
+    project = Project(Path.cwd())
+    links = reproduce(project, resolve(project, options.target), options.keep)
+    _print_links(links, all_of_them=True)
+    return exit_status(links)
+
+
 def _print_links(links: list[Link], all_of_them: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for link in links:
@@ -107,4 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("b")
     compare.add_argument("--json", action="store_true")
     compare.set_defaults(run=_diff)
+    again = commands.add_parser("reproduce", help="run the stages again from the commit and compare the outputs")
+    again.add_argument("target")
+    again.add_argument("--keep", action="store_true", help="leave the worktree behind")
+    again.set_defaults(run=_reproduce)
     return parser

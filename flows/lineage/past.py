@@ -36,7 +36,7 @@ def check_past(project: Project, chain: Chain) -> Iterator[Link]:
         if step.locked:
             yield from _lock(step.stage, LOCK_FILE, record, step.locked)
         if project.git.present:
-            committed = _committed(project, step.found)
+            committed = project.records.committed(record)
             yield from _committed_record(project, step.found, committed)
             yield from _code(project, chain, step, record, committed)
 
@@ -119,13 +119,6 @@ def _lock(stage: str, where: str, record: Record, entry: LockedStage) -> Iterato
 
 def _md5s(artifacts: list[Any]) -> dict[str, str]:
     return {one.path: one.md5 for one in artifacts}
-
-
-def _committed(project: Project, found: Found) -> Found | None:
-    """The oldest commit that holds the record, of those that a ref still holds where there are any."""
-    held = [one for one in project.records.history() if one.record.runs.spool == found.record.runs.spool]
-    reachable = [one for one in held if one.commit and project.git.refs_with(one.commit)]
-    return next(reversed(reachable or held), None)
 
 
 def _committed_record(project: Project, found: Found, committed: Found | None) -> Iterator[Link]:

@@ -92,6 +92,12 @@ class Records:
                 self._history.append(Found(record, f"commit {commit[:10]}", commit))
         return self._history
 
+    def committed(self, record: Record) -> Found | None:
+        """The oldest commit that holds the record, of those that a ref still holds where there are any."""
+        held = [one for one in self.history() if one.record.runs.spool == record.runs.spool]
+        reachable = [one for one in held if one.commit and self._git.refs_with(one.commit)]
+        return next(reversed(reachable or held), None)
+
     def _sent(self, locked: LockedStage, wanted: Callable[[Record], bool]) -> Found | None:
         """MLflow knows stages by name and contents by SHA-256, dvc.lock by MD5: look at each run of the stage."""
         for run, text in self._runs.records_of(locked.name):

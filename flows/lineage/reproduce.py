@@ -1,0 +1,129 @@
+"""`lineage reproduce`: the stages behind a target run again from its commit, and their outputs compared."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flows.lineage.chain import Chain
+from flows.lineage.links import Link, Status, compared, missing
+from flows.lineage.lock import parse_lock
+from flows.lineage.project import LOCK_FILE, Project
+from flows.tracking.workspace import WORKSPACE_VARIABLE
+from transformer.errors import DataError, UserError
+
+FOLDER = Path("work/reproduced")
+DOWNLOADS = Path("work/downloads")  # verified sources, which need not be fetched again
+TIMES = ("time", "_seconds", "_per_second")  # keys of JSON reports that no two runs share
+
+
+def commit_of(project: Project, chain: Chain) -> str:
+    """The commit to start from: the one asked for, or the first that holds the last stage's record.
+
+    Raises:
+        DataError: the results were never committed, and ran on uncommitted changes or without git.
+    """
+    if not project.git.present:
+        raise DataError("reproduce needs git: this folder is no checkout")
+    if chain.commit:
+        return chain.commit
+    step = chain.steps[-1]
+    if step.record is None:
+        raise DataError(f"{step.stage}: no record tells which commit made {', '.join(step.outputs)}")
+    committed = project.records.committed(step.record)
+    if committed and committed.commit:
+        return committed.commit
+    code = step.record.code
+    if code.commit is None or code.changed:
+        raise DataError(f"{step.stage} ran on changes that were not committed: {', '.join(code.changed) or 'no git'}")
+    return code.commit
+
+
+def reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
+    """Run the chain's stages again in a worktree, each of them, and compare output by output.
+
+    `keep` leaves the worktree behind.
+
+    Raises:
+        UserError: a stage failed, or git or DVC.
+    """
+    commit = commit_of(project, chain)
+    with _checked_out(project, commit, keep) as folder:
+        downloads = project.root / DOWNLOADS
+        if downloads.is_dir():
+            (folder / DOWNLOADS).parent.mkdir(parents=True, exist_ok=True)
+            (folder / DOWNLOADS).symlink_to(downloads)
+        stages = [step.stage for step in chain.steps]
+        # Forced and without the run cache: restoring old outputs would prove nothing.
+        _run(folder, "-m", "dvc", "--wait-for-lock", "repro", "--force", "--no-run-cache", "--single-item", *stages)
+        _run(folder, "-m", "flows.tracking.send", "--wait")
+        lock = parse_lock((folder / LOCK_FILE).read_bytes(), LOCK_FILE)
+        links: list[Link] = []
+        for step in chain.steps:
+            made = lock[step.stage].outputs
+            links += [_compared(project, folder, step.stage, path, md5, made) for path, md5 in step.outputs.items()]
+        return links
+
+
+def _compared(project: Project, folder: Path, stage: str, path: str, md5: str, made: dict[str, str]) -> Link:
+    if path not in made:
+        return missing(stage, path, "reproduced", "not made any more")
+    link = compared(stage, path, "reproduced", md5, made[path])
+    if link.status is Status.BROKEN and path.endswith(".json"):
+        before = project.content(path, md5)
+        if before and _without_times(json.loads(before)) == _without_times(json.loads((folder / path).read_bytes())):
+            return Link(stage, path, "reproduced", Status.OK, "but for times")
+    return link
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_times(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _without_times(one) for key, one in value.items() if not key.endswith(TIMES)}
+    return value
+
+
+@contextmanager
+def _checked_out(project: Project, commit: str, keep: bool) -> Iterator[Path]:
+    """A worktree of the commit during the body, with a DVC cache and run records of its own."""
+    folder = project.root / FOLDER / commit[:10]
+    if folder.exists():
+        raise DataError(
+            f"{folder} exists: another reproduction runs, or one was kept; git worktree remove --force it"
+        )
+    done = subprocess.run(
+        ["git", "worktree", "add", "--quiet", "--detach", str(folder), commit],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise UserError(f"git can't check {commit} out: {' '.join(done.stderr.split())}")
+    try:
+        yield folder
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+            subprocess.run(["git", "worktree", "prune"], cwd=project.root, capture_output=True)
+
+
+def _run(folder: Path, *arguments: str) -> None:
+    """Run Python in the worktree, as a user would there, its output on the terminal's stderr.
+
+    Raises:
+        UserError: it failed.
+    """
+    outer = ("PYTHONPATH", WORKSPACE_VARIABLE, "DVC_ROOT", "GIT_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in outer} | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+    }
+    done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, stdout=sys.stderr)
+    if done.returncode:
+        raise UserError(f"{' '.join(arguments)} failed in {folder} with status {done.returncode}")
