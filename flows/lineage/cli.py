@@ -7,8 +7,7 @@
 
 TARGET is a model folder, a file, an MLflow run, a model version (NAME/NUMBER, NAME@ALIAS) or a git revision; without
 one, all that the workspace's dvc.lock lists. `verify` and `reproduce` end with 0 where every link is ok, 1 where some
-could not be made
-and 2 where some are broken; other problems end with 3 or more.
+could not be checked and 2 where some are broken; other problems end with 3 or more.
 """
 
 import argparse
