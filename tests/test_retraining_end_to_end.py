@@ -1,7 +1,7 @@
 """Retraining as a user sees it: a Prefect server, a worker, prefect.yaml's deployments, MLflow, and a tiny corpus.
 
-The tests share one workspace and run in the order they stand in: a first champion, a worse model, an approval after a
-crash, a rollback, data that changes.
+The tests share one workspace and run in the order they stand in: a first champion, a nightly check, data that turns
+bad and a model that is refused for it, an approval after a crash, a rollback.
 """
 
 import csv
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     LogFilter,
     LogFilterFlowRunId,
@@ -33,7 +36,6 @@ from workspace import Workspace, tiny_checkout
 from transformer.files import sha256_of
 
 MODEL = "transformer-en-de"
-GOOD = {"training.updates": 200}
 
 
 class Operator:
@@ -74,8 +76,17 @@ class Operator:
         with self.server.client() as client:
             parts = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id={"any_": [run]}))
             runs = [run, *(part.id for part in parts)]
-            lines = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=runs)), limit=200)
+            of_runs, lines = LogFilter(flow_run_id=LogFilterFlowRunId(any_=runs)), []
+            while page := client.read_logs(of_runs, limit=200, offset=len(lines)):
+                lines += page
         return "\n".join(line.message for line in lines)
+
+    def reschedule(self, run: UUID) -> bool:
+        """As the automation of `make serve` does; a worker may report a crash twice. True once it runs again."""
+        if self.state(run).is_crashed():
+            with self.server.client() as client:
+                client.set_flow_run_state(run, AwaitingRetry(), force=True)
+        return self.run(run).run_count > 1
 
     def artifact(self, run: UUID, key: str) -> str:
         with self.server.client() as client:
@@ -87,6 +98,11 @@ class Operator:
     def champion(self) -> str | None:
         aliases = self.workspace.mlflow_client().get_registered_model(MODEL).aliases
         return str(aliases["champion"]) if "champion" in aliases else None
+
+    def retrainings_started_by_drift(self) -> list[UUID]:
+        with self.server.client() as client:
+            runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["retraining"])))
+        return [run.id for run in runs if (run.idempotency_key or "").startswith("drift-")]
 
     def version_tags(self, number: str) -> dict[str, str]:
         tags: dict[str, str] = self.workspace.mlflow_client().get_model_version(MODEL, number).tags
@@ -102,10 +118,14 @@ class Operator:
         table = self.workspace.git("show", f"{self.branch(run)}:reports/promotions.csv")
         return list(csv.DictReader(table.splitlines()))[-1]
 
-    def users_state(self) -> list[str]:
-        return [
-            self.workspace.git(*command.split()) for command in ("rev-parse HEAD", "branch --show-current", "status")
-        ]
+    @contextmanager
+    def nothing_touched(self) -> Iterator[None]:
+        """The user's commit, branch, index and files are after the body what they were before."""
+        commands = ("rev-parse HEAD", "branch --show-current", "status")
+        before = [self.workspace.git(*command.split()) for command in commands]
+        yield
+        assert [self.workspace.git(*command.split()) for command in commands] == before
+        assert self.workspace.git("worktree", "list").count("\n") == 1
 
 
 @pytest.fixture(scope="module")
@@ -117,16 +137,14 @@ def operator(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFac
     operator.deploy()
     worker = Worker(prefect_server, "local", workspace.folder, workspace.environment)
     worker.start()
-    before = operator.users_state()
     yield operator
     worker.end(signal.SIGTERM)
-    assert operator.users_state() == before
-    assert workspace.git("worktree", "list").count("\n") == 1
 
 
 def test_the_first_model_becomes_the_champion(operator: Operator) -> None:
-    run = operator.trigger(overrides=GOOD)
-    operator.until_state(run, "Completed")
+    with operator.nothing_touched():
+        run = operator.trigger(overrides={"training.updates": 200})
+        operator.until_state(run, "Completed")
     assert operator.champion() == "1"
     line = operator.promotion(run)
     assert (line["version"], line["decision"], line["reason"]) == ("1", "promoted", "no champion yet")
@@ -147,9 +165,31 @@ def test_the_first_model_becomes_the_champion(operator: Operator) -> None:
     assert sha256_of(clone.folder / "models" / "averaged") == tags["sha256"]
 
 
-def test_a_worse_model_is_refused(operator: Operator) -> None:
-    run = operator.trigger(overrides={"training.updates": 1, "averaging.count": 1})
-    operator.until_state(run, "Completed")
+def test_a_nightly_check_finds_nothing_to_do(operator: Operator) -> None:
+    (branch,) = operator.workspace.git("branch", "--list", "retraining/*", "--format=%(refname:short)").split()
+    operator.workspace.git("merge", "--quiet", "--ff-only", branch)
+    with operator.nothing_touched():
+        run = operator.trigger("drift/drift-nightly")
+        operator.until_state(run, "Completed")
+    assert "All sources are what the registry and the last download say" in operator.artifact(run, "drift")
+    assert operator.retrainings_started_by_drift() == []
+
+
+def test_bad_data_is_noticed_once_and_its_model_refused(operator: Operator) -> None:
+    targets = operator.workspace.folder / "tiny" / "train.de"
+    targets.write_text("".join(f"{' '.join(reversed(line.split()))}\n" for line in targets.read_text().splitlines()))
+    operator.workspace.git("commit", "--quiet", "-m", "new data", "tiny")
+    kept = {path: path.read_text() for path in (operator.workspace.folder / "work" / "translations").rglob("*.jsonl")}
+    (champions,) = (path for path in kept if operator.version_tags("1")["sha256"] in str(path))
+    champions.unlink()  # so that the champion has to translate again
+    with operator.nothing_touched():
+        checks = [operator.trigger("drift/drift-nightly") for _ in range(2)]
+        for check in checks:
+            operator.until_state(check, "Completed")
+            assert "tiny/train.de is" in operator.artifact(check, "drift")
+        (run,) = operator.retrainings_started_by_drift()
+        operator.until_state(run, "Completed")
+    assert champions.read_text() == kept[champions]
     assert operator.champion() == "1"
     line = operator.promotion(run)
     assert (line["version"], line["decision"], line["champion"]) == ("2", "refused", "1")
@@ -157,35 +197,34 @@ def test_a_worse_model_is_refused(operator: Operator) -> None:
     assert float(line["p_value"]) < 0.05
     assert "tiny-test: bleu" in line["reason"]
     assert operator.version_tags("2")["promotion.reason"] == line["reason"]
-    checks = {check["name"]: check["passed"] for check in json.loads(operator.version_tags("2")["promotion.checks"])}
-    assert not checks["bleu"]
+    passed = {check["name"]: check["passed"] for check in json.loads(operator.version_tags("2")["promotion.checks"])}
+    assert not passed["bleu"]
     assert "**fails**" in operator.artifact(run, "promotion")
 
 
 def test_after_a_crash_training_goes_on_and_a_person_approves(operator: Operator) -> None:
-    run = operator.trigger(overrides={**GOOD, "training.updates": 400, "training.seed": 2}, promote="manual")
-    until(lambda: "/400  loss" in operator.log(run), 240, "training")
-    process = flow_process(run)
-    os.kill(process.pid, signal.SIGKILL)
-    until(lambda: "as crashed" in operator.log(run), 120, "the worker's report of the crash")
-    assert operator.state(run).name == "Crashed"
-    folder = operator.workspace.folder / "work" / "retraining" / str(run)[-8:]
-    assert folder.is_dir()
-    with operator.server.client() as client:  # as the automation of `make serve` does
-        client.set_flow_run_state(run, AwaitingRetry(), force=True)
-    operator.until_state(run, "Paused")
-    assert operator.champion() == "1"
-    assert operator.workspace.git("branch", "--list", f"retraining/*{str(run)[-8:]}").count("\n") == 1
-    with operator.server.client() as client:
-        refused = client.resume_flow_run(run, run_input={"approve": "perhaps?"})
-        assert refused.status.value == "REJECT"
-        client.resume_flow_run(run, run_input={"approve": True, "comment": "looks fine"})
-    operator.until_state(run, "Completed")
+    with operator.nothing_touched():
+        overrides = {"training.updates": 400, "training.seed": 2}
+        run = operator.trigger(revision="HEAD~1", overrides=overrides, promote="manual")
+        until(lambda: "/400  loss" in operator.log(run), 240, "training")
+        os.kill(flow_process(run).pid, signal.SIGKILL)
+        until(lambda: operator.state(run).is_final(), 120, "the crash to be noticed")
+        folder = operator.workspace.folder / "work" / "retraining" / str(run)[-8:]
+        assert folder.is_dir()
+        until(lambda: operator.reschedule(run), 120, "the second attempt")
+        operator.until_state(run, "Paused")
+        assert "resuming after update" in operator.log(run)
+        assert operator.champion() == "1"
+        with operator.server.client() as client:
+            refused = client.resume_flow_run(run, run_input={"approve": "perhaps?"})
+            assert refused.status.value == "REJECT"
+            client.resume_flow_run(run, run_input={"approve": True, "comment": "looks fine"})
+        operator.until_state(run, "Completed")
+    assert not folder.exists()
     assert operator.champion() == "3"
     line = operator.promotion(run)
     assert (line["version"], line["decision"], line["champion"]) == ("3", "promoted", "1")
     assert line["reason"].startswith("approved by hand: looks fine")
-    assert not folder.exists()
 
 
 def flow_process(run: UUID) -> psutil.Process:
@@ -215,17 +254,8 @@ def test_a_rollback_and_the_history(operator: Operator) -> None:
 def test_wrong_parameters_start_nothing(operator: Operator) -> None:
     with pytest.raises(PrefectHTTPStatusError, match="promote"):
         operator.trigger(promote="perhaps")
-    runs = [
-        operator.trigger(overrides={"training.update": 1}),
-        operator.trigger(preset="no-such"),
-        operator.trigger(revision="no-such"),
-    ]
-    complaints = []
-    for run in runs:
-        until(lambda run=run: operator.state(run).is_final(), 120, "the end")
-        assert operator.state(run).name == "Failed"
-        complaints.append(str(operator.state(run).message))
-        assert operator.branch(run) == ""
-    assert "overrides: training.update is not a key; allowed here: seed, updates" in complaints[0]
-    assert "presets/no-such.yaml is not in" in complaints[1]
-    assert "revision: 'no-such' is not a commit" in complaints[2]
+    run = operator.trigger(overrides={"training.update": 1})
+    until(lambda: operator.state(run).is_final(), 120, "the end")
+    assert operator.state(run).name == "Failed"
+    assert "overrides: training.update is not a key; allowed here: seed, updates" in str(operator.state(run).message)
+    assert operator.branch(run) == ""

@@ -72,3 +72,24 @@ def test_a_broken_preset_is_named() -> None:
     ):
         with pytest.raises(ParamsError, match=complaint):
             overridden(text, "p.yaml", {})
+
+
+def test_all_is_checked_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.retraining import retraining
+    from flows.worktree import git
+
+    (tmp_path / "params.yaml").write_text(PRESETS[0].read_text())
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "-c", "user.name=u", "-c", "user.email=u@example.org", "commit", "--quiet", "-m", "params")
+    monkeypatch.chdir(tmp_path)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"revision": "no-such"}, "revision: 'no-such' is not a commit"),
+        ({"preset": "no-such"}, "presets/no-such.yaml is not in"),
+        ({"overrides": {"training.update": 1}}, "overrides: training.update is not a key"),
+    ]
+    for parameters, complaint in wrong:
+        with pytest.raises(ParamsError, match=complaint):
+            retraining.fn(**parameters)
+    assert not (tmp_path / "work").exists()
+    assert "retraining" not in git(tmp_path, "branch", "--list", "--all")

@@ -1,11 +1,13 @@
 """A promotion in Prefect: a person's approval, the artifact with the numbers, the event for notifications."""
 
-from prefect import get_run_logger
+from prefect import get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
+from prefect.states import Running
 
 from flows.promotion.gate import Decision
 from flows.promotion.registry import Version
@@ -44,6 +46,8 @@ class Approver:
                 poll_interval=POLL_SECONDS,
             )
         except FlowPauseTimeout:
+            with get_client(sync_client=True) as client:  # a run that stays paused can't complete
+                client.set_flow_run_state(runtime.flow_run.id, Running(), force=True)
             return Answer(False, "expired", "nobody answered in time")
         said = f"{'approved' if answer.approve else 'rejected'} by hand"
         return Answer(answer.approve, "rejected", f"{said}: {answer.comment}" if answer.comment else said)
