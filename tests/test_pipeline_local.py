@@ -80,11 +80,3 @@ def test_the_records_name_the_flow_run(flow: tuple[Workspace, str], reproduced: 
     assert len({record["runs"]["prefect_task_run"] for record in records}) == len(STAGES)
     by_hand = json.loads((reproduced.folder / "reports" / "lineage" / "train.json").read_text())
     assert by_hand["runs"]["prefect_flow_run"] is None
-
-
-def test_a_second_run_skips_everything(flow: tuple[Workspace, str]) -> None:
-    workspace, _ = flow
-    before = (workspace.folder / "dvc.lock").read_bytes()
-    printed = workspace.run("python", "-m", "flows.pipeline")
-    assert all(f"{stage}: skipped" in printed for stage in STAGES)
-    assert (workspace.folder / "dvc.lock").read_bytes() == before

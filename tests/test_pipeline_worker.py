@@ -1,7 +1,7 @@
 """The flow as a deployment on a real server and worker, real training in it, and the ways in which it ends."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import psutil
@@ -16,7 +16,7 @@ from prefect_server import PrefectServer, Worker, until
 from workspace import STAGES, Workspace
 
 POOL = "pipeline-test"
-UPDATES = 800
+UPDATES = 500
 TRAINING = {**TINY_PARAMS["training"], "updates": UPDATES, "validate_every": UPDATES, "validation_bleu_sentences": 0}
 
 
@@ -38,9 +38,9 @@ class Operator:
                 ],
             )
 
-    def trigger(self) -> UUID:
+    def trigger(self, targets: Sequence[str] = ("train",)) -> UUID:
         with self.server.client() as client:
-            return client.create_flow_run_from_deployment(self.deployment).id
+            return client.create_flow_run_from_deployment(self.deployment, parameters={"targets": list(targets)}).id
 
     def cancel(self, run: UUID) -> None:
         with self.server.client() as client:
@@ -135,8 +135,8 @@ def test_the_server_may_restart_while_the_run_goes_on(
     operator.until_training(run)
     prefect_server.restart()
     assert operator.until_final(run).name == "Completed", operator.log(run)
-    skipped = dict.fromkeys(STAGES[:3], "Skipped")
-    assert operator.tasks(run) == {**skipped, "train": "Completed", "average": "Completed", "evaluate": "Completed"}
+    skipped = dict.fromkeys(STAGES[: STAGES.index("train")], "Skipped")
+    assert operator.tasks(run) == {**skipped, "train": "Completed"}
     with prefect_server.client() as client:
         assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
 
@@ -152,15 +152,11 @@ def test_three_attempts_recorded_every_step_once(operator: Operator) -> None:
     assert sorted(steps) == list(range(TRAINING["log_every"], UPDATES + 1, TRAINING["log_every"]))
 
 
-def test_a_failed_run_says_why_and_is_not_retried(operator: Operator, worker: Worker) -> None:
-    params = {**TINY_PARAMS, "training": {**TRAINING, "learning_rate_scale": 1e30}}
-    (operator.workspace.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    run = operator.trigger()
+def test_the_process_of_a_failed_run_ends_in_failure(operator: Operator, worker: Worker) -> None:
+    run = operator.trigger(targets=["no such stage"])
     state = operator.until_final(run)
     assert state.name == "Failed"
     assert state.message is not None
-    assert "stage train: " in state.message
-    assert "retry" not in operator.log(run).lower()
+    assert "no such stage is not a stage; dvc.yaml has download, prepare" in state.message
     assert "Traceback" not in operator.log(run)
-    assert operator.tasks(run)["evaluate"] == "NotReady"
-    assert "exited with status code: 1" in worker.log.read_text()
+    until(lambda: "exited with unexpected exception" in worker.log.read_text(), what="the end of the process")
