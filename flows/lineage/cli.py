@@ -4,6 +4,7 @@
     lineage verify    [TARGET] [--json] [--all]                     every hash of it computed again
     lineage diff      A B [--json]                                  data, params, code, environment, scores
     lineage reproduce TARGET [--keep]                               run its stages again and compare the outputs
+    lineage export    [TARGET] --format openlineage|prov|ro-crate --output PATH
 
 TARGET is a model folder, a file, an MLflow run, a model version (NAME/NUMBER, NAME@ALIAS) or a git revision; without
 one, all that the workspace's dvc.lock lists. `verify` and `reproduce` end with 0 where every link is ok, 1 where some
@@ -84,6 +85,22 @@ def _reproduce(options: argparse.Namespace) -> int:
     return exit_status(links)
 
 
+def _export(options: argparse.Namespace) -> int:
+    project = Project(Path.cwd())
+    chain = resolve(project, options.target)
+    if options.format == "ro-crate":
+        from flows.lineage.export.ro_crate import ro_crate
+
+        ro_crate(project.root, chain, options.output)
+        return ExitCode.OK
+    if options.format == "prov":
+        from flows.lineage.export.prov import prov as exported
+    else:
+        from flows.lineage.export.openlineage import openlineage as exported
+    write_text(options.output, exported(chain))
+    return ExitCode.OK
+
+
 def _print_links(links: list[Link], all_of_them: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for link in links:
@@ -120,4 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("target")
     again.add_argument("--keep", action="store_true", help="leave the worktree behind")
     again.set_defaults(run=_reproduce)
+    export = commands.add_parser("export", help="the chain in a format of others")
+    export.add_argument("target", nargs="?")
+    export.add_argument("--format", required=True, choices=["openlineage", "prov", "ro-crate"])
+    export.add_argument("--output", required=True, type=Path, help="a file; for ro-crate a new folder")
+    export.set_defaults(run=_export)
     return parser

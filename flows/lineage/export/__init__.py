@@ -1,0 +1,17 @@
+"""A chain in the exchange formats of others: OpenLineage events, a W3C PROV document, an RO-Crate."""
+
+from flows.lineage.chain import Chain
+from flows.lineage.record import Record
+from transformer.errors import DataError
+
+
+def records_of(chain: Chain) -> list[Record]:
+    """The record of each step, in order.
+
+    Raises:
+        DataError: a step has none, so that nobody knows when and where it ran.
+    """
+    without = [step.stage for step in chain.steps if step.record is None]
+    if without:
+        raise DataError(f"no record of {', '.join(without)}: nothing tells when and where it ran")
+    return [step.record for step in chain.steps if step.record]
