@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,7 +97,9 @@ class Serving:
                 if service.short_lives == SHORT_LIVES:
                     raise ServiceError(f"{service.name} ends again and again (status {status}): see {service.log}")
                 print(f"{service.name} ended with status {status} and is started again", flush=True)
-                end(orphans(self.services), STOP_SECONDS)  # runs that nobody watches any more
+                if service is self.worker:  # its runs live on, but nobody could cancel them any more
+                    end(orphans(self.services), STOP_SECONDS)
+                    self._set_up_server()
                 service.restart()
 
     def stop(self) -> None:
@@ -105,22 +108,24 @@ class Serving:
         self.worker.stop(STOP_SECONDS)
         _until(lambda: not orphans(self.services), LINGER_SECONDS)
         end(orphans(self.services), STOP_SECONDS)
-        _until(lambda: not self._crashed_since(began), RESCHEDULE_SECONDS)
+        _until(lambda: not self._rerun_is_due(began), RESCHEDULE_SECONDS)
         for service in self.services:
             service.stop(STOP_SECONDS)
         end(orphans(self.services), STOP_SECONDS)
 
-    def _crashed_since(self, moment: str) -> int:
-        """How many runs have crashed and are not scheduled again yet; none where the server is away."""
+    def _rerun_is_due(self, moment: str) -> bool:
+        """Whether a run has crashed since then that is not scheduled again yet."""
         runs = {"state": {"type": {"any_": ["CRASHED"]}}, "end_time": {"after_": moment}}
         body = json.dumps({"flow_runs": runs, "work_pools": {"name": {"any_": [POOL]}}}).encode()
         address = f"{self.environment['PREFECT_API_URL']}/flow_runs/count"
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
-                return int(answer.read())
-        except OSError:
-            return 0
+                return int(answer.read()) > 0
+        except urllib.error.HTTPError:  # SQLite is busy
+            return True
+        except OSError:  # the server is away
+            return False
 
 
 def _environment(home: Path, api: str) -> dict[str, str]:
@@ -131,6 +136,7 @@ def _environment(home: Path, api: str) -> dict[str, str]:
         "PREFECT_API_URL": api,
         "PREFECT_UI_URL": api.removesuffix("/api"),  # for links in notifications
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run is to start soon after it was asked for
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three more processes that nothing here uses
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), HOST])),
         "PYTHONUNBUFFERED": "1",

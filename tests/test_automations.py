@@ -28,6 +28,19 @@ CHECKOUT = Path(__file__).parents[1]
 SILENCE = timedelta(seconds=10)  # the shortest that Prefect takes
 
 
+# A run whose heartbeats are Prefect's own; it has no deployment, so nothing can start it again.
+PROCESS = """
+import time
+from prefect import flow
+
+@flow(flow_run_name="by-hand")
+def by_hand() -> None:
+    time.sleep(600)
+
+by_hand()
+"""
+
+
 @flow
 def watched() -> None:
     """Never called: its runs are moved through their states by hand."""
@@ -66,20 +79,41 @@ def state_of(client: SyncPrefectClient, run: UUID) -> tuple[str, int]:
 
 def beat(run: UUID) -> None:
     """The sign of life that a run's process sends."""
-    emit_event(HEARTBEAT, {"prefect.resource.id": f"prefect.flow-run.{run}"})
+    emit_event(HEARTBEAT, {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": "beating"})
 
 
-def test_silent_runs_are_run_again_and_only_those(client: SyncPrefectClient, deployment: UUID) -> None:
+def killed_run(client: SyncPrefectClient, server: PrefectServer) -> UUID:
+    """A flow run whose process has been killed after its first heartbeat."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROCESS], env=server.environment | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    )
+
+    def heartbeats() -> list[dict[str, Any]]:
+        asked = {"filter": {"event": {"name": [HEARTBEAT]}, "order": "DESC"}}
+        events = client.request("POST", "/events/filter", json=asked).json()["events"]
+        return [event for event in events if event["resource"]["prefect.resource.name"] == "by-hand"]
+
+    try:
+        until(lambda: bool(heartbeats()), what="the first heartbeat")
+    finally:
+        process.kill()
+        process.wait()
+    return UUID(heartbeats()[0]["resource"]["prefect.resource.id"].rpartition(".")[2])
+
+
+def test_silent_runs_are_run_again_and_only_those(
+    client: SyncPrefectClient, deployment: UUID, prefect_server: PrefectServer
+) -> None:
+    killed = killed_run(client, prefect_server)
     silent, alive, done = (new_run(client, deployment, Running()) for _ in range(3))
-    by_hand = client.create_flow_run(watched, state=Running()).id  # without a deployment nothing can start it again
-    for run in (silent, alive, done, by_hand):
+    for run in (silent, alive, done):
         beat(run)
     client.set_flow_run_state(done, Completed())
 
     def both_found() -> bool:
         beat(alive)
         time.sleep(2)
-        return state_of(client, silent)[0] == "AwaitingRetry" and state_of(client, by_hand)[0] == "Crashed"
+        return state_of(client, silent)[0] == "AwaitingRetry" and state_of(client, killed)[0] == "Crashed"
 
     until(both_found, what="the silent runs to be found")
     assert state_of(client, silent) == ("AwaitingRetry", 1)
@@ -104,7 +138,7 @@ def test_after_a_restart_unfinished_runs_go_on(client: SyncPrefectClient, deploy
     waiting = new_run(client, deployment, Running(), Paused())
     suspended = new_run(client, deployment, Running(), Paused(name="Suspended"))
     cancelling = new_run(client, deployment, Running(), Cancelling())
-    tired = new_run(client, deployment, *[Running(), Crashed()] * (ATTEMPTS - 1), Running())
+    tired = new_run(client, deployment, *[Running(), Paused()] * ATTEMPTS)
     finished = new_run(client, deployment, Running(), Completed())
     revive_dead_runs(client)
     assert state_of(client, running) == ("AwaitingRetry", 1)
