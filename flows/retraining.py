@@ -167,10 +167,7 @@ def _registered(registry: "Registry", worktree: Worktree, main: Path) -> "Versio
     sha256 = sha256_of(worktree.folder / MODEL)
     if version := registry.find(sha256):
         return version
-    _command(
-        [*DVC, "repro", "--force", "--single-item", "average"],
-        worktree.folder,
-    )
+    _command([*DVC, "repro", "--force", "--single-item", "average"], worktree.folder)
     deliver_records(main)
     if version := registry.find(sha256):
         return version

@@ -52,6 +52,8 @@ def resolve(main: Path, revision: str) -> str:
     Raises:
         ParamsError: there is none.
     """
+    if not (main / ".git").exists():
+        raise ParamsError(f"{main} is no git checkout: a retraining works in a git worktree")
     try:
         return git(main, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     except UserError:
