@@ -71,7 +71,7 @@ def _of_steps(chain: Chain, table: Any) -> dict[str, Any]:
 
 
 def _environment(chain: Chain) -> dict[str, Any]:
-    """The machine of the stage that took longest to come: the last one before the evaluation that has a record."""
+    """The machine of the last stage that has a record."""
     machines = [step.record.machine for step in chain.steps if step.record]
     return flatten(_plain(machines[-1])) if machines else {}
 
@@ -89,9 +89,8 @@ def _commits(project: Project, a: Chain, b: Chain) -> dict[str, Any]:
         log = project.git.run("log", "--oneline", f"{known[0]}..{known[1]}") or b""
         files = project.git.run("diff", "--stat", known[0], known[1], "--", ":!reports", ":!dvc.lock") or b""
         found |= {"log": log.decode().splitlines(), "files": files.decode().splitlines()}
-    for side, code in zip(("a", "b"), codes, strict=True):
-        if code and code.changed:
-            found[f"uncommitted in {side}"] = code.changed
+    if len({code.changes for code in codes if code}) > 1:
+        found |= {f"uncommitted in {side}": code.changed for side, code in zip("ab", codes, strict=True) if code}
     return found
 
 

@@ -19,6 +19,7 @@ from transformer.errors import DataError, UserError
 
 FOLDER = Path("work/reproduced")
 DOWNLOADS = Path("work/downloads")  # verified sources, which need not be fetched again
+STDERR = 2  # the descriptor: progress is no part of the answer
 TIMES = ("time", "_seconds", "_per_second")  # keys of JSON reports that no two runs share
 
 
@@ -124,6 +125,6 @@ def _run(folder: Path, *arguments: str) -> None:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
     }
-    done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, stdout=sys.stderr)
+    done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, stdout=STDERR)
     if done.returncode:
         raise UserError(f"{' '.join(arguments)} failed in {folder} with status {done.returncode}")
