@@ -24,7 +24,8 @@ def gpu_lock(device: str) -> Iterator[None]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     name = re.sub(r"\W+", "-", f"{device} {visible}".strip())
     path = Path(tempfile.gettempdir()) / f"transformer-{name}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    # Whoever came first made it; the system lets nobody else open it for writing, or with O_CREAT.
+    descriptor = os.open(path, os.O_RDONLY | (0 if path.exists() else os.O_CREAT), 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

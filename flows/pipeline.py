@@ -13,9 +13,11 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import PrefectFuture
+from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task
 
@@ -158,6 +160,19 @@ def hide_stack_traces() -> None:
         logging.getLogger(name).addFilter(_one_line_errors)
 
 
+def _start_temporary_server() -> None:
+    """Where no server is configured, start Prefect's temporary one, out of reach of a terminal's Ctrl-C.
+
+    The end of the run is still to be told to it; a blocked signal is blocked for a child too.
+    """
+    if get_current_settings().api.url is None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            get_client(sync_client=True)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
 def main() -> None:
     """Run the pipeline in the working folder; a failed stage's exit status becomes the process's."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the stages of dvc.yaml.")
@@ -165,6 +180,7 @@ def main() -> None:
     targets = parser.parse_args().stages
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the same way as Ctrl-C
     try:
+        _start_temporary_server()
         outcomes = pipeline(targets=targets or None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,13 +1,21 @@
 """The flow without a server, on real training: the same as `dvc repro`, in outputs, dvc.lock and MLflow's records."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import CHECKOUT
 from mlflow.entities import Run
+from prefect_server import until
 from workspace import STAGES, Workspace, tiny_checkout
 
+from flows.live_processes import members
 from transformer.files import sha256_of
 
 # Outputs that hold times or speeds differ between any two runs.
@@ -80,3 +88,30 @@ def test_the_records_name_the_flow_run(flow: tuple[Workspace, str], reproduced: 
     assert len({record["runs"]["prefect_task_run"] for record in records}) == len(STAGES)
     by_hand = json.loads((reproduced.folder / "reports" / "lineage" / "train.json").read_text())
     assert by_hand["runs"]["prefect_flow_run"] is None
+
+
+def test_ctrl_c_in_a_terminal_spares_the_temporary_server_until_the_end_is_told(tmp_path: Path) -> None:
+    command = "trap 'touch saved; exit 75' TERM; touch begun; while true; do sleep 0.1; done"
+    folder = tmp_path / "workspace"
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": command}}}))
+    environment = Workspace(folder).environment | {"PYTHONPATH": str(CHECKOUT)} | OFFLINE
+    with (tmp_path / "output").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.pipeline"],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    until((folder / "begun").exists, what="the stage")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 75
+    printed = (tmp_path / "output").read_text()
+    assert printed.count("error: ") == 1
+    assert "error: the pipeline was stopped; start again to go on" in printed
+    assert "Traceback" not in printed
+    assert (folder / "saved").exists()
+    until(lambda: not members(process.pid), what="the end of the temporary server")
