@@ -75,10 +75,8 @@ class Serving:
         print(f"MLflow   {self.mlflow_address}  recorded runs, registered models")
         home = self.environment["PREFECT_HOME"]
         print(f"for prefect in another terminal: export PREFECT_API_URL={self.address}/api PREFECT_HOME={home}")
-        print(
-            f"logs in {self.logs}; Ctrl-C stops everything, runs save their state and go on at the next start",
-            flush=True,
-        )
+        print(f"logs in {self.logs}")
+        print("Ctrl-C stops everything; runs save their state and go on at the next start", flush=True)
 
     def _set_up_server(self) -> None:
         setup = self._service("setup", [sys.executable, "-m", "flows.server_setup", "--no-worker-lives"])
