@@ -106,8 +106,8 @@ class Scene:
 
     def registered(self, path: str) -> Path:
         """A file of the registered model."""
-        (folder,) = (self.root / "mlartifacts" / "models").iterdir()
-        return folder / "artifacts" / path
+        (version,) = self.client.search_model_versions("name = 'transformer-en-de'")
+        return self.root / "mlartifacts" / "models" / version.source.removeprefix("models:/") / "artifacts" / path
 
 
 @pytest.fixture(scope="module")

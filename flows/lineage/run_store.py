@@ -148,6 +148,6 @@ def default_uri(root: Path) -> str:
 
 
 def _run_info(run: Any) -> RunInfo:
-    return RunInfo(
-        run.info.run_id, run.info.status, dict(run.data.tags), dict(run.data.params), run.info.artifact_uri
-    )
+    info, data = run.info, run.data
+    status = info.status if info.lifecycle_stage == "active" else "deleted"
+    return RunInfo(info.run_id, status, dict(data.tags), dict(data.params), info.artifact_uri)
