@@ -19,6 +19,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.events.schemas.events import Event, Resource
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Crashed, State
 
@@ -38,16 +39,28 @@ def set_up(client: SyncPrefectClient, start_over: bool = False) -> None:
 def revive_dead_runs(client: SyncPrefectClient) -> None:
     """Schedule the pool's unfinished runs again as the automation would do; those that may not are marked Crashed.
 
-    Only right while no worker of the pool lives. The automations can't do it after a restart: the server forgets the
-    heartbeats that it waits for, and holds events back for 15 minutes whose predecessors it saw before the restart.
+    Only right while no worker of the pool lives. After a restart the automations can't do it, as the server forgets
+    which heartbeats it waits for.
     """
     pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
     runs = client.read_flow_runs(flow_run_filter=_unfinished(), work_pool_filter=pool)
     while runs:
         for run in runs:
             if run.state_name != "Suspended":  # has no process to lose
+                _repeat_last_event(client, run)
                 client.set_flow_run_state(run.id, _next_state(run), force=True)
         runs = client.read_flow_runs(flow_run_filter=_unfinished(parents=runs))
+
+
+def _repeat_last_event(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Have the server see the event that the run's next one follows.
+
+    It remembers events only until it ends, and would hold back those of this run from the automations, up to 15
+    minutes each, waiting for a predecessor that it saw before it was restarted.
+    """
+    resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
+    event = Event(id=run.state_id, event="transformer.run.found-dead", resource=Resource(resource))
+    client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
 
 
 def _next_state(run: FlowRun) -> State:

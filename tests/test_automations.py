@@ -59,8 +59,16 @@ def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture(scope="module")
 def deployment(client: SyncPrefectClient) -> UUID:
-    """A deployment whose runs nobody takes, as no worker is there."""
-    return client.create_deployment(client.create_flow(watched), "watched", work_pool_name="local")
+    """A deployment whose runs nobody takes, as no worker is there, on a server that has begun to watch."""
+    made: UUID = client.create_deployment(client.create_flow(watched), "watched", work_pool_name="local")
+
+    def watches() -> bool:
+        witness = new_run(client, made, Running(), Crashed())
+        time.sleep(2)
+        return state_of(client, witness)[0] == "AwaitingRetry"
+
+    until(watches, what="the server's automations to act")
+    return made
 
 
 def new_run(client: SyncPrefectClient, deployment: UUID, *states: State[Any]) -> UUID:
@@ -102,7 +110,7 @@ def killed_run(client: SyncPrefectClient, server: PrefectServer) -> UUID:
 
 
 def test_silent_runs_are_run_again_and_only_those(
-    client: SyncPrefectClient, deployment: UUID, prefect_server: PrefectServer
+    deployment: UUID, client: SyncPrefectClient, prefect_server: PrefectServer
 ) -> None:
     killed = killed_run(client, prefect_server)
     silent, alive, done = (new_run(client, deployment, Running()) for _ in range(3))
@@ -147,6 +155,18 @@ def test_after_a_restart_unfinished_runs_go_on(client: SyncPrefectClient, deploy
     assert state_of(client, cancelling)[0] == "Cancelled"
     assert state_of(client, tired) == ("Crashed", ATTEMPTS)
     assert state_of(client, finished)[0] == "Completed"
+
+
+def test_automations_act_at_once_on_a_run_that_was_revived(
+    client: SyncPrefectClient, deployment: UUID, prefect_server: PrefectServer
+) -> None:
+    run = new_run(client, deployment, Running())
+    prefect_server.restart()
+    revive_dead_runs(client)
+    assert state_of(client, run) == ("AwaitingRetry", 1)
+    client.set_flow_run_state(run, Running(), force=True)
+    client.set_flow_run_state(run, Crashed(), force=True)
+    until(lambda: state_of(client, run) == ("AwaitingRetry", 2), what="the second re-run")  # else in 15 minutes
 
 
 def test_automations_are_created_once_and_corrected(client: SyncPrefectClient) -> None:
