@@ -30,6 +30,7 @@ from flows.lineage.verify import exit_status, verify
 from transformer.errors import ExitCode, UserError
 from transformer.files import write_text
 
+PIPE_COLUMNS = 1000
 COLOURS = {Status.OK: "green", Status.MISSING: "yellow", Status.BROKEN: "bold red"}
 
 
@@ -52,7 +53,7 @@ def _show(options: argparse.Namespace) -> int:
     elif options.html:
         write_text(options.html, page(chain))
     else:
-        Console(highlight=False, soft_wrap=True).print(tree(chain))
+        _console().print(tree(chain))
     return ExitCode.OK
 
 
@@ -74,7 +75,7 @@ def _diff(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(difference_json(found), indent=2, ensure_ascii=False))
     else:
-        print_difference(Console(highlight=False, soft_wrap=True), found)
+        print_difference(_console(), found)
     return ExitCode.OK
 
 
@@ -101,8 +102,13 @@ def _export(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
+def _console() -> Console:
+    """A terminal as wide as it is; for a pipe lines are not cut."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+
+
 def _print_links(links: list[Link], all_of_them: bool) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     for link in links:
         if all_of_them or link.status is not Status.OK:
             colour, stage = COLOURS[link.status], f"{link.stage}: " if link.stage else ""

@@ -14,12 +14,14 @@ from flows.lineage.chain import Chain
 from flows.lineage.links import Link, Status, compared, missing
 from flows.lineage.lock import parse_lock
 from flows.lineage.project import LOCK_FILE, Project
+from flows.tracking.send import sender_lock
 from flows.tracking.workspace import WORKSPACE_VARIABLE
 from transformer.errors import DataError, UserError
 
 FOLDER = Path("work/reproduced")
 DOWNLOADS = Path("work/downloads")  # verified sources, which need not be fetched again
 STDERR = 2  # the descriptor: progress is no part of the answer
+TRACKING = Path("work/tracking")
 TIMES = ("time", "_seconds", "_per_second")  # keys of JSON reports that no two runs share
 
 
@@ -54,15 +56,14 @@ def reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
         UserError: a stage failed, or git or DVC.
     """
     commit = commit_of(project, chain)
-    with _checked_out(project, commit, keep) as folder:
+    # With the sender's lock held, the runs of a worktree that goes away are not sent anywhere.
+    with _checked_out(project, commit, keep) as folder, sender_lock(folder / TRACKING):
         downloads = project.root / DOWNLOADS
         if downloads.is_dir():
-            (folder / DOWNLOADS).parent.mkdir(parents=True, exist_ok=True)
             (folder / DOWNLOADS).symlink_to(downloads)
         stages = [step.stage for step in chain.steps]
         # Forced and without the run cache: restoring old outputs would prove nothing.
         _run(folder, "-m", "dvc", "--wait-for-lock", "repro", "--force", "--no-run-cache", "--single-item", *stages)
-        _run(folder, "-m", "flows.tracking.send", "--wait")
         lock = parse_lock((folder / LOCK_FILE).read_bytes(), LOCK_FILE)
         links: list[Link] = []
         for step in chain.steps:
@@ -122,8 +123,7 @@ def _run(folder: Path, *arguments: str) -> None:
     """
     outer = ("PYTHONPATH", WORKSPACE_VARIABLE, "DVC_ROOT", "GIT_DIR")
     environment = {name: value for name, value in os.environ.items() if name not in outer} | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     }
     done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, stdout=STDERR)
     if done.returncode:

@@ -28,7 +28,7 @@ LONGEST_PAUSE_SECONDS = 10.0  # between attempts while the server is away
 def start_sender() -> None:
     """Start the sender, away from this process's pipes and signals, unless one is at work."""
     tracking = tracking_folder()
-    with _sender_lock(tracking) as free:
+    with sender_lock(tracking) as free:
         if not free:
             return
     with (tracking / "sender.log").open("w") as log:
@@ -43,8 +43,8 @@ def start_sender() -> None:
 
 
 @contextmanager
-def _sender_lock(tracking: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold the sender's lock during the body; yields False where another process holds it."""
+def sender_lock(tracking: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock during the body, in which no other sender starts; yields False where another process has it."""
     tracking.mkdir(parents=True, exist_ok=True)
     with (tracking / "sender.lock").open("w") as lock:
         try:
@@ -112,7 +112,7 @@ def main() -> None:
         os.nice(10)
     # A stage that found the lock taken relies on its holder: look once more after letting go.
     while True:
-        with _sender_lock(tracking, wait) as free:
+        with sender_lock(tracking, wait) as free:
             if not free:
                 return
             sent = send_all(tracking, 0.0 if wait else LINGER_SECONDS, 5.0 if wait else PATIENCE_SECONDS)
