@@ -18,10 +18,12 @@ COLUMNS = (
 
 
 def append_line(table: Path, candidate: Candidate, settlement: Settlement) -> None:
-    """Add the settlement to the table, atomically; the scores are those of the first test set."""
-    checks = {
-        check.name: check for check in reversed(settlement.checks) if check.test_set == next(iter(candidate.tests))
-    }
+    """Add the settlement to the table, atomically and once; the scores are those of the first test set."""
+    before = table.read_text(encoding="utf-8") if table.exists() else ""
+    if any(line.startswith(f"{settlement.event.time},") for line in before.splitlines()):
+        return  # by a run that crashed afterwards
+    headline = next(iter(candidate.tests))
+    checks = {check.name: check for check in settlement.checks if check.test_set == headline}
     bleu, chrf = checks.get("bleu"), checks.get("chrf")
     values = {
         "time": settlement.event.time,
@@ -30,7 +32,7 @@ def append_line(table: Path, candidate: Candidate, settlement: Settlement) -> No
         "decision": settlement.event.decision,
         "reason": settlement.event.reason,
         "champion": settlement.former.number if settlement.former else "",
-        "test_set": next(iter(candidate.tests)),
+        "test_set": headline,
         "significance": settlement.significance,
         "commit": candidate.commit,
         "flow_run": candidate.flow_run,
@@ -40,8 +42,8 @@ def append_line(table: Path, candidate: Candidate, settlement: Settlement) -> No
         values |= {"chrf": chrf.candidate, "champion_chrf": chrf.champion}
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    if table.exists():
-        text.write(table.read_text(encoding="utf-8"))
+    if before:
+        text.write(before)
     else:
         writer.writeheader()
     writer.writerow(values)
