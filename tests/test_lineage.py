@@ -246,6 +246,20 @@ def test_a_fresh_clone_after_dvc_pull_is_verified_offline(
     assert main(["verify", "HEAD"]) == 1
 
 
+def test_an_mlflow_server_that_says_nothing_holds_nobody_up(
+    project: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{mute.getsockname()[1]}")
+        assert main(["verify"]) == 1
+        assert main(["show", "transformer-en-de/1"]) == 3
+    told = capsys.readouterr()
+    assert "runs and registered models (MLflow) missing: MlflowException: API request to" in told.out
+    assert told.err.startswith("lineage: transformer-en-de/1 is not registered: MlflowException: ")
+
+
 def test_without_git_records_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tarball = enter(tiny_files(tmp_path / "unpacked"), monkeypatch)
     (tarball.folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")

@@ -100,13 +100,14 @@ def _definition(project: Project, chain: Chain, step: Step) -> Iterator[Link]:
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         yield broken(step.stage, "dvc.yaml", "its definition", f"expected the stage found {error!r}")
         return
+    yield compared(step.stage, "command in dvc.yaml", "its definition", step.command, stage.command)
     for what, expected, found in (
-        ("command", step.command, stage.command),
-        ("deps", sorted(step.inputs), sorted(stage.inputs)),
-        ("outs", sorted(step.outputs), sorted(stage.outputs)),
-        ("params", sorted(step.params), sorted(stage.params)),
+        ("deps", step.inputs, stage.inputs),
+        ("outs", step.outputs, stage.outputs),
+        ("params", step.params, stage.params),
     ):
-        yield compared(step.stage, f"{what} in dvc.yaml", "its definition", expected, found)
+        listed = (dict.fromkeys(sorted(names), "it") for names in (expected, found))
+        yield compared_maps(step.stage, f"{what} in dvc.yaml", "its definition", *listed)
 
 
 def _lock(stage: str, where: str, record: Record, entry: LockedStage) -> Iterator[Link]:

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from flows.lineage.record import record_path
-from transformer.errors import DataError
 
-Entity = TypeVar("Entity")
+Answer = TypeVar("Answer")
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's words for: no such run, no such version
 PROBE_SECONDS = 2.0
 DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -70,17 +70,33 @@ class RunStore:
 
         return mlflow.MlflowClient(tracking_uri=self.uri)
 
+    def _asked(self, question: Callable[[], Answer], nothing: Answer) -> Answer:
+        """The store's answer; `nothing` where there is no such thing, or where the store can't be read any more."""
+        if self.problem:
+            return nothing
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return question()
+        except Exception as error:  # of a server, a network or a database: whichever, nothing can be read
+            absent = isinstance(error, MlflowException) and error.error_code in ABSENT
+            if not absent:
+                self.problem = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            return nothing
+
     def run(self, run: str) -> RunInfo | None:
         """The run of this id; None where there is none, or nothing can be read."""
-        return None if self.problem else _existing(lambda: _run_info(self._client.get_run(run)))
+        return self._asked(lambda: _run_info(self._client.get_run(run)), None)
 
     def runs_tagged(self, tag: str, value: str) -> list[RunInfo]:
         """The runs that carry a tag, newest first."""
-        if self.problem:
-            return []
-        experiments = [one.experiment_id for one in self._client.search_experiments()]
         quoted = value.replace("'", "")
-        return [_run_info(run) for run in self._client.search_runs(experiments, f"tags.`{tag}` = '{quoted}'")]
+
+        def question() -> list[RunInfo]:
+            experiments = [one.experiment_id for one in self._client.search_experiments()]
+            return [_run_info(run) for run in self._client.search_runs(experiments, f"tags.`{tag}` = '{quoted}'")]
+
+        return self._asked(question, [])
 
     def records_of(self, stage: str) -> Iterator[tuple[str, str]]:
         """(run id, record's text) of each finished run of a stage."""
@@ -97,17 +113,15 @@ class RunStore:
 
     def versions(self, key: str, value: str) -> list[ModelVersion]:
         """The registered versions with `run_id`, `name` or `tags.<tag>` of this value."""
-        if self.problem:
-            return []
-        return [self._version(one) for one in self._client.search_model_versions(f"{key} = '{value}'")]
+        found = f"{key} = '{value}'"
+        return self._asked(lambda: [self._version(one) for one in self._client.search_model_versions(found)], [])
 
     def version(self, name: str, number: str) -> ModelVersion | None:
         """A registered version by number or by `@alias`."""
-        if self.problem:
-            return None
         if number.startswith("@"):
-            return _existing(lambda: self._version(self._client.get_model_version_by_alias(name, number[1:])))
-        return _existing(lambda: self._version(self._client.get_model_version(name, number)))
+            alias = number[1:]
+            return self._asked(lambda: self._version(self._client.get_model_version_by_alias(name, alias)), None)
+        return self._asked(lambda: self._version(self._client.get_model_version(name, number)), None)
 
     def fetch(self, uri: str, folder: Path) -> Path | None:
         """Artifacts as a local path: where they lie, or downloaded into `folder`; None where they are missing."""
@@ -128,18 +142,6 @@ class RunStore:
     def _version(self, version: Any) -> ModelVersion:
         source = self._client.get_model_version_download_uri(version.name, version.version)
         return ModelVersion(version.name, str(version.version), version.run_id, version.tags.get("sha256"), source)
-
-
-def _existing(ask: Callable[[], Entity]) -> Entity | None:
-    """The answer of the store; None where what was asked for does not exist."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return ask()
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise DataError(f"MLflow: {' '.join(str(error).split())[:200]}") from None
 
 
 def default_uri(root: Path) -> str:

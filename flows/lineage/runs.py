@@ -19,18 +19,17 @@ CODE_ARTIFACT = "code/transformer"  # and the code that loads it
 
 def check_runs(project: Project, chain: Chain) -> Iterator[Link]:
     """Each record's run, and every registered version that a step made or that claims its output."""
-    if project.runs.problem:
-        yield missing("", "runs and registered models", "MLflow", project.runs.problem)
-        return
-    for step in chain.steps:
+    for step in chain.steps if not project.runs.problem else ():
         if step.record is None:
             continue
         run = _run_of(project, step.record)
-        if run is None:
-            yield missing(step.stage, "run", "MLflow", f"no run has the spool {step.record.runs.spool}")
-        else:
+        if run:
             yield from _run(project, step.record, run)
+        elif not project.runs.problem:
+            yield missing(step.stage, "run", "MLflow", f"no run has the spool {step.record.runs.spool}")
         yield from _versions(project, step.record, run)
+    if project.runs.problem:
+        yield missing("", "runs and registered models", "MLflow", project.runs.problem)
 
 
 def _run_of(project: Project, record: Record) -> RunInfo | None:
