@@ -71,6 +71,6 @@ def test_tracking_that_cannot_write_warns_once_and_lets_the_stage_work(tmp_path:
     (tmp_path / "dvc.yaml").write_text((CHECKOUT / "dvc.yaml").read_text())
     done = run_stage("prepare", tmp_path)
     warning, error = done.stderr.splitlines()
-    assert warning.startswith("warning: this run is not recorded in MLflow: ")
+    assert warning.startswith("warning: this run is not recorded: ")
     assert error.startswith("error: data/raw/parts.json is missing")
     assert done.returncode == 3
