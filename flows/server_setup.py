@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events.schemas.events import Event, Resource
 from prefect.exceptions import ObjectNotFound
-from prefect.states import AwaitingRetry, Cancelled, Crashed, State
+from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from flows.automations import ATTEMPTS, RERUN, create_automations
 from flows.serve import POOL
@@ -48,7 +48,7 @@ def revive_dead_runs(client: SyncPrefectClient) -> None:
         for run in runs:
             if run.state_name != "Suspended":  # has no process to lose
                 _repeat_last_event(client, run)
-                client.set_flow_run_state(run.id, _next_state(run), force=True)
+                _end_or_revive(client, run)
         runs = client.read_flow_runs(flow_run_filter=_unfinished(parents=runs))
 
 
@@ -63,13 +63,18 @@ def _repeat_last_event(client: SyncPrefectClient, run: FlowRun) -> None:
     client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
 
 
-def _next_state(run: FlowRun) -> State:
+def _end_or_revive(client: SyncPrefectClient, run: FlowRun) -> None:
     assert run.state is not None
+    ended = "Its process ended with the worker"
     if run.state.is_cancelling():
-        return Cancelled(message="Its process ended with the worker")
-    if run.deployment_id and run.run_count < ATTEMPTS:
-        return AwaitingRetry(message=RERUN)
-    return Crashed(message="Its process ended with the worker")
+        client.set_flow_run_state(run.id, Cancelled(message=ended), force=True)
+    elif run.deployment_id is None or run.run_count >= ATTEMPTS:
+        client.set_flow_run_state(run.id, Crashed(message=ended), force=True)
+    else:
+        # By way of a terminal state, as Prefect then forgets its pauses: else an approval that is asked for again
+        # would count as given. Not named Crashed, for which the automation would schedule it a second time.
+        client.set_flow_run_state(run.id, Crashed(name="Interrupted", message=ended), force=True)
+        client.set_flow_run_state(run.id, AwaitingRetry(message=RERUN))
 
 
 def _unfinished(parents: list[FlowRun] | None = None) -> FlowRunFilter:

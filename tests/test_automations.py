@@ -143,7 +143,9 @@ def test_a_run_that_always_crashes_is_left_alone_in_the_end(client: SyncPrefectC
 
 def test_after_a_restart_unfinished_runs_go_on(client: SyncPrefectClient, deployment: UUID) -> None:
     running = new_run(client, deployment, Running())
-    waiting = new_run(client, deployment, Running(), Paused())
+    waiting = new_run(client, deployment, Running())
+    client.set_flow_run_state(waiting, Paused(pause_key="1"))
+    assert client.read_flow_run(waiting).empirical_policy.pause_keys == {"1"}
     suspended = new_run(client, deployment, Running(), Paused(name="Suspended"))
     cancelling = new_run(client, deployment, Running(), Cancelling())
     tired = new_run(client, deployment, *[Running(), Paused()] * ATTEMPTS)
@@ -151,6 +153,7 @@ def test_after_a_restart_unfinished_runs_go_on(client: SyncPrefectClient, deploy
     revive_dead_runs(client)
     assert state_of(client, running) == ("AwaitingRetry", 1)
     assert state_of(client, waiting)[0] == "AwaitingRetry"
+    assert client.read_flow_run(waiting).empirical_policy.pause_keys == set()  # asks again
     assert state_of(client, suspended)[0] == "Suspended"
     assert state_of(client, cancelling)[0] == "Cancelled"
     assert state_of(client, tired) == ("Crashed", ATTEMPTS)
