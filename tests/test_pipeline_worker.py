@@ -4,10 +4,12 @@ import signal
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
+import mlflow
 import psutil
 import pytest
 import yaml
 from conftest import TINY_PARAMS
+from mlflow_server import MlflowServer
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 from prefect.client.schemas.objects import State
@@ -95,7 +97,19 @@ def workspace(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def operator(prefect_server: PrefectServer, workspace: Workspace) -> Operator:
+def tracking(workspace: Workspace) -> Iterator[MlflowServer]:
+    """The MLflow server that the runs are recorded with."""
+    folder = workspace.folder.parent / "mlflow"
+    folder.mkdir()
+    server = MlflowServer(folder)
+    server.start()
+    workspace.environment["MLFLOW_TRACKING_URI"] = server.uri
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def operator(prefect_server: PrefectServer, workspace: Workspace, tracking: MlflowServer) -> Operator:
     return Operator(prefect_server, workspace)
 
 
@@ -128,11 +142,12 @@ def test_the_death_of_the_worker_ends_the_run_and_the_training(operator: Operato
     assert operator.until_final(run).name == "Crashed"
 
 
-def test_the_server_may_restart_while_the_run_goes_on(
-    operator: Operator, worker: Worker, prefect_server: PrefectServer
+def test_prefect_may_restart_and_mlflow_be_away_while_the_run_goes_on(
+    operator: Operator, worker: Worker, prefect_server: PrefectServer, tracking: MlflowServer
 ) -> None:
     run = operator.trigger()
     operator.until_training(run)
+    tracking.stop()
     prefect_server.restart()
     assert operator.until_final(run).name == "Completed", operator.log(run)
     skipped = dict.fromkeys(STAGES[: STAGES.index("train")], "Skipped")
@@ -141,13 +156,14 @@ def test_the_server_may_restart_while_the_run_goes_on(
         assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
 
 
-def test_three_attempts_recorded_every_step_once(operator: Operator) -> None:
-    runs = [
-        run for run in operator.workspace.mlflow_runs() if run.data.params.get("training.updates") == str(UPDATES)
-    ]
-    trainings = [run for run in runs if run.data.tags["stage"] == "train"]
+def test_three_attempts_and_an_outage_recorded_every_step_once(operator: Operator, tracking: MlflowServer) -> None:
+    tracking.start()
+    operator.workspace.send()
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tracking.store}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    trainings = client.search_runs(experiments, order_by=["attributes.start_time"])
+    assert [run.data.tags["stage"] for run in trainings] == ["train"] * 3
     assert [run.info.status for run in trainings] == ["KILLED", "KILLED", "FINISHED"]
-    client = operator.workspace.mlflow_client()
     steps = [point.step for run in trainings for point in client.get_metric_history(run.info.run_id, "train/loss")]
     assert sorted(steps) == list(range(TRAINING["log_every"], UPDATES + 1, TRAINING["log_every"]))
 

@@ -4,11 +4,10 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -16,6 +15,8 @@ import pytest
 import yaml
 from conftest import CHECKOUT, TINY_PARAMS
 from mlflow.entities import Run
+from mlflow_server import MlflowServer
+from prefect_server import until
 
 from flows.tracking.delivery import Delivery
 from flows.tracking.spool import Spool
@@ -101,14 +102,6 @@ def steps_of(store: Path, run: Run, metric: str = "loss") -> list[int]:
     """The recorded steps of a metric, in order, repetitions included."""
     history = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store}").get_metric_history(run.info.run_id, metric)
     return sorted(point.step for point in history)
-
-
-def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
-    """Wait for a condition that other processes bring about."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -218,55 +211,17 @@ def test_a_record_that_the_server_refuses_does_not_hold_up_the_rest(tmp_path: Pa
     assert (run.info.status, run.data.metrics["loss"]) == ("FINISHED", 1.0)
 
 
-class Server:
-    """A real MLflow server on the loopback interface."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.store = folder / "server.db"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start and wait until it answers."""
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
-        places = ["--backend-store-uri", f"sqlite:///{self.store}", "--artifacts-destination", str(self.folder / "a")]
-        with (self.folder / "server.log").open("a") as log:
-            self._process = subprocess.Popen(
-                [*command, "--port", str(self.port), *places],
-                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        until(self._answers)
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self) -> None:
-        """Kill it with its workers."""
-        if self._process:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-
 @pytest.fixture
-def server(tmp_path: Path, empty_store: Path) -> Iterator[Server]:
+def server(tmp_path: Path, empty_store: Path) -> Iterator[MlflowServer]:
     folder = tmp_path / "server"
     folder.mkdir()
     shutil.copy(empty_store, folder / "server.db")
-    server = Server(folder)
+    server = MlflowServer(folder)
     yield server
     server.stop()
 
 
-def test_every_step_arrives_once_though_the_server_comes_and_goes(tmp_path: Path, server: Server) -> None:
+def test_every_step_arrives_once_though_the_server_comes_and_goes(tmp_path: Path, server: MlflowServer) -> None:
     (tmp_path / "w").mkdir()
     workspace = Workspace(tmp_path / "w", server.uri)
     server.start()

@@ -1,0 +1,46 @@
+"""A real MLflow server on the loopback interface, for outages of any length."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from prefect_server import free_port, until
+
+
+class MlflowServer:
+    """`mlflow server` with one worker, its store and its artifacts below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = folder / "server.db"
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
+        places = ["--backend-store-uri", f"sqlite:///{self.store}", "--artifacts-destination", str(self.folder / "a")]
+        with (self.folder / "server.log").open("a") as log:
+            self._process = subprocess.Popen(
+                [*command, "--port", str(self.port), *places],
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        """Kill it with its workers."""
+        if self._process:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
