@@ -136,7 +136,6 @@ def _environment(home: Path, api: str) -> dict[str, str]:
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run is to start soon after it was asked for
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three more processes that nothing here uses
-        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), HOST])),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -189,6 +188,8 @@ def _only_one(home: Path) -> Iterator[None]:
 def serve(port: int, mlflow_port: int) -> None:
     """Serve the current workspace until KeyboardInterrupt."""
     workspace = main_workspace()
+    for name in ("NO_PROXY", "no_proxy"):  # programs differ in which of them they read
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
     with _only_one(workspace / "work" / "prefect"):
         check_port(port, "--port")
         check_port(mlflow_port, "--mlflow-port")

@@ -89,7 +89,7 @@ def _unfinished(parents: list[FlowRun] | None = None) -> FlowRunFilter:
 
 def main() -> None:
     """Set the server up and deploy all of prefect.yaml."""
-    parser = argparse.ArgumentParser(description="Pool, limit, automations and deployments for PREFECT_API_URL.")
+    parser = argparse.ArgumentParser(description="Pool, automations and deployments for PREFECT_API_URL.")
     parser.add_argument("--no-worker-lives", action="store_true", help="run the unfinished runs of the pool again")
     arguments = parser.parse_args()
     with get_client(sync_client=True) as client:
