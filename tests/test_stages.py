@@ -74,3 +74,42 @@ def test_tracking_that_cannot_write_warns_once_and_lets_the_stage_work(tmp_path:
     assert warning.startswith("warning: this run is not recorded: ")
     assert error.startswith("error: data/raw/parts.json is missing")
     assert done.returncode == 3
+
+
+def test_a_second_signal_does_not_disturb_the_end(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(TINY_PARAMS))
+    (tmp_path / "dvc.yaml").write_text((CHECKOUT / "dvc.yaml").read_text())
+    (tmp_path / "stage.py").write_text(
+        "import time\n"
+        "from flows.stages.runner import run_stage\n"
+        "def work(params, run):\n"
+        "    print('ready', flush=True)\n"
+        "    try:\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        print('ending', flush=True)\n"
+        "        time.sleep(0.5)\n"
+        "run_stage('prepare', work)\n"
+    )
+    stage = subprocess.Popen(
+        [sys.executable, "stage.py"],
+        cwd=tmp_path,
+        env={
+            "PYTHONPATH": str(CHECKOUT),
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",  # the record stays
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert stage.stdout is not None
+    assert stage.stdout.readline() == "ready\n"
+    stage.terminate()
+    assert stage.stdout.readline() == "ending\n"
+    stage.terminate()
+    _, errors = stage.communicate(timeout=60)
+    assert (stage.returncode, errors) == (75, "error: stage prepare was stopped; start again to go on\n")
+    (events,) = (tmp_path / "work" / "tracking").glob("*/events.jsonl")
+    assert '"status": "KILLED"' in events.read_text().splitlines()[-1]

@@ -6,29 +6,47 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import FrameType
 
 from flows.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
 from transformer.errors import ExitCode, UserError
 from transformer.params import Params, load_params
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     """Run `work` as stage `name`; ends the process with `transformer.errors.ExitCode` when it fails."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     # Both signals unwind the stack as KeyboardInterrupt; training takes them over and saves its state first.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    for number in SIGNALS:
+        signal.signal(number, _stop)
     try:
         params = load_params(Path("params.yaml"))
         with _device(name, params), recorded(name, params) as run:
-            work(params, run)
+            try:
+                work(params, run)
+            except BaseException:
+                _ignore_signals()
+                raise
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print(f"error: stage {name} was stopped; start again to go on", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    """The end is recorded undisturbed: who stops a whole process group sends SIGTERM, and dvc's death another one."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _device(stage: str, params: Params) -> AbstractContextManager[None]:
