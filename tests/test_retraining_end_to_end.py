@@ -18,7 +18,7 @@ from uuid import UUID
 import psutil
 import pytest
 import yaml
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -209,6 +209,8 @@ def test_after_a_crash_training_goes_on_and_a_person_approves(operator: Operator
         assert folder.is_dir()
         with operator.server.client() as client:  # as the automation of `make serve` does
             client.set_flow_run_state(run, AwaitingRetry(), force=True)
+            # The dead process's slot would be free in a minute; this test need not wait for it.
+            client.update_global_concurrency_limit("gpu", GlobalConcurrencyLimitUpdate(active_slots=0))
         operator.until_state(run, "Paused")
         assert "resuming after update" in operator.log(run)
         assert operator.champion() == "1"
