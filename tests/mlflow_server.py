@@ -11,11 +11,14 @@ from prefect_server import free_port, until
 
 
 class MlflowServer:
-    """`mlflow server` with one worker, its store and its artifacts below a folder."""
+    """`mlflow server` with one worker, its store and its artifacts below a folder unless told otherwise."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str = "", artifacts: str = "", **settings: str) -> None:
+        """`store` and `artifacts` are addresses; `settings` are further environment variables."""
         self.folder = folder
         self.store = folder / "server.db"
+        self.places = [store or f"sqlite:///{self.store}", artifacts or str(folder / "a")]
+        self.settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **settings}
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -23,11 +26,11 @@ class MlflowServer:
     def start(self) -> None:
         """Start and wait until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
-        places = ["--backend-store-uri", f"sqlite:///{self.store}", "--artifacts-destination", str(self.folder / "a")]
+        places = ["--backend-store-uri", self.places[0], "--artifacts-destination", self.places[1]]
         with (self.folder / "server.log").open("a") as log:
             self._process = subprocess.Popen(
                 [*command, "--port", str(self.port), *places],
-                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                env=os.environ | self.settings,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -2,11 +2,8 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +11,9 @@ import mlflow
 import psycopg2
 import pytest
 from conftest import CHECKOUT
+from mlflow_server import MlflowServer
 from postgres import Postgres, postgres
-from prefect_server import PrefectServer, free_port, until
+from prefect_server import PrefectServer
 from s3_server import S3Server, s3_server
 
 from flows.tracking.delivery import Delivery
@@ -82,45 +80,14 @@ def test_prefects_server_on_postgresql_runs_a_flow(cluster: Postgres, tmp_path: 
     connection.close()
 
 
-class MlflowServer:
-    """`mlflow server` on PostgreSQL that keeps artifacts in S3 on behalf of its clients."""
-
-    def __init__(self, folder: Path, database: str, storage: S3Server, bucket: str) -> None:
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "mlflow.log"
-        places = ["--backend-store-uri", f"postgresql://{database}", "--artifacts-destination", f"s3://{bucket}/runs"]
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, "--port", str(self.port), *places],
-                cwd=folder,
-                env=os.environ | storage.environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def answers(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(60)
-
-
 def test_records_reach_mlflow_on_postgresql_with_artifacts_in_s3(
     cluster: Postgres, storage: S3Server, tmp_path: Path
 ) -> None:
     storage.create("mlflow")
-    server = MlflowServer(tmp_path, cluster.create("mlflow"), storage, "mlflow")
+    store = f"postgresql://{cluster.create('mlflow')}"
+    server = MlflowServer(tmp_path, store, "s3://mlflow/runs", **storage.environment)
+    server.start()
     try:
-        until(server.answers, seconds=180, what="the MLflow server")
         (tmp_path / "metrics.json").write_text('{"bleu": 31.2}')
         spool = Spool.create(tmp_path / "tracking", "evaluate")
         spool.start(
