@@ -4,6 +4,7 @@ import hashlib
 import random
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ class Fetcher:
         return self.cache.fetch(NAME, source)
 
     def left(self) -> list[str]:
-        return [path.name for path in self.folder.iterdir()]
+        return [path.name for path in self.folder.iterdir() if path.suffix != ".lock"]
 
 
 @pytest.fixture
@@ -202,6 +203,13 @@ def test_a_verified_file_is_not_transferred_again_unless_it_changed(site: Site, 
     path.write_bytes(b"x" + CONTENT[1:])
     assert fetch(site).read_bytes() == CONTENT
     assert len(site.requests) == 2
+
+
+def test_runs_that_share_the_folder_take_turns(site: Site, fetch: Fetcher) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: fetch(site), range(4)))
+    assert {path.read_bytes() for path in found} == {CONTENT}
+    assert len(site.requests) == 1
 
 
 def test_mirror_addresses() -> None:

