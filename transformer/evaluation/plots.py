@@ -21,7 +21,9 @@ def draw_scores(plots: Path, groups: dict[str, GroupScores], test: str) -> None:
     write_text(plots / "bleu_by_length.csv", "".join(["words,bleu,sentences\n", *rows]))
 
     axes = _axes(f"BLEU by source length, {test}", "source length (words)", "BLEU (%)")
-    bars = axes.bar(list(groups), [scores.bleu for scores in groups.values()], color=BLUE, width=0.7)
+    places = range(len(groups))  # numbers: given names, matplotlib logs a remark on them
+    bars = axes.bar(places, [scores.bleu for scores in groups.values()], color=BLUE, width=0.7)
+    axes.set_xticks(places, labels=list(groups))
     counts = [f"{scores.bleu:.1f}\n{scores.sentences} sent." for scores in groups.values()]
     axes.bar_label(bars, counts, padding=3, fontsize=9, color="#333333")
     axes.margins(y=0.18)
