@@ -64,7 +64,7 @@ repro: setup
 	@echo 'Scores, plots and translations: reports/   the model: models/averaged   recorded runs: make ui'
 
 test: setup-test
-	@python -m pytest
+	@python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: setup-test
 	@ruff check --no-cache .
