@@ -178,7 +178,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the stages of dvc.yaml.")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="what to bring up to date (default: all stages)")
     targets = parser.parse_args().stages
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the same way as Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end it the same way, in the background too
+        signal.signal(number, signal.default_int_handler)
     try:
         _start_temporary_server()
         outcomes = pipeline(targets=targets or None)

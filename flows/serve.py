@@ -211,7 +211,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=4200, help="of Prefect's API and UI (4200)")
     parser.add_argument("--mlflow-port", type=int, default=5000, help="of MLflow's UI (5000)")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end it the same way, in the background too
+        signal.signal(number, signal.default_int_handler)
     try:
         serve(arguments.port, arguments.mlflow_port)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from workspace import Workspace
 
 CHECKOUT = Path(__file__).parents[1]
+
+# A shell that starts pytest in the background has it ignore Ctrl-C, and with it the commands whose end is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Words that translate one by one; in the target the verb goes to the end.
 SUBJECTS = {"the cat": "die Katze", "the dog": "der Hund", "a child": "ein Kind", "my friend": "mein Freund"}

@@ -162,7 +162,7 @@ def test_a_failure_is_the_processs_exit_status_and_stops_only_what_needs_it(
         },
         "after": {"cmd": "touch after", "deps": ["bad"], "outs": ["after"]},
         "other": {"cmd": "sleep 2; touch other", "outs": ["other"]},
-        "slow": {"cmd": "echo $$ > pid; sleep 300", **meta(timeout_seconds=2)},
+        "slow": {"cmd": "echo $$ > pid; sleep 300", **meta(timeout_seconds=8)},
     }
     pipeline = Pipeline(prefect_server, folder, stages)
     status, output, errors = pipeline.run()
@@ -178,7 +178,7 @@ def test_a_failure_is_the_processs_exit_status_and_stops_only_what_needs_it(
         assert client.read_flow_run(pipeline.last_run()).state_name == "Failed"
     status, _, errors = pipeline.run("slow")
     assert status == 1
-    assert errors.splitlines()[-1] == "error: stage slow: Task run exceeded timeout of 2.0 second(s)"
+    assert errors.splitlines()[-1] == "error: stage slow: Task run exceeded timeout of 8.0 second(s)"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

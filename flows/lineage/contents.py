@@ -66,9 +66,7 @@ class Contents:
         if self.chain.here:
             yield self._in_workspace(step, path, md5)
         if path in self._uncached:
-            commit = self.chain.commit or (step.found.commit if step.found else None)
-            if commit := commit or self.project.git.commit("HEAD"):
-                yield compared(step.stage, path, "git", md5, md5_at(self.project, commit, path))
+            yield from self._in_git(step, path, md5)
             return
         places = self.project.places
         yield self._in_place(step, path, md5, places.cache)
@@ -77,6 +75,17 @@ class Contents:
                 yield missing(step.stage, path, f"remote {places.remote_name}", places.remote_problem)
             else:
                 yield self._in_place(step, path, md5, places.remote)
+
+    def _in_git(self, step: Step, path: str, md5: str) -> Iterator[Link]:
+        commit = self.chain.commit or (step.found.commit if step.found else None)
+        head = self.project.git.commit("HEAD")
+        if commit is None and head:
+            locked = self.project.lock_at(head).get(step.stage)
+            if locked and locked.outputs.get(path) != md5:  # the results of another run are committed
+                yield missing(step.stage, path, "git", "not committed yet")
+                return
+        if commit := commit or head:
+            yield compared(step.stage, path, "git", md5, md5_at(self.project, commit, path))
 
     def _in_workspace(self, step: Step, path: str, md5: str) -> Link:
         found, artifact = self.workspace(path), step.artifact(path)
