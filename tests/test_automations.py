@@ -47,14 +47,21 @@ def watched() -> None:
 
 
 @pytest.fixture(scope="module")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server of this module's own: other tests' runs must not be revived or crashed, nor their workers get ours."""
+    server = PrefectServer(tmp_path_factory.mktemp("prefect"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
 def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
     """A client of a server with the automations; whatever the tests emit goes there too."""
     with temporary_settings({PREFECT_API_URL: prefect_server.url}), prefect_server.client() as client:
         set_up(client)
         create_automations(client, SILENCE)
         yield client
-        for automation in client.read_automations():  # other tests' runs on this server must not be crashed
-            client.delete_automation(automation.id)
 
 
 @pytest.fixture(scope="module")

@@ -249,7 +249,7 @@ FILES = [
     ),
     Tampering(
         "a stage's command",
-        edit_text("dvc.yaml", "python -m flows.stages.train", "python -m flows.stages.trian"),
+        edit_text("dvc.yaml", "-m flows.stages.train", "-m flows.stages.trian"),
         "command in dvc.yaml (its definition) BROKEN",
     ),
     Tampering(

@@ -73,7 +73,7 @@ def stages(tmp_path: Path) -> Callable[..., Stages]:
 @pytest.fixture
 def training(stages: Callable[..., Stages]) -> Stages:
     """A stage that trains until it is told to stop."""
-    made = stages(train={"cmd": "python trainer.py", "outs": ["model"]})
+    made = stages(train={"cmd": "exec python trainer.py", "outs": ["model"]})
     (made.folder / "trainer.py").write_text(TRAINER)
     return made
 
@@ -127,7 +127,7 @@ def test_a_stage_that_a_signal_killed_is_worth_a_retry(stages: Callable[..., Sta
 
 
 def test_a_full_disk_is_told_in_plain_words_and_not_retried(stages: Callable[..., Stages]) -> None:
-    error = stages(fail="echo data > /dev/full").failure("fail")
+    error = stages(fail="seq 9 > /dev/full").failure("fail")
     assert str(error).startswith("stage fail: the disk is full (")
     assert not error.retry_helps
 

@@ -48,7 +48,8 @@ def project_requirements() -> list[str]:
     import tomllib
 
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    return [*project["dependencies"], *(line for line in extras if not line.startswith(project["name"]))]
 
 
 def test_the_lock_covers_all_that_is_installed_for_this_project() -> None:
