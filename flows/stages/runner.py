@@ -1,6 +1,7 @@
 """What all stages share: checked params before any work, a recorded run, errors in one line, exit statuses."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from flows.gpu_lock import gpu_lock
+from flows.tracking.provenance import FLOW_RUN_VARIABLE
 from flows.tracking.run import StageRun, recorded
 from transformer.errors import ExitCode, UserError
 from transformer.params import Params, load_params
@@ -18,7 +20,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     """Run `work` as stage `name`; ends the process with `transformer.errors.ExitCode` when it fails."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    time = "" if FLOW_RUN_VARIABLE in os.environ else "%(asctime)s "  # Prefect's log has the time of each line
+    logging.basicConfig(level=logging.INFO, format=f"{time}%(message)s", datefmt="%H:%M:%S")
     # Both signals unwind the stack as KeyboardInterrupt; training takes them over and saves its state first.
     for number in SIGNALS:
         signal.signal(number, _stop)
