@@ -1,6 +1,7 @@
 """Set-up: one lock for everything, telemetry off, Prefect's server alive with these versions, make's own checks."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from packaging.version import Version
 
 CHECKOUT = Path(__file__).parents[1]
 PYPROJECT = CHECKOUT / "pyproject.toml"
+OLDEST_PYTHON = "3.11.0"
 
 
 def constraints() -> dict[str, str]:
@@ -24,19 +26,23 @@ def constraints() -> dict[str, str]:
     return {canonicalize_name(name): pin for name, pin in pins}
 
 
-def closure(requirements: list[str]) -> set[str]:
-    """The distributions that `requirements` need in this environment, directly or through others."""
+def closure(requirements: list[str], python: str = platform.python_version()) -> set[str]:
+    """The distributions that `requirements` need under this version of Python, directly or through others.
+
+    Under another version than ours, those that aren't installed here are named without what they need themselves.
+    """
     found: set[str] = set()
     queue = [(Requirement(line), "") for line in requirements]
     while queue:
         requirement, extra = queue.pop()
-        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra, "python_full_version": python}):
             continue
         name = canonicalize_name(requirement.name)
         try:
             distribution(name)
         except PackageNotFoundError:
-            continue  # an optional part that no requirement here asks for
+            found.add(name)
+            continue
         wanted = {""} | requirement.extras
         keys = {f"{name}[{extra}]" for extra in wanted} - found
         found |= keys
@@ -67,7 +73,7 @@ def test_the_lock_pins_nothing_else_and_leaves_torchs_build_to_the_index() -> No
     pins = constraints()
     assert pins["torch"] == "2.13.0"
     assert all(re.fullmatch(r"[\w.!]+", pin) for pin in pins.values())
-    assert not set(pins) - closure(project_requirements())
+    assert not set(pins) - closure(project_requirements()) - closure(project_requirements(), OLDEST_PYTHON)
 
 
 def test_the_pins_that_prefects_server_needs() -> None:
