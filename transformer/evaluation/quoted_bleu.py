@@ -62,13 +62,12 @@ def compounds_split(tokenised: list[str]) -> list[str]:
 
 def _tokenised_bleus(hypotheses: list[str], references: list[str], language: str) -> dict[str, QuotedBleu]:
     multi_bleu = BLEU(tokenize="none", smooth_method="none", force=True)  # force: tokenised text is no mistake here
-    sides = [moses_tokenised(lines, language) for lines in (hypotheses, references)]
+    ours, theirs = moses_tokenised(hypotheses, language), moses_tokenised(references, language)
     how = f"moses:{language}|sacremoses:{version('sacremoses')}"
-    found = {TOKENISED: _quoted("tokenised (Moses)", multi_bleu, *sides, how)}
+    found = {TOKENISED: _quoted("tokenised (Moses)", multi_bleu, ours, theirs, how)}
     if MOSES_LANGUAGES[language]:
-        split = [compounds_split(side) for side in sides]
-        label = "tokenised, compounds split (the paper's)"
-        found[TOKENISED_SPLIT] = _quoted(label, multi_bleu, *split, f"{how}|compounds:split")
+        label, how = "tokenised, compounds split (the paper's)", f"{how}|compounds:split"
+        found[TOKENISED_SPLIT] = _quoted(label, multi_bleu, compounds_split(ours), compounds_split(theirs), how)
     return found
 
 

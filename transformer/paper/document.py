@@ -20,8 +20,8 @@ TABLE_3 = """Table 3 counts models with one vocabulary, that of en-de. Its base 
 with about 41 000 pieces, and so have its rows A to E (`tests/test_model.py`); big agrees with 37 000 within 1 %.
 """
 EVERY_BLEU = """One set of translations has several BLEU scores, one to two points apart. `reports/metrics.json` holds
-all of ours, as `tests.<test set>.bleus`, each with label and signature, and `python -m flows.summary` shows them beside
-the published ones of the same kind. `13a`, `lc` and `intl` are sacreBLEU's; `tokenised` is that of multi-bleu.perl
+all of ours, as `tests.<test set>.bleus`, each with label and signature, and `python -m flows.summary` shows them next
+to the published ones of the same kind. `13a`, `lc` and `intl` are sacreBLEU's; `tokenised` is that of multi-bleu.perl
 after Moses' tokeniser (sacremoses); for `tokenised_split` the hyphens of compounds are split off as well, as in
 tensor2tensor's `get_ende_bleu.sh`.
 """

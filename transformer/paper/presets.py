@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from transformer.data.download.registry import load_registry
+from transformer.data.download.registry import Corpus, load_registry
 from transformer.model.transformer import Transformer
 from transformer.paper.values import PRESETS, VALID_PARTS, Four, Plain
 from transformer.params import Params, load_params
@@ -35,7 +35,8 @@ class Presets:
 
     def _value(self, params: Params, key: str) -> Plain:
         if key == VALID_PARTS:
-            parts = (part for name in params.download.corpora for part in self.registry[name].parts)
+            corpora = [self.registry[name] for name in params.download.corpora]
+            parts = [part for corpus in corpora if isinstance(corpus, Corpus) for part in corpus.parts]
             return ", ".join(part.name for part in parts if part.split == "valid")
         if " / " in key:
             above, below = (_leaf(params, name) for name in key.split(" / "))
