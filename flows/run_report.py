@@ -59,13 +59,13 @@ def _scores(reports: Path) -> list[str]:
     lines = ["## Scores", "", _table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows), ""]
     for name, scores in tests.items():
         quoted = beside_published(scores["bleus"], content["languages"], name)
-        lines += [f"### {full_name(name)}", "", _table(["BLEU as", "", "of", "signature or source"], quoted), ""]
+        lines += [f"### {full_name(name)}", "", _table(["BLEU as", "", "signature or source"], quoted), ""]
     return lines
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # signatures hold bars
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *escaped])
 
 
 def _run_link(workspace: Path, stage: str) -> str:

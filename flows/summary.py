@@ -26,7 +26,10 @@ def summary(metrics: Path) -> Group:
 
 
 def _quoted(name: str, scores: dict[str, dict[str, dict[str, str | float]]], languages: str) -> Table:
-    table = Table("BLEU as", "", "of", "signature or source", title=full_name(name), title_justify="left")
+    table = Table(title=f"\n{full_name(name)}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("BLEU as")
+    table.add_column("", justify="right")
+    table.add_column("signature or source", overflow="fold")
     for row in beside_published(scores["bleus"], languages, name):
         table.add_row(*row)
     return table

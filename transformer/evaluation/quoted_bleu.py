@@ -66,7 +66,7 @@ def _tokenised_bleus(hypotheses: list[str], references: list[str], language: str
     how = f"moses:{language}|sacremoses:{version('sacremoses')}"
     found = {TOKENISED: _quoted("tokenised (Moses)", multi_bleu, ours, theirs, how)}
     if MOSES_LANGUAGES[language]:
-        label, how = "tokenised, compounds split (the paper's)", f"{how}|compounds:split"
+        label, how = "tokenised, compounds split (paper)", f"{how}|compounds:split"
         found[TOKENISED_SPLIT] = _quoted(label, multi_bleu, compounds_split(ours), compounds_split(theirs), how)
     return found
 
