@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformer.evaluation.published import PUBLISHED, TEST_SETS
 from transformer.paper.presets import Presets
-from transformer.paper.values import DEVIATIONS, FIXED, LEFT_OUT, PARAMETERS, PRESETS, VALUES, Four, Plain, Value
+from transformer.paper.values import DEVIATIONS, FIXED, PARAMETERS, PRESETS, VALUES, WITHOUT_KEY, Four, Plain, Value
 
 DOCUMENT = Path("docs/paper.md")
 COLUMNS = ("en-de base", "en-de big", "en-fr base", "en-fr big")
@@ -37,9 +37,9 @@ def document(checkout: Path) -> str:
     sections = {
         "Values": _values(presets),
         "Parameters": _parameters(presets),
+        "Values without a key": _table(["section", "the paper", "here"], [list(row) for row in WITHOUT_KEY]),
         "What the code fixes": _table(["section", "the paper", "here", "shown by"], _fixed()),
         "Deviations": "".join(f"- **{name}**: {why}\n" for name, why in DEVIATIONS.items()),
-        "Left out": "".join(f"- {section}: {what}\n" for section, what in LEFT_OUT),
         "Published BLEU": _published(),
     }
     return HEAD + "\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
