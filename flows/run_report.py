@@ -11,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows.lineage.record import parse_record, record_path
 from flows.stage_process import Outcome
 from transformer.errors import DataError
+from transformer.evaluation.published import beside_published, full_name
 
 MLFLOW_UI = "http://127.0.0.1:5000"  # of `make ui` and `make serve`
 KEY = "pipeline"
@@ -43,7 +44,8 @@ def _scores(reports: Path) -> list[str]:
     path = reports / "metrics.json"
     if not path.exists():
         return []
-    tests = json.loads(path.read_text(encoding="utf-8"))["tests"]
+    content = json.loads(path.read_text(encoding="utf-8"))
+    tests = content["tests"]
     rows = [
         [
             name,
@@ -54,12 +56,16 @@ def _scores(reports: Path) -> list[str]:
         ]
         for name, scores in tests.items()
     ]
-    return ["## Scores", "", _table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows), ""]
+    lines = ["## Scores", "", _table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows), ""]
+    for name, scores in tests.items():
+        quoted = beside_published(scores["bleus"], content["languages"], name)
+        lines += [f"### {full_name(name)}", "", _table(["BLEU as", "", "signature or source"], quoted), ""]
+    return lines
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # signatures hold bars
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *escaped])
 
 
 def _run_link(workspace: Path, stage: str) -> str:

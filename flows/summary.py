@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
+from transformer.evaluation.published import beside_published, full_name
 
-def summary(metrics: Path) -> Table:
-    """A row for each test set: BLEU with its 95 % interval, chrF2 and TER of the averaged model."""
+
+def summary(metrics: Path) -> Group:
+    """The test sets in one table, then for each of them every BLEU that people quote, beside those published."""
     content = json.loads(metrics.read_text(encoding="utf-8"))
     table = Table(
         "test set", "sentences", "BLEU", "95 % interval", "chrF2", "TER", title="Averaged model, beam search"
@@ -19,6 +21,17 @@ def summary(metrics: Path) -> Table:
         table.add_row(name, str(scores["sentences"]), f"{scores['bleu']:.1f}", interval, *numbers)
     speed = content["train"]["target_tokens_per_second"]
     table.caption = f"last single checkpoint: BLEU {content['last_checkpoint']['bleu']:.1f}; {speed:,.0f} tokens/s"
+    quoted = [_quoted(name, scores, content["languages"]) for name, scores in content["tests"].items()]
+    return Group(table, *quoted)
+
+
+def _quoted(name: str, scores: dict[str, dict[str, dict[str, str | float]]], languages: str) -> Table:
+    table = Table(title=f"\n{full_name(name)}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("BLEU as")
+    table.add_column("", justify="right")
+    table.add_column("signature or source", overflow="fold")
+    for row in beside_published(scores["bleus"], languages, name):
+        table.add_row(*row)
     return table
 
 

@@ -209,6 +209,11 @@ def test_stage_writes_metrics_translations_and_plots(workspace: Path, tiny_param
     assert test["sentences"] == 30
     assert metrics["tests"]["tiny-test"] == test
     assert metrics["tests"]["second"]["sentences"] == 6
+    assert metrics["languages"] == "en-de"
+    for scores in metrics["tests"].values():
+        assert list(scores["bleus"]) == ["13a", "lc", "intl", "tokenised", "tokenised_split"]
+        assert scores["bleus"]["13a"]["bleu"] == scores["bleu"]
+        assert all(one["label"] and "|version:" in one["signature"] for one in scores["bleus"].values())
     assert metrics["train"] == {"target_tokens_per_second": 3210.5}
     assert sum(group["sentences"] for group in metrics["by_length"].values()) == 30
     assert {name: group["sentences"] for name, group in metrics["by_origin"].items()} == {"other": 30}

@@ -13,6 +13,7 @@ from transformer.decoding.translator import Translation, Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.analysis import GroupScores, by_length, by_origin, repeats
 from transformer.evaluation.plots import draw_curves, draw_scores
+from transformer.evaluation.quoted_bleu import quoted_bleus
 from transformer.evaluation.scores import CorpusScores, bleu_and_chrf, score_corpus, sentence_chrf
 from transformer.files import write_json, write_text
 from transformer.model.device import select_device, select_precision
@@ -72,6 +73,7 @@ def evaluate(
     write_json(
         reports / "metrics.json",
         {
+            "languages": f"{params.languages.source}-{language}",
             "test": metrics[headline.name],
             "tests": metrics,
             "last_checkpoint": {"bleu": _rounded(single_bleu), "chrf": _rounded(single_chrf)},
@@ -143,6 +145,10 @@ def _metrics(test: TestSet, found: list[Translation], params: Params) -> dict[st
         "length_ratio": round(scores.length_ratio, 4),
         "empty": hypotheses.count(""),
         "repetitive": sum(map(repeats, hypotheses)),
+        "bleus": {
+            name: {"bleu": _rounded(one.value), "label": one.label, "signature": one.signature}
+            for name, one in quoted_bleus(hypotheses, test.references, params.languages.target).items()
+        },
     }
 
 

@@ -6,6 +6,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 
 # Languages written without spaces need another tokenizer than sacreBLEU's 13a; the signature names it.
 BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char"}
+STANDARD_TOKENIZER = "13a"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,17 @@ def sentence_chrf(hypotheses: list[str], references: list[str]) -> list[float]:
 
 def bleu_metric(language: str) -> BLEU:
     """BLEU with the tokeniser that sacreBLEU prescribes for the target language, 13a for most."""
-    return BLEU(tokenize=BLEU_TOKENIZERS.get(language.split("-")[0].lower(), "13a"))
+    return BLEU(tokenize=bleu_tokenizer(language))
+
+
+def bleu_tokenizer(language: str) -> str:
+    """sacreBLEU's name of the tokeniser for a target language."""
+    return BLEU_TOKENIZERS.get(main_language(language), STANDARD_TOKENIZER)
+
+
+def main_language(language: str) -> str:
+    """The language without script or region: `zh` of `zh-Hans`."""
+    return language.split("-")[0].lower()
 
 
 def _score(metric: BLEU | CHRF | TER, result: BLEU | CHRF | TER) -> Score:
