@@ -58,6 +58,8 @@ def _scores(reports: Path) -> list[str]:
     ]
     lines = ["## Scores", "", _table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows), ""]
     for name, scores in tests.items():
+        if "bleus" not in scores:  # a revision before them is retrained
+            continue
         quoted = beside_published(scores["bleus"], content["languages"], name)
         lines += [f"### {full_name(name)}", "", _table(["BLEU as", "", "signature or source"], quoted), ""]
     return lines
