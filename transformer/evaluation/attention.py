@@ -1,4 +1,4 @@
-"""Attention weights of a sentence pair (paper, appendix), computed where the fused kernels keep them to themselves."""
+"""Attention weights of a sentence pair (paper, appendix), which the fused kernels keep to themselves."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -20,9 +20,9 @@ MAX_PIECES = 80  # of a side; beyond it no label could be read
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """What each head of each layer attends to; float32 weights of shape (layers, heads, queries, keys), rows sum to 1.
+    """What each head of each layer attends to.
 
-    A decoder's query is named by the piece it is about to write, its keys are the pieces already read.
+    Weights are float32 of shape (layers, heads, queries, keys), and the keys of a query sum to 1. A decoder's query is named by the piece it is about to write, its keys are the pieces already read.
     """
 
     source: list[str]  # pieces with the end of the sentence: queries and keys of `encoder`, keys of `cross`

@@ -12,21 +12,23 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from transformer.data.tokenize.vocabulary import Vocabulary
 from transformer.errors import ParamsError
-from transformer.evaluation.attention import AttentionMaps
+from transformer.evaluation.attention import MAX_PIECES, AttentionMaps, attention_maps
 from transformer.files import atomic_path
+from transformer.model.transformer import Transformer
 
-HIDDEN, FRAME, INK, FAINT = "#e9ebee", "#a9afb8", "#222222", "#6b717a"
+HIDDEN, GRID, FRAME, FAINT, INK = "#e6e8ec", "#eef0f3", "#a9afb8", "#6b717a", "#222222"
 COLOURS = LinearSegmentedColormap.from_list("weights", ["#ffffff", "#cfe1f2", "#5b9bd0", "#2563a8", "#0b2545"])
 COLOURS.set_bad(HIDDEN)
 NORM = PowerNorm(gamma=0.5, vmin=0, vmax=1)  # by the square root, so that 0.05 is seen beside 1
 TICKS = [0, 0.05, 0.2, 0.5, 1]
 DPI = 110
+BEST_PIECES = 12  # enough to show how heads differ, few enough to be read at a glance
 LETTERS, PIECE = 8.5, 7.5  # sizes in points
 # Lengths in inches.
-CELL, SMALLEST_PANEL, GAP, NARROWEST = 0.165, 1.25, 0.1, 4.6
-MARGIN, LINE, LETTER_WIDTH, HEADER = 0.15, 0.2, 0.072, 0.85
-BAR, BAR_LABELS, LONGEST_BAR = 0.12, 0.5, 2.2
+CELL, SMALLEST_PANEL, GAP = 0.165, 1.25, 0.1
+BAR, LONGEST_BAR, MARGIN = 0.12, 2.2, 0.15
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,23 @@ class Picture:
     queries: list[str]
     keys: list[str]
     causal: bool = False  # a query has its own key and those before it only
+
+
+def draw_examples(
+    folder: Path, model: Transformer, vocabulary: Vocabulary, sources: list[str], targets: list[str], count: int
+) -> None:
+    """Write the pictures of `count` sentence pairs into folders named by their places, the first of them being 1.
+
+    Chosen are those whose sides are nearest to BEST_PIECES pieces, of equal ones the first; empty and very long ones
+    never.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sides = zip(vocabulary.encode_batch(sources), vocabulary.encode_batch(targets), strict=True)
+    pieces = [(len(source), len(target)) for source, target in sides]
+    fit = [place for place, pair in enumerate(pieces) if min(pair) > 0 and max(pair) <= MAX_PIECES]
+    for place in sorted(fit, key=lambda place: sum(abs(side - BEST_PIECES) for side in pieces[place]))[:count]:
+        maps = attention_maps(model, vocabulary, sources[place], targets[place])
+        draw_attention(folder / str(place + 1), maps)
 
 
 def draw_attention(
@@ -66,9 +85,11 @@ def draw_attention(
     }  # fmt: skip
     paths = {name: folder / f"{name}.png" for name in pictures}
     for name, picture in pictures.items():
-        figure = _figure(picture, _chosen("layer", layers, len(picture.weights)), _chosen("head", heads, picture.weights.size(1)))
+        figure = _figure(
+            picture, _chosen("layer", layers, len(picture.weights)), _chosen("head", heads, picture.weights.size(1))
+        )
         with atomic_path(paths[name]) as temporary:
-            figure.savefig(temporary, format="png")
+            figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=MARGIN)
     return list(paths.values())
 
 
@@ -82,12 +103,7 @@ def _figure(picture: Picture, layers: list[int], heads: list[int]) -> Figure:
     """All panels at one scale; their places are computed, as an automatic layout takes seconds for 48 panels."""
     cell = max(CELL, SMALLEST_PANEL / max(len(picture.keys), len(picture.queries)))
     panel_width, panel_height = cell * len(picture.keys), cell * len(picture.queries)
-    left = MARGIN + LINE + LETTER_WIDTH * max(map(len, picture.queries))
-    bottom = MARGIN + LETTER_WIDTH * max(map(len, picture.keys))
-    panels_width = len(heads) * (panel_width + GAP) - GAP
-    panels_height = len(layers) * (panel_height + GAP) - GAP
-    width = max(NARROWEST, left + panels_width + 2 * GAP + BAR + BAR_LABELS)
-    height = bottom + panels_height + HEADER
+    width, height = len(heads) * (panel_width + GAP), len(layers) * (panel_height + GAP)
     figure = Figure(figsize=(width, height), dpi=DPI)
 
     def axes_at(x: float, y: float, across: float, up: float) -> Axes:
@@ -96,8 +112,7 @@ def _figure(picture: Picture, layers: list[int], heads: list[int]) -> Figure:
 
     for row, layer in enumerate(reversed(layers)):  # from below
         for column, head in enumerate(heads):
-            x, y = left + column * (panel_width + GAP), bottom + row * (panel_height + GAP)
-            axes = axes_at(x, y, panel_width, panel_height)
+            axes = axes_at(column * (panel_width + GAP), row * (panel_height + GAP), panel_width, panel_height)
             _draw_weights(axes, picture.weights[layer - 1, head - 1], picture.causal)
             if layer == layers[0]:
                 axes.set_title(f"head {head}", fontsize=LETTERS, color=FAINT, pad=4)
@@ -106,10 +121,10 @@ def _figure(picture: Picture, layers: list[int], heads: list[int]) -> Figure:
                 _name(axes.yaxis, picture.queries)
             if row == 0:
                 _name(axes.xaxis, picture.keys, rotation=90)
-    figure.text(0.12 / width, 1 - 0.12 / height, picture.title, fontsize=12, fontweight="bold", va="top")
-    figure.text(0.12 / width, 1 - 0.37 / height, picture.caption, fontsize=LETTERS, color=FAINT, va="top")
-    length = min(panels_height, LONGEST_BAR)
-    _draw_scale(figure, axes_at(left + panels_width + 2 * GAP, bottom + panels_height - length, BAR, length))
+    figure.text(0, 1 + 0.56 / height, picture.title, fontsize=12, fontweight="bold", color=INK)
+    figure.text(0, 1 + 0.34 / height, picture.caption, fontsize=LETTERS, color=FAINT)
+    length = min(height - GAP, LONGEST_BAR)
+    _draw_scale(figure, axes_at(width + GAP, height - GAP - length, BAR, length))
     return figure
 
 
@@ -117,6 +132,9 @@ def _draw_weights(axes: Axes, weights: Tensor, causal: bool) -> None:
     hidden = np.triu(np.full(weights.shape, causal), k=1)
     shown = np.ma.masked_array(weights.numpy(), hidden)
     axes.imshow(shown, cmap=COLOURS, norm=NORM, interpolation="nearest", aspect="auto")
+    down, across = (np.arange(0.5, count - 1) for count in weights.shape)
+    axes.hlines(down, *axes.get_xlim(), color=GRID, linewidth=0.4)
+    axes.vlines(across, *axes.get_ylim(), color=GRID, linewidth=0.4)
     axes.set_xticks([])
     axes.set_yticks([])
     _frame(axes)
@@ -125,7 +143,7 @@ def _draw_weights(axes: Axes, weights: Tensor, causal: bool) -> None:
 def _draw_scale(figure: Figure, axes: Axes) -> None:
     scale = figure.colorbar(ScalarMappable(NORM, COLOURS), cax=axes, ticks=TICKS, format="%g")
     scale.ax.tick_params(labelsize=PIECE, length=0, labelcolor=FAINT)
-    scale.ax.set_title("weight", fontsize=PIECE, color=FAINT, loc="left", pad=4)
+    scale.ax.set_title("weight", fontsize=PIECE, color=FAINT, loc="left", pad=7)
     scale.outline.set_edgecolor(FRAME)
     scale.outline.set_linewidth(0.6)
 
@@ -143,7 +161,7 @@ def _name(axis: Axis, pieces: list[str], rotation: int = 0) -> None:
 
 
 def readable(piece: str) -> str:
-    """A piece that begins a word as its letters, any other with a mark of joining before them."""
+    """The letters of a piece, with a hyphen before those that go on with a word."""
     if piece.startswith("▁"):
         return piece[1:] or "▁"
-    return piece if piece.startswith("<") and piece.endswith(">") else f"·{piece}"
+    return f"-{piece}" if piece[0].isalpha() else piece

@@ -55,7 +55,7 @@ class Vocabulary:
         return text
 
     def pieces(self, ids: list[int]) -> list[str]:
-        """Each id's piece as SentencePiece writes it, `▁` before a word; special ids are `<s>`, `</s>` and the like."""
+        """Each id's piece as SentencePiece writes it: `▁` begins a word, special ids are `<s>`, `</s>` and so on."""
         pieces: list[str] = self._processor.id_to_piece(ids)
         return pieces
 
