@@ -22,7 +22,8 @@ MAX_PIECES = 80  # of a side; beyond it no label could be read
 class AttentionMaps:
     """What each head of each layer attends to.
 
-    Weights are float32 of shape (layers, heads, queries, keys), and the keys of a query sum to 1. A decoder's query is named by the piece it is about to write, its keys are the pieces already read.
+    Weights are float32 of shape (layers, heads, queries, keys), and the keys of a query sum to 1. A
+    decoder's query is named by the piece it is about to write, its keys are the pieces already read.
     """
 
     source: list[str]  # pieces with the end of the sentence: queries and keys of `encoder`, keys of `cross`

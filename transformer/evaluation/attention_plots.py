@@ -19,8 +19,9 @@ from transformer.files import atomic_path
 from transformer.model.transformer import Transformer
 
 HIDDEN, GRID, FRAME, FAINT, INK = "#e6e8ec", "#eef0f3", "#a9afb8", "#6b717a", "#222222"
-COLOURS = LinearSegmentedColormap.from_list("weights", ["#ffffff", "#cfe1f2", "#5b9bd0", "#2563a8", "#0b2545"])
-COLOURS.set_bad(HIDDEN)
+COLOURS = LinearSegmentedColormap.from_list(
+    "weights", ["#ffffff", "#cfe1f2", "#5b9bd0", "#2563a8", "#0b2545"]
+).with_extremes(bad=HIDDEN)
 NORM = PowerNorm(gamma=0.5, vmin=0, vmax=1)  # by the square root, so that 0.05 is seen beside 1
 TICKS = [0, 0.05, 0.2, 0.5, 1]
 DPI = 110
