@@ -3,10 +3,10 @@
 import math
 from pathlib import Path
 
-import matplotlib.image
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib.image import imread
 from test_model import copy_attention, network
 from tiny_model import sentence, tiny_config, tiny_vocabulary, tiny_weights, write_tiny_model
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, Vocabulary
 from transformer.decoding.translator import Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.attention import AttentionMaps, RecordedAttention, attention_maps
-from transformer.evaluation.attention_plots import draw_attention, draw_examples, readable
+from transformer.evaluation.attention_plots import CELL, DPI, GAP, draw_attention, draw_examples, readable
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.folder import assemble_model
 from transformer.model.transformer import Transformer
@@ -127,19 +127,19 @@ def test_keys_of_another_size_follow_the_papers_formula(key_size: int | None) ->
     torch.testing.assert_close(ours.attend(ours.queries(x), *ours.keys_values(x)), expected)
 
 
-def test_pictures_are_deterministic_and_hold_every_panel(
-    model: Transformer, vocabulary: Vocabulary, tmp_path: Path
-) -> None:
-    maps = attention_maps(model, vocabulary, sentence(1, 6), sentence(2, 4))
+def test_pictures_are_deterministic_and_hold_every_panel(tmp_path: Path) -> None:
+    pieces, weights = [f"▁{number}" for number in range(30)], torch.rand(2, 4, 30, 30).softmax(-1)
+    maps = AttentionMaps(pieces, pieces, pieces, weights, weights, weights)
     first = draw_attention(tmp_path / "a", maps)
     again = draw_attention(tmp_path / "b", maps)
     assert [path.name for path in first] == ["encoder.png", "decoder.png", "cross.png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
-    one_head = draw_attention(tmp_path / "c", maps, layers=[1], heads=[2])
-    for all_, one in zip(first, one_head, strict=True):
-        assert matplotlib.image.imread(all_).shape[1] > matplotlib.image.imread(one).shape[1]
-    with pytest.raises(ParamsError, match=r"^there is no head 3: the model has 2$"):
-        draw_attention(tmp_path / "d", maps, heads=[3])
+    panel = (30 * CELL + GAP) * DPI
+    for all_, one in zip(first, draw_attention(tmp_path / "c", maps, layers=[2], heads=[3]), strict=True):
+        height, width = (a - b for a, b in zip(imread(all_).shape[:2], imread(one).shape[:2], strict=True))
+        assert (height, width) == pytest.approx((panel, 3 * panel), abs=3)
+    with pytest.raises(ParamsError, match=r"^there is no head 5: the model has 4$"):
+        draw_attention(tmp_path / "d", maps, heads=[5])
 
 
 def test_a_weight_is_drawn_where_it_belongs(tmp_path: Path) -> None:
@@ -148,16 +148,14 @@ def test_a_weight_is_drawn_where_it_belongs(tmp_path: Path) -> None:
     weights[..., :, 0] = 1
     maps = AttentionMaps(["▁a"] * 4, ["▁a"] * 4, ["▁a"] * 4, weights, weights, weights)
     encoder, decoder, _ = draw_attention(tmp_path, maps)
-    pixels = matplotlib.image.imread(encoder)
+    pixels = imread(encoder)
     dark = (pixels[..., :3].max(-1) < 0.3).nonzero()
     side = round(1.25 * 110)
     corner = dark[1].min()
     assert dark[0].size > side * side / 5
     column = (pixels[..., :3].max(-1) < 0.3)[:, : corner + side // 2].sum(0)
     assert (column > side * 0.9).sum() == pytest.approx(side / 4, abs=3)
-    grey = (
-        abs(matplotlib.image.imread(decoder)[..., :3] - [0xE6 / 255, 0xE8 / 255, 0xEC / 255]).max(-1) < 0.01
-    ).sum()
+    grey = (abs(imread(decoder)[..., :3] - [0xE6 / 255, 0xE8 / 255, 0xEC / 255]).max(-1) < 0.01).sum()
     assert grey == pytest.approx(side * side * 6 / 16, rel=0.1)
 
 
@@ -169,10 +167,13 @@ def test_labels_tell_words_from_their_continuations(piece: str, label: str) -> N
 
 
 def test_examples_are_of_a_size_that_can_be_read(model: Transformer, vocabulary: Vocabulary, tmp_path: Path) -> None:
-    sources = [sentence(1, 2), sentence(2, 12), "", sentence(3, 25), sentence(4, 12), sentence(5, 11)]
-    targets = [sentence(1, 2), "", sentence(7, 12), sentence(3, 25), sentence(8, 12), sentence(9, 12)]
-    draw_examples(tmp_path / "two", model, vocabulary, sources, targets, 2)
-    assert {path.name for path in (tmp_path / "two").iterdir()} == {"5", "6"}
+    sources = [sentence(1, 1), sentence(2, 4), sentence(3, 4), sentence(4, 40)]
+    targets = [sentence(5, 1), "", sentence(6, 4), sentence(7, 40)]
+    assert all(8 <= len(vocabulary.encode(text)) <= 16 for text in (sources[2], targets[2]))
+    draw_examples(tmp_path / "one", model, vocabulary, sources, targets, 1)
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["3"]
+    draw_examples(tmp_path / "all", model, vocabulary, sources, targets, 9)
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"1", "3"}
     draw_examples(tmp_path / "none", model, vocabulary, sources, targets, 0)
     assert list((tmp_path / "none").iterdir()) == []
 

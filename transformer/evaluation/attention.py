@@ -92,11 +92,15 @@ def attention_weights(
     return scores.softmax(dim=-1)
 
 
+def most_pieces(model: Transformer) -> int:
+    """The longest side that `attention_maps` takes."""
+    return min(MAX_PIECES, model.params.max_positions - 1)
+
+
 def _encoded(model: Transformer, vocabulary: Vocabulary, text: str, side: str) -> list[int]:
     ids = vocabulary.encode(clean_text(text))
-    longest = min(MAX_PIECES, model.params.max_positions - 1)
-    if not 0 < len(ids) <= longest:
-        raise DataError(f"the {side} has {len(ids)} pieces; attention is shown for 1 to {longest}")
+    if not 0 < len(ids) <= most_pieces(model):
+        raise DataError(f"the {side} has {len(ids)} pieces; attention is shown for 1 to {most_pieces(model)}")
     return ids
 
 

@@ -14,14 +14,13 @@ from torch import Tensor
 
 from transformer.data.tokenize.vocabulary import Vocabulary
 from transformer.errors import ParamsError
-from transformer.evaluation.attention import MAX_PIECES, AttentionMaps, attention_maps
+from transformer.evaluation.attention import AttentionMaps, attention_maps, most_pieces
 from transformer.files import atomic_path
 from transformer.model.transformer import Transformer
 
 HIDDEN, GRID, FRAME, FAINT, INK = "#e6e8ec", "#eef0f3", "#a9afb8", "#6b717a", "#222222"
-COLOURS = LinearSegmentedColormap.from_list(
-    "weights", ["#ffffff", "#cfe1f2", "#5b9bd0", "#2563a8", "#0b2545"]
-).with_extremes(bad=HIDDEN)
+SHADES = ["#ffffff", "#cfe1f2", "#5b9bd0", "#2563a8", "#0b2545"]
+COLOURS = LinearSegmentedColormap.from_list("weights", SHADES).with_extremes(bad=HIDDEN)
 NORM = PowerNorm(gamma=0.5, vmin=0, vmax=1)  # by the square root, so that 0.05 is seen beside 1
 TICKS = [0, 0.05, 0.2, 0.5, 1]
 DPI = 110
@@ -55,7 +54,7 @@ def draw_examples(
     folder.mkdir(parents=True, exist_ok=True)
     sides = zip(vocabulary.encode_batch(sources), vocabulary.encode_batch(targets), strict=True)
     pieces = [(len(source), len(target)) for source, target in sides]
-    fit = [place for place, pair in enumerate(pieces) if min(pair) > 0 and max(pair) <= MAX_PIECES]
+    fit = [place for place, pair in enumerate(pieces) if min(pair) > 0 and max(pair) <= most_pieces(model)]
     for place in sorted(fit, key=lambda place: sum(abs(side - BEST_PIECES) for side in pieces[place]))[:count]:
         maps = attention_maps(model, vocabulary, sources[place], targets[place])
         draw_attention(folder / str(place + 1), maps)
