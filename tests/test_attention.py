@@ -167,8 +167,8 @@ def test_labels_tell_words_from_their_continuations(piece: str, label: str) -> N
 
 
 def test_examples_are_of_a_size_that_can_be_read(model: Transformer, vocabulary: Vocabulary, tmp_path: Path) -> None:
-    sources = [sentence(1, 1), sentence(2, 4), sentence(3, 4), sentence(4, 40)]
-    targets = [sentence(5, 1), "", sentence(6, 4), sentence(7, 40)]
+    sources = [sentence(1, 1), sentence(2, 3), sentence(3, 3), sentence(4, 40)]
+    targets = [sentence(5, 1), "", sentence(6, 3), sentence(7, 40)]
     assert all(8 <= len(vocabulary.encode(text)) <= 16 for text in (sources[2], targets[2]))
     draw_examples(tmp_path / "one", model, vocabulary, sources, targets, 1)
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["3"]
