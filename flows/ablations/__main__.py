@@ -18,6 +18,7 @@ from flows.ablations.queue import queue_ablations
 from flows.ablations.table3 import BASE, ablations
 from transformer.errors import ParamsError, UserError
 
+TABLE_WIDTH = 132  # columns; in a pipe the console would take 80 and cut names
 REPORT = Path("reports/ablations.csv")
 NEXT = """Run them, the first one alone if its data is not prepared yet: the others find it in DVC's run cache.
   dvc queue start --jobs 1           in the background; --jobs N: N at a time
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
 
         frame = results(Path(), chosen)
         write_results(REPORT, frame)
-        Console().print(shown(frame))
+        Console(width=max(Console().width, TABLE_WIDTH)).print(shown(frame))
         return
     queued, there = queue_ablations(Path(), chosen)
     for line in left_out:

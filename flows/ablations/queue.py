@@ -13,6 +13,7 @@ from flows.ablations.table3 import Ablation, as_yaml, flat
 from flows.worktree import git
 from transformer.errors import ParamsError, UserError
 
+FAILED = "failed"
 REFS = "refs/exps/*/*/*"  # of finished experiments: the commit they started from in two parts, then their name
 
 
@@ -27,7 +28,8 @@ def queue_ablations(workspace: Path, wanted: Iterable[Ablation]) -> tuple[list[s
     queued, there = [], []
     try:
         with Repo(str(workspace)) as repo:
-            known = set(finished(workspace)) | set(states(repo))
+            waiting = {name for name, state in states(repo).items() if state != FAILED}
+            known = waiting | set(finished(workspace))
             for ablation in wanted:
                 if ablation.name in known:
                     there.append(ablation.name)
@@ -42,13 +44,26 @@ def queue_ablations(workspace: Path, wanted: Iterable[Ablation]) -> tuple[list[s
 
 
 def overrides(now: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What `dvc exp run -S` is told to turn params.yaml as it is now into the wanted params."""
+    """What `dvc exp run -S` is told to turn params.yaml as it is now into the wanted params.
+
+    Raises:
+        ParamsError: a value that DVC would write in a way that the stages read as another one.
+    """
     present = flat(now)
-    return [
-        f"{key}={as_yaml(value)}"
-        for key, value in flat(wanted).items()
-        if key not in present or present[key] != value
-    ]
+    different = {key: value for key, value in flat(wanted).items() if key not in present or present[key] != value}
+    for key, value in different.items():
+        if not survives_dvc(value):
+            raise ParamsError(
+                f"DVC cannot set {key} = {value!r}: copy the preset to params.yaml, commit, and queue from there"
+            )
+    return [f"{key}={as_yaml(value)}" for key, value in different.items()]
+
+
+def survives_dvc(value: Any) -> bool:
+    """Whether the stages read what DVC writes: as YAML 1.2, where 1e-09 is a number and a bare `no` is a word."""
+    if isinstance(value, list):
+        return all(map(survives_dvc, value))
+    return not isinstance(value, str | float) or yaml.safe_load(str(value)) == value
 
 
 def finished(workspace: Path) -> dict[str, str]:
@@ -59,11 +74,11 @@ def finished(workspace: Path) -> dict[str, str]:
 
 
 def states(repo: Any) -> dict[str, str]:
-    """`queued` or `running` for each experiment of DVC's queue that is not over."""
+    """`queued`, `running` or `failed` for each experiment of DVC's queue that brought no result."""
     queue = repo.experiments.celery_queue
-    return {entry.name: "queued" for entry in queue.iter_queued()} | {
-        entry.name: "running" for entry in queue.iter_active()
-    }
+    found = {done.entry.name: FAILED for done in queue.iter_failed()}
+    found |= {entry.name: "queued" for entry in queue.iter_queued()}
+    return found | {entry.name: "running" for entry in queue.iter_active()}
 
 
 def _check(workspace: Path) -> None:

@@ -65,10 +65,10 @@ def write_results(path: Path, frame: pd.DataFrame) -> None:
 
 def shown(frame: pd.DataFrame) -> Table:
     """The frame for the terminal."""
-    table = Table("row", "experiment", "state", *NUMBERS.values())
+    table = Table("experiment", "state", *NUMBERS.values())
     for line in frame.to_dict("records"):
         numbers = ["" if pd.isna(line[name]) else f"{line[name]:g}" for name in NUMBERS]
-        table.add_row(line["row"], line["experiment"], line["state"], *numbers)
+        table.add_row(line["experiment"], line["state"], *numbers)
     return table
 
 
