@@ -49,8 +49,8 @@ def run(options: argparse.Namespace) -> None:
     """
     path = Path("presets", f"{options.preset}.yaml")
     if not path.is_file():
-        there = ", ".join(sorted(preset.stem for preset in path.parent.glob("*.yaml")))
-        raise ParamsError(f"{options.preset} is no preset; there are {there}")
+        presets = ", ".join(sorted(preset.stem for preset in path.parent.glob("*.yaml")))
+        raise ParamsError(f"{options.preset} is no preset; there are {presets}")
     if wrong := set(options.rows) - set("ABCDE"):
         raise ParamsError(f"--rows: Table 3 has the rows A, B, C, D and E, not {min(wrong)}")
     everything, left_out = ablations(yaml.safe_load(path.read_text(encoding="utf-8")), options.preset)
