@@ -23,7 +23,7 @@ REPORT = Path("reports/ablations.csv")
 NEXT = """Run them, the first one alone if its data is not prepared yet: the others find it in DVC's run cache.
   dvc queue start --jobs 1           in the background; --jobs N: N at a time
   dvc queue status                   dvc queue logs NAME, dvc queue stop, dvc queue remove --queued
-  dvc exp show --only-changed        DVC's view of them
+  dvc exp show --only-changed        DVC's view of them; dvc exp remove NAME: to have it queued again
   python -m flows.ablations --table  the table beside the paper's"""
 
 
