@@ -15,7 +15,7 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup setup-test repro test lint ui serve
+.PHONY: help setup setup-test repro test lint ui serve ablations
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make lint    ruff and mypy'
 	@echo 'make ui      browse the recorded runs (MLflow) at http://127.0.0.1:5000'
 	@echo 'make serve   Prefect (schedules, runs) at http://127.0.0.1:4200, MLflow at http://127.0.0.1:5000, until Ctrl-C'
+	@echo 'make ablations   queue Table 3 of the paper as DVC experiments; PRESET=interface-strings: of another preset'
 	@echo 'PYTHON=/path/to/python3.11 chooses the Python that .venv is made with.'
 
 # $(call install,STAMP,REQUIREMENT): the stamp is written last and holds all that the installation follows from, so an
@@ -77,3 +78,9 @@ ui: setup
 # SERVE='--port 4201 --mlflow-port 5001' chooses other ports. exec: the signals of a service manager reach serve itself.
 serve: setup
 	@exec python -m flows.serve $(SERVE)
+
+# ROWS=DE queues some rows only.
+PRESET ?= multi30k
+ROWS   ?= ABCDE
+ablations: setup
+	@python -m flows.ablations --preset $(PRESET) --rows $(ROWS)

@@ -60,6 +60,7 @@ TINY_PARAMS: dict[str, Any] = {
         "d_model": 32,
         "d_ff": 64,
         "heads": 2,
+        "key_size": None,
         "encoder_layers": 1,
         "decoder_layers": 1,
         "dropout": 0.0,
@@ -93,7 +94,12 @@ TINY_PARAMS: dict[str, Any] = {
     },
     "averaging": {"rule": "last", "count": 2, "minutes_apart": 1.0, "min_updates_apart": 5},
     "decoding": {"beam": 2, "alpha": 0.6, "max_extra_length": 10, "batch_tokens": 500},
-    "evaluation": {"test_sets": ["tiny-test"], "bootstrap_samples": 100, "length_buckets": [5, 10]},
+    "evaluation": {
+        "test_sets": ["tiny-test"],
+        "bootstrap_samples": 100,
+        "length_buckets": [5, 10],
+        "attention_sentences": 1,
+    },
 }
 
 

@@ -245,7 +245,7 @@ def test_stage_repeated_gives_the_same_bytes(workspace: Path, tiny_params: Param
     first = outputs()
     run_stage(workspace, tiny_params)
     assert outputs() == first
-    assert len(first) == 11
+    assert len(first) == 14
 
 
 @pytest.mark.parametrize("name", ["corpus/test.parquet", "reports/training.json", "reports/curves/training.csv",

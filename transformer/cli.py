@@ -1,10 +1,11 @@
 """The `transformer` command.
 
     transformer translate [FILE] [--model FOLDER] [--beam N] [--alpha A] [--nbest N]
+    transformer attention "SENTENCE" --out FOLDER [--target "TRANSLATION"] [--layer N] [--head N]
 
-One translation a line; an empty line stays empty. With --nbest, each line is
+`translate` gives one translation a line; an empty line stays empty. With --nbest, each line is
 `input line number ||| translation ||| score`, the line number from 1, best first; the score is the model's log
-probability divided by the length penalty.
+probability divided by the length penalty. `attention` draws what each head of each layer looks at.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="transformer: %(message)s", stream=sys.stderr)
     try:
         options = _parser().parse_args(arguments)
-        translate(options)
+        options.run(options)
     except UserError as error:
         print(f"transformer: {error}", file=sys.stderr)
         return error.exit_code
@@ -53,8 +54,7 @@ def translate(options: argparse.Namespace) -> None:
         ParamsError: a setting is outside its range.
         DataError: the input or the model folder is missing or malformed.
     """
-    if not options.model.is_dir():
-        raise DataError(f"{options.model} is missing: run `make repro`, or name a model folder with --model")
+    _check_model(options.model)
     asked = {name: getattr(options, name) for name in ("beam", "alpha", "batch_tokens")}
     decoding = read_decoding(options.model).model_copy(update={k: v for k, v in asked.items() if v is not None})
     if options.nbest is not None and options.nbest > decoding.beam:
@@ -72,6 +72,33 @@ def translate(options: argparse.Namespace) -> None:
                 sys.stdout.buffer.write(_output(number, translations, options.nbest is not None).encode())
             sys.stdout.buffer.flush()
             first_line += len(lines)
+
+
+def attention(options: argparse.Namespace) -> None:
+    """`transformer attention`: heat maps of a sentence and its translation, by default the model's own.
+
+    Raises:
+        ParamsError: the model has no such layer or head.
+        DataError: a sentence is empty or too long, or the model folder is missing or malformed.
+    """
+    _check_model(options.model)
+    from transformer.decoding.translator import Translator
+    from transformer.evaluation.attention import attention_maps
+    from transformer.evaluation.attention_plots import draw_attention
+
+    translator = Translator.load(options.model, options.device)
+    target = options.target
+    if target is None:
+        target = translator.translate([options.sentence])[0]
+        print(target)
+    maps = attention_maps(translator.model, translator.vocabulary, options.sentence, target)
+    for path in draw_attention(options.out, maps, options.layer, options.head):
+        print(path)
+
+
+def _check_model(folder: Path) -> None:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is missing: run `make repro`, or name a model folder with --model")
 
 
 def _progress(file: Path | None) -> AbstractContextManager[Callable[[int], None]]:
@@ -135,23 +162,50 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="transformer", description="Translate with a trained Transformer.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_translate(commands)
+    _add_attention(commands)
+    return parser
+
+
+def _add_translate(commands: "argparse._SubParsersAction[_Parser]") -> None:
     command = commands.add_parser(
         "translate",
         help="translate text, one sentence a line",
         description="Translate text, one sentence a line; an empty line stays empty.",
         epilog="n-best output: input line number (from 1) ||| translation ||| log probability / length penalty",
     )
+    command.set_defaults(run=translate)
     add = command.add_argument
-    shown, models_own = "(default: %(default)s)", "(default: the model's own)"
+    models_own = "(default: the model's own)"
     padded = f"padded source tokens translated at a time {models_own}"
     add("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text (default: stdin)")
-    add("--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help=f"model folder {shown}")
+    _add_model(command)
     add("--beam", type=_within("beam", int), metavar="N", help=f"beam width, 1 to 64 {models_own}")
     add("--alpha", type=_within("alpha", float), metavar="A", help=f"length penalty, >= 0 {models_own}")
     add("--nbest", type=_within("beam", int), metavar="N", help="print the N best translations with their scores")
-    add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help=shown)
     add("--batch-tokens", type=_within("batch_tokens", int), metavar="N", help=padded)
-    return parser
+
+
+def _add_attention(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    command = commands.add_parser(
+        "attention",
+        help="draw what each head of each layer attends to",
+        description="Draw what each head of each layer attends to: encoder.png, decoder.png and cross.png in FOLDER.",
+    )
+    command.set_defaults(run=attention)
+    add = command.add_argument
+    add("sentence", metavar="SENTENCE", help="in the model's source language")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="where the pictures are written")
+    add("--target", metavar="TRANSLATION", help="its translation (default: the model's own, which is printed)")
+    add("--layer", type=int, action="append", default=[], metavar="N", help="a layer, from 1 (default: all)")
+    add("--head", type=int, action="append", default=[], metavar="N", help="a head, from 1 (default: all)")
+    _add_model(command)
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    add, shown = command.add_argument, "(default: %(default)s)"
+    add("--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help=f"model folder {shown}")
+    add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help=shown)
 
 
 def _within(field: str, kind: type[int] | type[float]) -> Callable[[str], float]:

@@ -12,6 +12,7 @@ from transformer.decoding.params import DecodingParams
 from transformer.decoding.translator import Translation, Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.analysis import GroupScores, by_length, by_origin, repeats
+from transformer.evaluation.attention_plots import draw_examples
 from transformer.evaluation.plots import draw_curves, draw_scores
 from transformer.evaluation.quoted_bleu import quoted_bleus
 from transformer.evaluation.scores import CorpusScores, bleu_and_chrf, score_corpus, sentence_chrf
@@ -45,8 +46,8 @@ def evaluate(
 ) -> None:
     """Score the model folder `model` on every test set, and the last single checkpoint on the first, the headline.
 
-    Writes `metrics.json`, `translations/<test>.jsonl` and `plots/` below `reports`; reads the curves that the
-    train stage left in `curves/` there.
+    Writes `metrics.json`, `translations/<test>.jsonl`, `plots/` and `attention/` below `reports`; reads the curves
+    that the train stage left in `curves/` there.
 
     Raises:
         ParamsError: a test set is not in the corpus.
@@ -70,6 +71,14 @@ def evaluate(
     single_bleu, single_chrf = bleu_and_chrf(single, headline.references, language)
 
     draw_scores(reports / "plots", lengths, headline.name)
+    draw_examples(
+        reports / "attention",
+        averaged.model,
+        averaged.vocabulary,
+        headline.sources,
+        hypotheses,
+        params.evaluation.attention_sentences,
+    )
     write_json(
         reports / "metrics.json",
         {

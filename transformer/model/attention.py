@@ -11,34 +11,37 @@ class MultiHeadAttention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head_1, …, head_h) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V).
 
     The three input projections are one matrix, so that self-attention is a single product. Heads have
-    d_k = d_v = d_model / heads.
+    d_v = d_model / heads, and d_k = `key_size`, by default the same.
     """
 
-    def __init__(self, d_model: int, heads: int) -> None:
+    def __init__(self, d_model: int, heads: int, key_size: int | None = None) -> None:
         super().__init__()
-        self.d_model = d_model
         self.heads = heads
-        self.project_in = Linear(d_model, 3 * d_model)
+        keys = heads * (key_size or d_model // heads)
+        self.widths = [keys, keys, d_model]  # of queries, keys and values, all heads together
+        self.project_in = Linear(d_model, sum(self.widths))
         self.project_out = Linear(d_model, d_model)
-        for weight in self.project_in.weight.chunk(3):
-            nn.init.xavier_uniform_(weight)  # three square matrices, not one of 3 x 1
+        for weight in self.project_in.weight.split(self.widths):
+            nn.init.xavier_uniform_(weight)  # three matrices, not one of three times the height
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """Self-attention over x of shape (batch, length, d_model).
 
         `mask` is boolean, True where a key may be attended, broadcastable to (batch, heads, length, length).
         """
-        query, key, value = map(self._split, self.project_in(x).chunk(3, dim=-1))
+        query, key, value = map(self._split, self.project_in(x).split(self.widths, dim=-1))
         return self.attend(query, key, value, mask=mask, causal=causal)
 
     def queries(self, x: Tensor) -> Tensor:
         """Queries (batch, heads, length, d_k) of x."""
-        return self._split(linear(x, self.project_in.weight[: self.d_model], self.project_in.bias[: self.d_model]))
+        width = self.widths[0]
+        return self._split(linear(x, self.project_in.weight[:width], self.project_in.bias[:width]))
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values, each (batch, heads, length, d_k), of x: those of a memory are computed once."""
-        both = linear(x, self.project_in.weight[self.d_model :], self.project_in.bias[self.d_model :])
-        key, value = both.chunk(2, dim=-1)
+        width = self.widths[0]
+        both = linear(x, self.project_in.weight[width:], self.project_in.bias[width:])
+        key, value = both.split(self.widths[1:], dim=-1)
         return self._split(key), self._split(value)
 
     def attend(

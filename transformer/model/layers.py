@@ -34,7 +34,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, params: ModelParams) -> None:
         super().__init__()
-        self.self_attention = MultiHeadAttention(params.d_model, params.heads)
+        self.self_attention = MultiHeadAttention(params.d_model, params.heads, params.key_size)
         self.feed_forward = FeedForward(params.d_model, params.d_ff)
         self.around_self_attention = Residual(params)
         self.around_feed_forward = Residual(params)
@@ -51,8 +51,8 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, params: ModelParams) -> None:
         super().__init__()
-        self.self_attention = MultiHeadAttention(params.d_model, params.heads)
-        self.cross_attention = MultiHeadAttention(params.d_model, params.heads)
+        self.self_attention = MultiHeadAttention(params.d_model, params.heads, params.key_size)
+        self.cross_attention = MultiHeadAttention(params.d_model, params.heads, params.key_size)
         self.feed_forward = FeedForward(params.d_model, params.d_ff)
         self.around_self_attention = Residual(params)
         self.around_cross_attention = Residual(params)

@@ -13,6 +13,7 @@ class ModelParams(Section):
     d_model: int = Field(ge=2)
     d_ff: int = Field(ge=1)
     heads: int = Field(ge=1)
+    key_size: int | None = Field(default=None, ge=1)  # d_k; None: d_model / heads, which is always d_v
     encoder_layers: int = Field(ge=1)
     decoder_layers: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)

@@ -54,6 +54,11 @@ class Vocabulary:
         text: str = self._processor.decode([id_ for id_ in ids if id_ > EOS])
         return text
 
+    def pieces(self, ids: list[int]) -> list[str]:
+        """Each id's piece as SentencePiece writes it: `▁` begins a word, special ids are `<s>`, `</s>` and so on."""
+        pieces: list[str] = self._processor.id_to_piece(ids)
+        return pieces
+
     def is_byte(self, id_: int) -> bool:
         """Whether a piece stands for one UTF-8 byte of a character that has no piece."""
         return bool(self._processor.is_byte(id_))

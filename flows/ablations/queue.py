@@ -1,0 +1,95 @@
+"""Rows of Table 3 as queued DVC experiments."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.scm import NoSCMError
+
+from flows.ablations.table3 import Ablation, as_yaml, flat
+from flows.worktree import git
+from transformer.errors import ParamsError, UserError
+
+FAILED = "failed"
+REFS = "refs/exps/*/*/*"  # of finished experiments: the commit they started from in two parts, then their name
+
+
+def queue_ablations(workspace: Path, wanted: Iterable[Ablation]) -> tuple[list[str], list[str]]:
+    """Queue what is neither queued, running nor done; returns the names that were queued and those that were not.
+
+    Raises:
+        ParamsError: the workspace is no git checkout, has uncommitted changes, or git has no name for commits.
+    """
+    _check(workspace)
+    params = yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8"))
+    queued, there = [], []
+    try:
+        with Repo(str(workspace)) as repo:
+            waiting = {name for name, state in states(repo).items() if state != FAILED}
+            known = waiting | set(finished(workspace))
+            for ablation in wanted:
+                if ablation.name in known:
+                    there.append(ablation.name)
+                    continue
+                repo.experiments.run(queue=True, name=ablation.name, params=overrides(params, ablation.params))
+                queued.append(ablation.name)
+    except NoSCMError:
+        raise ParamsError("ablations are DVC experiments: they need a git checkout") from None
+    except DvcException as error:
+        raise UserError(f"dvc: {' '.join(str(error).split())}") from None
+    return queued, there
+
+
+def overrides(now: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What `dvc exp run -S` is told to turn params.yaml as it is now into the wanted params.
+
+    Raises:
+        ParamsError: a value that DVC would write in a way that the stages read as another one.
+    """
+    present = flat(now)
+    different = {key: value for key, value in flat(wanted).items() if key not in present or present[key] != value}
+    for key, value in different.items():
+        if not survives_dvc(value):
+            raise ParamsError(
+                f"DVC cannot set {key} = {value!r}: copy the preset to params.yaml, commit, and queue from there"
+            )
+    return [f"{key}={as_yaml(value)}" for key, value in different.items()]
+
+
+def survives_dvc(value: Any) -> bool:
+    """Whether the stages read what DVC writes: as YAML 1.2, where 1e-09 is a number and a bare `no` is a word."""
+    if isinstance(value, list):
+        return all(map(survives_dvc, value))
+    return not isinstance(value, str | float) or yaml.safe_load(str(value)) == value
+
+
+def finished(workspace: Path) -> dict[str, str]:
+    """The commit of each finished experiment by name; of one that ran from several commits, the newest."""
+    form = "--format=%(objectname) %(refname:lstrip=4)"
+    lines = git(workspace, "for-each-ref", "--sort=committerdate", form, REFS).splitlines()
+    return {name: commit for commit, name in (line.split(" ", 1) for line in lines)}
+
+
+def states(repo: Any) -> dict[str, str]:
+    """`queued`, `running` or `failed` for each experiment of DVC's queue that brought no result."""
+    queue = repo.experiments.celery_queue
+    found = {done.entry.name: FAILED for done in queue.iter_failed()}
+    found |= {entry.name: "queued" for entry in queue.iter_queued()}
+    return found | {entry.name: "running" for entry in queue.iter_active()}
+
+
+def _check(workspace: Path) -> None:
+    if not (workspace / ".git").exists():
+        raise ParamsError("ablations are DVC experiments: they need a git checkout")
+    if changed := git(workspace, "status", "--porcelain", "--untracked-files=no").splitlines():
+        raise ParamsError(
+            f"{changed[0][3:]} is changed: commit first, as queued experiments would take changes along unseen"
+        )
+    for key in ("user.name", "user.email"):
+        try:
+            git(workspace, "config", key)
+        except UserError:
+            raise ParamsError(f"experiments are commits: tell git who you are first (git config {key} …)") from None
