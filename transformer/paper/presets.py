@@ -41,7 +41,9 @@ class Presets:
         if " / " in key:
             above, below = (_leaf(params, name) for name in key.split(" / "))
             return float(above / below)
-        value: Plain | list[str] = _leaf(params, key)
+        value: Plain | list[str] | None = _leaf(params, key)
+        if value is None:
+            return "none"
         return ", ".join(value) if isinstance(value, list) else value
 
 

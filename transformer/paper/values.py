@@ -54,6 +54,7 @@ VALUES = (
     Value("3.1, Table 3", "d_model", by_size(512, 1024), "model.d_model"),
     Value("3.2.2, Table 3", "heads, h", by_size(8, 16), "model.heads"),
     Value("3.2.2", "d_k = d_v", same(64), "model.d_model / model.heads"),
+    Value("3.2.2", "another d_k than d_v", same("none"), "model.key_size"),
     Value("3.3, Table 3", "d_ff", by_size(2048, 4096), "model.d_ff"),
     Value("3.5", "positions", same("sinusoidal"), "model.positions"),
     Value("5.1", "WMT 2014 data", by_pair("wmt14-en-de", "wmt14-en-fr"), "download.corpora", deviation="corpus"),
