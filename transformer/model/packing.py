@@ -53,12 +53,12 @@ def has_flash_kernel(device: torch.device, precision: torch.dtype, head_size: in
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, between: Between, causal: bool) -> Tensor:
     """Attention of each sentence to itself or its source: (1, heads, query tokens, d_k), as the query is.
 
-    Keys and values are (1, heads, key tokens, d_k). On a GPU this is flash attention in bfloat16; elsewhere one
+    Keys and values are (1, heads, key tokens, d_k). On a GPU this is flash attention in bfloat16; on a CPU one
     product with a mask of query tokens x key tokens, which suits small batches only.
     """
-    if not query.is_cuda:
+    if query.device.type == "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=_mask(between, causal))
-    from torch.nn.attention.varlen import varlen_attn  # here: other devices and older drivers never need it
+    from torch.nn.attention.varlen import varlen_attn  # here: a CPU never needs it
 
     queries, keys = between
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
