@@ -9,7 +9,6 @@ no corpus, no network, neither Prefect nor DVC nor MLflow.
 
 import argparse
 import multiprocessing
-import platform
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -90,7 +89,7 @@ def measure(name: str, params: Params, tokens: Path | None, updates: int | None)
     peak = peak_flops(run.device, run.precision)
     return Measured(
         name=name,
-        device=torch.cuda.get_device_name(run.device) if kind == "cuda" else platform.processor() or kind,
+        device=torch.cuda.get_device_name(run.device) if kind == "cuda" else kind,
         seconds_per_update=seconds / updates,
         tokens_per_second=count / seconds,
         teraflops=flops / seconds / 1e12,

@@ -142,7 +142,12 @@ def test_nothing_is_compiled_again_after_the_first_update(tokens: Path, monkeypa
 def test_a_compiled_run_logs_its_compilations(tmp_path: Path, tokens: Path, caplog: pytest.LogCaptureFixture) -> None:
     records: list[Record] = []
     outputs = tmp_path / "checkpoints", tmp_path / "training.json", tmp_path / "curves"
-    train(params(compile=True, updates=15), tokens, tmp_path / "work", *outputs, records.append)
+    model = {**TINY_PARAMS["model"], "dropout": 0.1}
+    training = {**TINY_PARAMS["training"], "compile": True, "updates": 15}
+    asked = params_from({**TINY_PARAMS, "model": model, "training": training}, "test")
+    train(asked, tokens, tmp_path / "work", *outputs, records.append)
+    losses = [record.metrics["train/loss"] for record in records if "train/loss" in record.metrics]
+    assert losses[-1] < losses[0]
     logged = [record.metrics["train/compilations"] for record in records if "train/compilations" in record.metrics]
     assert len(logged) == 3
     assert logged[0] == logged[-1] > 0

@@ -1,7 +1,7 @@
 """One training run: the network, the optimizer, the data, and the update that moves them (paper, section 5)."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +82,9 @@ class Run:
         training = params.training
         device = select_device(training.device)
         precision = select_precision(training.precision, device)
-        cores = Cores(device, training.threads, training.length_groups)
-        _set_numerics(device)
         packed = _packs(params, device, precision)
+        cores = Cores(device, training.threads, 1 if packed else training.length_groups)
+        _set_numerics(device)
         torch.manual_seed(training.seed)
         model = Transformer(params.model, vocabulary.size).to(device)
         betas = (training.adam_beta1, training.adam_beta2)
@@ -121,11 +121,10 @@ class Run:
             ParamsError: a sentence is longer than a micro-batch.
         """
         pieces = self._pieces(groups)
-        mine = range(len(pieces))
         sentences = np.concatenate(groups)
         sources, targets = (side.offsets[sentences + 1] - side.offsets[sentences] for side in self._sides())
         flops = training_flops(self.params.model, self.vocabulary.size, sources, targets)
-        batches = [(index, self._batch(pieces[index])) for index in mine]
+        batches = [(index, self._batch(pieces[index])) for index in self._mine(pieces)]
         return Work(groups, int(targets.sum()), flops, batches)
 
     def update(self, update: int, work: Work) -> Tensor:
@@ -179,6 +178,10 @@ class Run:
         if self.packed:
             return packed_batches(self.train, groups, limit)
         return [piece for group in groups for piece in micro_batches(self.train, group, limit)]
+
+    def _mine(self, pieces: list[Indices]) -> Sequence[int]:
+        """The numbers of the micro-batches that this process computes."""
+        return range(len(pieces))
 
     def _batch(self, sentences: Indices) -> Batch:
         if self.packed:

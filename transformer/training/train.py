@@ -222,6 +222,8 @@ def _announce(run: Run, progress: Progress) -> None:
     pairs, left_out = len(run.train_sentences), len(run.train) - len(run.train_sentences)
     log.info("%.1f million weights on %s in %s", weights / 1e6, run.device, str(run.precision).removeprefix("torch."))
     log.info("%d training pairs, %d left out as longer than model.max_positions", pairs, left_out)
+    if run.packed:
+        log.info("sentences are packed without padding; the first update compiles the network, which takes minutes")
     if progress.update:
         log.info("resuming after update %d", progress.update)
 
