@@ -83,6 +83,7 @@ TINY_PARAMS: dict[str, Any] = {
         "learning_rate_scale": 1.0,
         "precision": "fp32",
         "device": "cpu",
+        "compile": None,
         "threads": 1,
         "log_every": 5,
         "validate_every": 20,

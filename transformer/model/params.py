@@ -21,6 +21,16 @@ class ModelParams(Section):
     norm: Literal["post", "pre"]
     max_positions: int = Field(ge=8)  # longest sequence in tokens, end-of-sentence included
 
+    @property
+    def d_v(self) -> int:
+        """Width of a head's values."""
+        return self.d_model // self.heads
+
+    @property
+    def d_k(self) -> int:
+        """Width of a head's queries and keys."""
+        return self.key_size or self.d_v
+
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
         if self.d_model % (2 * self.heads):
