@@ -23,11 +23,14 @@ from transformer.training.batching import (
     Update,
     assemble,
     micro_batches,
+    padded_tokens,
     target_token_count,
     usable_sentences,
 )
 from transformer.training.cores import Cores
 from transformer.training.objective import smoothed_cross_entropy
+from transformer.training.ranks import ALONE, Alone, Ranks
+from transformer.training.resume import Progress
 from transformer.training.schedule import learning_rate
 from transformer.training.validation import Validation, greedy_bleu, validation_loss
 
@@ -47,12 +50,14 @@ class Run:
     model: Transformer
     optimizer: torch.optim.Optimizer
     cores: Cores
+    ranks: Alone
 
     @classmethod
-    def prepare(cls, params: Params, tokens: Path) -> "Run":
+    def prepare(cls, params: Params, tokens: Path, ranks: Alone = ALONE) -> "Run":
         """Open the data and initialise the network from the seed."""
         device = select_device(params.training.device)
-        cores = Cores(device, params.training.threads, params.training.length_groups)
+        threads = (params.training.threads or torch.get_num_threads()) // ranks.on_this_machine
+        cores = Cores(device, max(1, threads), params.training.length_groups if ranks.world == 1 else 1)
         torch.use_deterministic_algorithms(True)
         # Nothing here reads memory it has not written. torch's stubs do not know the setting.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -76,7 +81,15 @@ class Run:
                 model.parameters(), lr=0.0, betas=betas, eps=params.training.adam_epsilon, fused=device.type != "mps"
             ),
             cores=cores,
+            ranks=ranks,
         )
+
+    def begin(self, progress: Progress) -> Progress:
+        """Where training goes on, on all ranks: where the first one stands."""
+        self.model.train()
+        with _kernels(self.device):
+            probe = self.train_sentences[:1]
+            return self.ranks.begin(progress, self.model, self.optimizer, lambda: self._loss(probe))
 
     def learning_rate(self, update: int) -> float:
         """The schedule at this update, counted from 1."""
@@ -98,19 +111,26 @@ class Run:
         pieces = [part for group in groups for part in micro_batches(self.train, group, training.micro_batch_tokens)]
         parameters = list(self.model.parameters())
 
-        def gradients(index: int) -> list[Tensor]:
+        def loss_of(index: int) -> Tensor:
             seed_dropout(dropout_seed(training.seed, update, index), self.device)
-            loss = self._loss(pieces[index])
+            return self._loss(pieces[index])
+
+        def gradients(index: int) -> list[Tensor]:
+            loss = loss_of(index)
             return [loss.detach(), *torch.autograd.grad(loss / tokens, parameters)]
 
         try:
             with _kernels(self.device):
-                total, *sums = summed(self.cores.map(gradients, len(pieces)))
+                if isinstance(self.ranks, Ranks):
+                    costs = [padded_tokens(self.train, piece) for piece in pieces]
+                    total = self.ranks.backward(loss_of, costs, tokens)
+                else:
+                    total, *sums = summed(self.cores.map(gradients, len(pieces)))
+                    for parameter, gradient in zip(parameters, sums, strict=True):
+                        parameter.grad = gradient
         except torch.OutOfMemoryError:
             limit = f"training.micro_batch_tokens = {training.micro_batch_tokens}"
             raise DeviceMemoryError(f"{limit} does not fit into the memory of {self.device}: lower it") from None
-        for parameter, gradient in zip(parameters, sums, strict=True):
-            parameter.grad = gradient
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(update)
         self.optimizer.step()
