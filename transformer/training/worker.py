@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 JOB_FILE = "job.json"
 RECORDS_FILE = "records.jsonl"
 OUTCOME_FILE = "outcome.json"
-KINDS = {kind.exit_code: kind for kind in UserError.__subclasses__()}
+KINDS = {kind.exit_code: kind for kind in UserError.__subclasses__() if kind.__module__ == UserError.__module__}
 
 
 def read_outcome(folder: Path) -> UserError | None:
