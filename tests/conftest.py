@@ -84,6 +84,7 @@ TINY_PARAMS: dict[str, Any] = {
         "device": "cpu",
         "devices": 1,
         "nodes": 1,
+        "compile": None,
         "threads": 1,
         "log_every": 5,
         "validate_every": 20,

@@ -204,7 +204,7 @@ def test_a_sentence_translates_alone_as_in_a_batch(beam: int) -> None:
 def test_seldom_dropping_finished_sentences_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = tiny_model(3), sentences(3, [1, 12, 3, 20, 5])
     every_step = beam_search(model, padded(rows), settings(extra=15), nbest=2)
-    monkeypatch.setattr("transformer.decoding.search._steps_between_drops", lambda device: 7)
+    monkeypatch.setattr("transformer.decoding.search.steps_between_waits", lambda device: 7)
     assert beam_search(model, padded(rows), settings(extra=15), nbest=2) == every_step
 
 

@@ -81,9 +81,10 @@ def test_accumulated_micro_batches_equal_one_big_batch(tokens: Path) -> None:
     found = []
     for micro_batch_tokens, threads in (100_000, 1), (64, 3):  # one after the other; two at a time
         run = Run.prepare(params(micro_batch_tokens=micro_batch_tokens, threads=threads), tokens)
-        loss, count = run.update(1, [run.train_sentences[:40], run.train_sentences[40:70]])
+        work = run.work([run.train_sentences[:40], run.train_sentences[40:70]])
+        loss = run.update(1, work)
         moments = {name: run.optimizer.state[one]["exp_avg"] for name, one in run.model.named_parameters()}
-        found.append((float(loss) / count, moments))
+        found.append((float(loss) / work.tokens, moments))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     for name, moment in found[0][1].items():
         assert moment.abs().max() > 0, name
@@ -95,7 +96,7 @@ def test_the_update_is_adam_on_the_mean_loss_a_target_token(tokens: Path) -> Non
     asked = params()
     ours, reference = Run.prepare(asked, tokens), Run.prepare(asked, tokens)
     sentences = ours.train_sentences[:30]
-    ours.update(1, [sentences[:10], sentences[10:]])
+    ours.update(1, ours.work([sentences[:10], sentences[10:]]))
 
     def pad(rows: list[list[int]]) -> torch.Tensor:
         return torch.tensor([row + [PAD] * (max(map(len, rows)) - len(row)) for row in rows])

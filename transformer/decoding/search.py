@@ -10,6 +10,7 @@ from torch import Tensor
 
 from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, UNK
 from transformer.decoding.params import DecodingParams
+from transformer.model.device import steps_between_waits
 from transformer.model.transformer import DecoderState, Transformer
 
 NEVER_EMITTED = (PAD, UNK, BOS)
@@ -59,7 +60,7 @@ def beam_search(model: Transformer, source: Tensor, params: DecodingParams, nbes
     beams = _start(source, params, model.params.max_positions)
     state = model.start(source, params.beam)
     done_tokens, done_scores = torch.zeros_like(beams.finished), torch.full_like(beams.scores, -torch.inf)
-    drop_every = _steps_between_drops(source.device)
+    drop_every = steps_between_waits(source.device)
     shortest, total = int(beams.longest.min()), beams.tokens.shape[2]
     last_tokens = torch.full((len(source), params.beam), BOS, device=source.device)
     for length in range(1, total + 1):
@@ -147,11 +148,6 @@ def _stop(beams: Beams, length: int, params: DecodingParams, nbest: int) -> Beam
     settled = beams.scores[:, nbest - 1] >= bound
     stopped = full | settled | (beams.longest <= length)
     return replace(beams, log_probs=beams.log_probs.masked_fill(stopped[:, None], -torch.inf))
-
-
-def _steps_between_drops(device: torch.device) -> int:
-    """How often done sentences leave the batch; an accelerator's queue stalls on the question which they are."""
-    return 1 if device.type == "cpu" else 8
 
 
 def _follow(state: DecoderState, parents: Tensor, places: int) -> DecoderState:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.model.linear import Linear, linear
+from transformer.model.packing import Between, packed_attention
 
 
 class MultiHeadAttention(nn.Module):
@@ -23,10 +24,11 @@ class MultiHeadAttention(nn.Module):
         for weight in self.project_in.weight.chunk(3):
             nn.init.xavier_uniform_(weight)  # three square matrices, not one of 3 x 1
 
-    def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(self, x: Tensor, *, mask: Tensor | Between | None = None, causal: bool = False) -> Tensor:
         """Self-attention over x of shape (batch, length, d_model).
 
-        `mask` is boolean, True where a key may be attended, broadcastable to (batch, heads, length, length).
+        `mask` is boolean, True where a key may be attended, broadcastable to (batch, heads, length, length); or says
+        where the sentences of a packed row (1, tokens, d_model) stand.
         """
         query, key, value = map(self._split, self.project_in(x).chunk(3, dim=-1))
         return self.attend(query, key, value, mask=mask, causal=causal)
@@ -42,10 +44,19 @@ class MultiHeadAttention(nn.Module):
         return self._split(key), self._split(value)
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, causal: bool = False
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        mask: Tensor | Between | None = None,
+        causal: bool = False,
     ) -> Tensor:
         """softmax(Q K^T / sqrt(d_k)) V, heads joined and projected to (batch, length, d_model)."""
-        heads = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+        if isinstance(mask, Between):
+            heads = packed_attention(query, key, value, mask, causal)
+        else:
+            heads = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
         output: Tensor = self.project_out(heads.transpose(1, 2).flatten(2))
         return output
 

@@ -15,6 +15,7 @@ def seed_dropout(seed: int, device: torch.device) -> None:
     """Let all that this thread drops out on `device` from now on follow from `seed`."""
     if device.type == "cpu":
         _random.generator = torch.Generator().manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # from which compiled code draws
     else:
         torch.manual_seed(seed)
 
@@ -34,7 +35,7 @@ class Dropout(nn.Module):
         """x of any shape; `seed_dropout` decides what is dropped, else torch's default generator."""
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(x, self.p)
         generator = getattr(_random, "generator", None)
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None, generator=generator)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.dropout import Dropout
 from transformer.model.feed_forward import FeedForward
+from transformer.model.packing import Between
 from transformer.model.params import ModelParams
 
 
@@ -39,7 +40,7 @@ class EncoderLayer(nn.Module):
         self.around_self_attention = Residual(params)
         self.around_feed_forward = Residual(params)
 
-    def forward(self, x: Tensor, source_mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, source_mask: Tensor | Between) -> Tensor:
         """x: (batch, source length, d_model)."""
         x = self.around_self_attention(x, lambda y: self.self_attention(y, mask=source_mask))
         output: Tensor = self.around_feed_forward(x, self.feed_forward)
@@ -58,12 +59,21 @@ class DecoderLayer(nn.Module):
         self.around_cross_attention = Residual(params)
         self.around_feed_forward = Residual(params)
 
-    def forward(self, x: Tensor, memory: tuple[Tensor, Tensor], source_mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        memory: tuple[Tensor, Tensor],
+        source_mask: Tensor | Between,
+        target_mask: Between | None = None,
+    ) -> Tensor:
         """x: (batch, target length, d_model); memory: the encoder output's keys and values for this layer.
 
-        Padding stands at the end of a target, where the causal mask already hides it from every token.
+        Padding stands at the end of a target, where the causal mask already hides it from every token; only a packed
+        row needs a mask of its own.
         """
-        return self._sublayers(x, memory, source_mask, lambda y: self.self_attention(y, causal=True))
+        return self._sublayers(
+            x, memory, source_mask, lambda y: self.self_attention(y, mask=target_mask, causal=True)
+        )
 
     def step(
         self, x: Tensor, past: tuple[Tensor, Tensor], memory: tuple[Tensor, Tensor], source_mask: Tensor
@@ -80,7 +90,11 @@ class DecoderLayer(nn.Module):
         return self._sublayers(x, memory, source_mask, attend), grown
 
     def _sublayers(
-        self, x: Tensor, memory: tuple[Tensor, Tensor], source_mask: Tensor, attend: Callable[[Tensor], Tensor]
+        self,
+        x: Tensor,
+        memory: tuple[Tensor, Tensor],
+        source_mask: Tensor | Between,
+        attend: Callable[[Tensor], Tensor],
     ) -> Tensor:
         def attend_memory(y: Tensor) -> Tensor:
             return self.cross_attention.attend(self.cross_attention.queries(y), *memory, mask=source_mask)

@@ -20,6 +20,11 @@ class ModelParams(Section):
     norm: Literal["post", "pre"]
     max_positions: int = Field(ge=8)  # longest sequence in tokens, end-of-sentence included
 
+    @property
+    def head_size(self) -> int:
+        """d_k = d_v of each head."""
+        return self.d_model // self.heads
+
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
         if self.d_model % (2 * self.heads):

@@ -28,6 +28,8 @@ class Positions(nn.Module):
         else:
             self.register_buffer("table", sinusoids(length, d_model), persistent=False)
 
-    def forward(self, x: Tensor, start: int = 0) -> Tensor:
-        """Add positions `start`, `start` + 1, … to x of shape (batch, length, d_model)."""
-        return x + self.table[start : start + x.size(1)]
+    def forward(self, x: Tensor, positions: int | Tensor = 0) -> Tensor:
+        """Add to x (batch, length, d_model) the given positions (length,), or those from a first one on."""
+        if isinstance(positions, int):
+            return x + self.table[positions : positions + x.size(1)]
+        return x + self.table[positions]

@@ -13,6 +13,7 @@ from transformer.model.attention import padding_mask
 from transformer.model.dropout import Dropout
 from transformer.model.embeddings import SharedEmbedding
 from transformer.model.layers import DecoderLayer, EncoderLayer
+from transformer.model.packing import Between, Packing
 from transformer.model.params import ModelParams
 from transformer.model.positions import Positions
 
@@ -74,19 +75,22 @@ class Transformer(nn.Module):
         """
         return self.embedding.logits(self.hidden(source, target))
 
-    def hidden(self, source: Tensor, target: Tensor) -> Tensor:
-        """Decoder outputs (batch, target length, d_model) before the projection to the vocabulary."""
-        source_mask = padding_mask(source, PAD)
-        memory = self.encode(source, source_mask)
-        x = self._embed(target)
-        for layer in self.decoder_layers:
-            x = layer(x, layer.cross_attention.keys_values(memory), source_mask)
-        output: Tensor = self.decoder_norm(x)
-        return output
+    def hidden(self, source: Tensor, target: Tensor, packing: Packing | None = None) -> Tensor:
+        """Decoder outputs (batch, target length, d_model) before the projection to the vocabulary.
 
-    def encode(self, source: Tensor, source_mask: Tensor) -> Tensor:
+        With `packing`, source and target are single rows (1, tokens) of many sentences.
+        """
+        if packing is None:
+            source_mask = padding_mask(source, PAD)
+            return self._decode(target, self.encode(source, source_mask), source_mask)
+        of_source, of_target = packing
+        memory = self.encode(source, Between(of_source, of_source), of_source.positions)
+        to_target, to_source = Between(of_target, of_target), Between(of_target, of_source)
+        return self._decode(target, memory, to_source, to_target, of_target.positions)
+
+    def encode(self, source: Tensor, source_mask: Tensor | Between, positions: int | Tensor = 0) -> Tensor:
         """Encoder output (batch, source length, d_model)."""
-        x = self._embed(source)
+        x = self._embed(source, positions)
         for layer in self.encoder:
             x = layer(x, source_mask)
         output: Tensor = self.encoder_norm(x)
@@ -118,6 +122,20 @@ class Transformer(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):  # hypotheses often differ by less than bfloat16 tells
             return self.embedding.logits(hidden.float())
 
-    def _embed(self, tokens: Tensor, start: int = 0) -> Tensor:
-        output: Tensor = self.dropout(self.positions(self.embedding(tokens), start))
+    def _decode(
+        self,
+        target: Tensor,
+        memory: Tensor,
+        source_mask: Tensor | Between,
+        target_mask: Between | None = None,
+        positions: int | Tensor = 0,
+    ) -> Tensor:
+        x = self._embed(target, positions)
+        for layer in self.decoder_layers:
+            x = layer(x, layer.cross_attention.keys_values(memory), source_mask, target_mask)
+        output: Tensor = self.decoder_norm(x)
+        return output
+
+    def _embed(self, tokens: Tensor, positions: int | Tensor = 0) -> Tensor:
+        output: Tensor = self.dropout(self.positions(self.embedding(tokens), positions))
         return output

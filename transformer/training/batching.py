@@ -4,6 +4,7 @@ An update is declared in target tokens over all devices. Its sentences depend on
 lengths alone; micro-batches only divide it, so that the result does not depend on who shares the work.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,13 @@ from torch import Tensor
 from transformer.data.tokenize.store import TokenSide, TokenSplit
 from transformer.data.tokenize.vocabulary import BOS, PAD
 from transformer.errors import ParamsError
+from transformer.model.packing import Packing, Spans
 from transformer.training.params import TrainingParams
 
 Indices = NDArray[np.int64]
 Update = list[Indices]  # groups of sentences, each of like length
+
+PACKED_STEP = 128  # a packed row's tokens are a multiple of this: few shapes, and whole tiles of the products
 
 
 @dataclass(frozen=True)
@@ -25,16 +29,27 @@ class Batch:
     """Padded int64 ids: source (sentences, source length), target_in and target_out (sentences, target length).
 
     target_in begins with BOS and lacks the last token, target_out ends with EOS: the decoder sees the first and
-    is scored on the second.
+    is scored on the second. With `packing`, each is one row (1, tokens) of all sentences.
     """
 
     source: Tensor
     target_in: Tensor
     target_out: Tensor
+    packing: Packing | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on `device`; copies from pinned memory run beside the computation."""
-        return Batch(*(ids.to(device, non_blocking=True) for ids in (self.source, self.target_in, self.target_out)))
+        return self._mapped(lambda ids: ids.to(device, non_blocking=True))
+
+    def pinned(self) -> "Batch":
+        """The batch in memory that a GPU copies from by itself."""
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        packing = self.packing and Packing(
+            *(Spans(change(spans.offsets), change(spans.positions), spans.longest) for spans in self.packing)
+        )
+        return Batch(change(self.source), change(self.target_in), change(self.target_out), packing)
 
 
 def usable_sentences(split: TokenSplit, max_positions: int) -> Indices:
@@ -96,6 +111,51 @@ def micro_batches(split: TokenSplit, group: Indices, max_tokens: int) -> list[In
     return pieces
 
 
+def packed_batches(split: TokenSplit, update: Update, max_tokens: int) -> list[Indices]:
+    """Divide an update so that no side of a piece holds more than `max_tokens` ids once `pack` has rounded them up.
+
+    Raises:
+        ParamsError: one sentence alone is longer.
+    """
+    sentences = np.concatenate(update)
+    room = max_tokens - 2 * PACKED_STEP  # what `pack` adds to a side, at most
+    ends = np.stack([_lengths(side, sentences).cumsum() for side in (split.source, split.target)])
+    pieces = []
+    start = 0
+    while start < len(sentences):
+        before = ends[:, start - 1] if start else np.zeros(2, np.int64)
+        end = min(
+            int(np.searchsorted(side, first + room, side="right")) for side, first in zip(ends, before, strict=True)
+        )
+        if end == start:
+            longest = int((ends[:, start] - before).max())
+            raise ParamsError(
+                f"training.micro_batch_tokens = {max_tokens}: a sentence has {longest} tokens, "
+                f"and packing takes up to {2 * PACKED_STEP}"
+            )
+        pieces.append(sentences[start:end])
+        start = end
+    return pieces
+
+
+def pack(split: TokenSplit, sentences: Indices, longest: int) -> Batch:
+    """These sentences, none of more than `longest` tokens, one behind the other in a row.
+
+    Each row ends with padding as a sentence of its own, so that its length is a multiple of `PACKED_STEP`. The two
+    rows never have the same length: torch.compile would take one shape for the other from then on.
+    """
+    (source, sources), (target, targets) = (_flat(side, sentences) for side in (split.source, split.target))
+    width = {side: -(-(len(ids) + 1) // PACKED_STEP) * PACKED_STEP for side, ids in (("s", source), ("t", target))}
+    if width["s"] == width["t"]:
+        width["s"] += PACKED_STEP
+    longest = max(longest, 2 * PACKED_STEP)
+    packing = Packing(_spans(sources, width["s"], longest), _spans(targets, width["t"], longest))
+    target_out = _row(target, width["t"])
+    target_in = target_out.roll(1, dims=1)
+    target_in[0, packing.target.offsets[:-1].long()] = BOS
+    return Batch(_row(source, width["s"]), target_in, target_out, packing)
+
+
 def assemble(split: TokenSplit, sentences: Indices) -> Batch:
     """Pad these sentences into a batch."""
     source, target = _padded(split.source, sentences), _padded(split.target, sentences)
@@ -118,10 +178,28 @@ def _lengths(side: TokenSide, sentences: Indices) -> Indices:
     return side.offsets[sentences + 1] - side.offsets[sentences]
 
 
-def _padded(side: TokenSide, sentences: Indices) -> Tensor:
+def _flat(side: TokenSide, sentences: Indices) -> tuple[Indices, Indices]:
+    """The ids of these sentences one behind the other, and their lengths."""
     lengths = _lengths(side, sentences)
     begins = lengths.cumsum() - lengths
     positions = np.repeat(side.offsets[sentences] - begins, lengths) + np.arange(lengths.sum())
+    return side.ids[positions].astype(np.int64), lengths
+
+
+def _padded(side: TokenSide, sentences: Indices) -> Tensor:
+    ids, lengths = _flat(side, sentences)
     padded = np.full((len(sentences), lengths.max()), PAD, dtype=np.int64)
-    padded[np.arange(lengths.max()) < lengths[:, None]] = side.ids[positions]
+    padded[np.arange(lengths.max()) < lengths[:, None]] = ids
     return torch.from_numpy(padded)
+
+
+def _row(ids: Indices, width: int) -> Tensor:
+    return torch.from_numpy(np.pad(ids, (0, width - len(ids)), constant_values=PAD))[None]
+
+
+def _spans(lengths: Indices, width: int, longest: int) -> Spans:
+    """The spans of sentences of these lengths and of the padding up to `width` behind them."""
+    offsets = np.concatenate([np.zeros(1, np.int64), lengths.cumsum(), [width]])
+    positions = np.zeros(width, np.int64)  # padding keeps place 0, which every table has
+    positions[: offsets[-2]] = np.arange(offsets[-2]) - np.repeat(offsets[:-2], lengths)
+    return Spans(torch.from_numpy(offsets.astype(np.int32)), torch.from_numpy(positions), longest)

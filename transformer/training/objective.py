@@ -10,9 +10,12 @@ from torch import Tensor
 from transformer.data.tokenize.vocabulary import PAD
 from transformer.model.linear import rounded_up
 
-# Logits that exist at a time: 8 MB of float32 stay near a CPU's caches, 256 MB keep a GPU busy.
+# Logits that exist at a time: 8 MB of float32 stay near a CPU's caches, 256 MB of bfloat16 keep a GPU busy.
 CHUNK_LOGITS = {"cpu": 1 << 21}
-LARGE_CHUNK_LOGITS = 1 << 26
+LARGE_CHUNK_LOGITS = 1 << 27
+
+
+Smoothed = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
 
 class ProjectedCrossEntropy(torch.autograd.Function):
@@ -25,7 +28,13 @@ class ProjectedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, dtype: torch.dtype
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        target: Tensor,
+        smoothing: float,
+        dtype: torch.dtype,
+        smoothed: Smoothed,
     ) -> Tensor:
         """hidden (tokens, d_model), weight (vocabulary, d_model), target int64 (tokens,); products in `dtype`."""
         matrix = weight.to(dtype)
@@ -38,7 +47,7 @@ class ProjectedCrossEntropy(torch.autograd.Function):
             labels = target[part]
             missing = min(chunk, rounded_up(len(labels))) - len(labels)  # few shapes: see transformer.model.linear
             rows = F.pad(hidden[part].to(dtype), (0, 0, 0, missing))
-            chunk_loss, grad = _smoothed(rows @ matrix.T, F.pad(labels, (0, missing), value=PAD), smoothing)
+            chunk_loss, grad = smoothed(rows @ matrix.T, F.pad(labels, (0, missing), value=PAD), smoothing)
             loss += chunk_loss
             grad = grad.to(dtype)
             grad_hidden[part] = (grad @ matrix)[: len(labels)]
@@ -47,11 +56,11 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         """Scale the gradients of the forward pass."""
         (scale,) = grads
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * scale, grad_weight * scale, None, None, None
+        return grad_hidden * scale, grad_weight * scale, None, None, None, None
 
 
 def _smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
@@ -64,13 +73,40 @@ def _smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor,
     sums = grad.sum(-1)
     loss = ((sums.log() - (1 - smoothing) * true - smoothing * mean) * counted).sum()
     grad.mul_((counted / sums)[:, None]).sub_((counted * smoothing / logits.size(-1))[:, None])
+    rewards = counted * (smoothing - 1)
+    if torch.compiler.is_compiling():  # one more term of the one pass over the logits; a scatter would need its own
+        pieces = torch.arange(logits.size(-1), device=labels.device)
+        return loss, grad + torch.where(labels[:, None] == pieces, rewards[:, None], 0.0)
     rows = torch.arange(len(labels), device=labels.device)
-    grad[rows, labels] += counted * (smoothing - 1)  # deterministic on a GPU too, unlike scatter_add_
+    grad[rows, labels] += rewards  # deterministic on a GPU too, unlike scatter_add_
     return loss, grad
 
 
+def compiled_smoothed() -> Smoothed:
+    """The loss of a chunk as one or two passes over its logits, for any number of rows."""
+    compiled = torch.compile(_smoothed_to_dtype, fullgraph=True)
+
+    def smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+        for rows in logits, labels:
+            torch._dynamo.maybe_mark_dynamic(rows, 0)
+        return compiled(logits, labels, smoothing)
+
+    return smoothed
+
+
+def _smoothed_to_dtype(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """`_smoothed` whose gradient has the logits' dtype as soon as it is written."""
+    loss, grad = _smoothed(logits, labels, smoothing)
+    return loss, grad.to(logits.dtype)
+
+
 def smoothed_cross_entropy(
-    hidden: Tensor, weight: Tensor, target: Tensor, smoothing: float, dtype: torch.dtype
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    smoothing: float,
+    dtype: torch.dtype,
+    smoothed: Smoothed = _smoothed,
 ) -> Tensor:
     """Sum of the label-smoothed loss over the tokens of a batch, padding left out.
 
@@ -80,6 +116,7 @@ def smoothed_cross_entropy(
         target: int64 ids (batch, length), padded.
         smoothing: the paper's epsilon_ls.
         dtype: precision of the matrix products; sums and exponentials are float32.
+        smoothed: computes a chunk's loss and gradient, plainly or compiled.
     """
     apply = cast(Callable[..., Tensor], ProjectedCrossEntropy.apply)
-    return apply(hidden.flatten(0, 1), weight, target.flatten(), smoothing, dtype)
+    return apply(hidden.flatten(0, 1), weight, target.flatten(), smoothing, dtype, smoothed)

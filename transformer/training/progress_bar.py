@@ -20,6 +20,8 @@ from rich.progress import (
 
 log = logging.getLogger(__name__)
 
+SHOWN_DATA_WAIT = 0.02  # of the time; less is as it should be
+
 
 class Display(Protocol):
     """Shows one log interval or one validation."""
@@ -80,7 +82,14 @@ class _Lines:
 
 def _figures(metrics: dict[str, float]) -> str:
     perplexity = math.exp(min(metrics["loss"], 100))
-    speed = metrics["target_tokens_per_second"]
-    return (
-        f"loss {metrics['loss']:.3f}  ppl {perplexity:.1f}  lr {metrics['learning_rate']:.2e}  {speed:,.0f} tokens/s"
-    )
+    figures = [
+        f"loss {metrics['loss']:.3f}",
+        f"ppl {perplexity:.1f}",
+        f"lr {metrics['learning_rate']:.2e}",
+        f"{metrics['target_tokens_per_second']:,.0f} tokens/s",
+    ]
+    if "model_flops_utilization" in metrics:
+        figures.append(f"MFU {metrics['model_flops_utilization']:.1%}")
+    if metrics["data_wait_share"] >= SHOWN_DATA_WAIT:
+        figures.append(f"data wait {metrics['data_wait_share']:.1%}")
+    return "  ".join(figures)

@@ -4,11 +4,13 @@ An update is cut into the same micro-batches whatever the number of ranks. Each 
 gradients are summed over all, and every rank takes the same step; the first one alone validates, reports and writes.
 """
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -19,6 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from transformer.errors import DataError
 from transformer.training.resume import Progress
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -41,6 +45,10 @@ class Alone:
     rank = 0
     world = 1
     on_this_machine = 1
+
+    def mine(self, costs: Sequence[int]) -> Sequence[int]:
+        """The numbers of the micro-batches that this rank computes of an update whose micro-batches cost as much."""
+        return range(len(costs))
 
     def check_same(self, fingerprint: str) -> None:
         """Stop unless every rank is about to train the same.
@@ -76,6 +84,18 @@ class Ranks(Alone):
         # Decisions go over gloo, beside the gradients, and never make a GPU wait.
         self.control = dist.new_group(backend="gloo", timeout=TIMEOUT)
         self._vote: tuple[Tensor, dist.Work] | None = None
+        self._warned = self.rank > 0
+
+    def mine(self, costs: Sequence[int]) -> Sequence[int]:
+        """See `Alone.mine`."""
+        if len(costs) < self.world and not self._warned:
+            self._warned = True
+            log.warning(
+                "an update has %d micro-batches for %d ranks: with a lower training.micro_batch_tokens none is idle",
+                len(costs),
+                self.world,
+            )
+        return shares(costs, self.world)[self.rank]
 
     def check_same(self, fingerprint: str) -> None:
         """See `Alone.check_same`."""
@@ -129,30 +149,29 @@ class Ranks(Alone):
         work.wait()
         return int(number)
 
-    def backward(self, loss: Callable[[int], Tensor], costs: Sequence[int], tokens: int) -> Tensor:
+    def backward(self, loss: Callable[[int], Tensor], count: int, tokens: int) -> Tensor:
         """Leave the gradient of an update's mean loss in every parameter's `grad`, on all ranks the same.
 
         Args:
-            loss: computes the summed loss of a micro-batch, given by its number.
-            costs: of each micro-batch of the update, to share them evenly.
+            loss: computes the summed loss of one of this rank's micro-batches, given by its place among them.
+            count: of this rank's micro-batches.
             tokens: target tokens of the update; the loss is divided by them.
 
         Returns:
             The loss summed over all micro-batches, a device scalar.
         """
-        mine: list[int | None] = [*shares(costs, self.world)[self.rank]]
-        *held, last = mine or [None]
         terms = []
 
-        def compute(piece: int | None) -> None:
-            found = self._parallel((lambda: loss(piece)) if piece is not None else self._nothing)
+        def compute(term: Callable[[], Tensor]) -> None:
+            found = self._parallel(term)
             terms.append(found.detach())
             (found * (self.world / tokens)).backward()  # DDP takes the mean over the ranks; we want the sum
 
         with self._parallel.no_sync():
-            for piece in held:
-                compute(piece)
-        compute(last)  # its gradients travel, bucket by bucket, while the rest of them is still computed
+            for place in range(count - 1):
+                compute(partial(loss, place))
+        # The last one's gradients travel, bucket by bucket, while the rest of them is still computed.
+        compute(partial(loss, count - 1) if count else self._nothing)
         total = torch.stack(terms).sum()
         dist.all_reduce(total)
         return total

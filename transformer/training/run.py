@@ -1,7 +1,7 @@
 """One training run: the network, the optimizer, the data, and the update that moves them (paper, section 5)."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,28 +11,43 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from transformer.data.tokenize.store import TokenSplit
+from transformer.data.tokenize.store import TokenSide, TokenSplit
 from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary
-from transformer.errors import DeviceMemoryError, DivergedError
+from transformer.errors import DeviceMemoryError, DivergedError, ParamsError
 from transformer.model.device import autocast, select_device, select_precision
 from transformer.model.dropout import seed_dropout
+from transformer.model.packing import has_flash_kernel
 from transformer.model.transformer import Transformer
 from transformer.params import Params
 from transformer.training.batching import (
+    Batch,
     Indices,
     Update,
     assemble,
     micro_batches,
+    pack,
+    packed_batches,
     padded_tokens,
-    target_token_count,
+    plan_epoch,
     usable_sentences,
 )
 from transformer.training.cores import Cores
-from transformer.training.objective import smoothed_cross_entropy
+from transformer.training.flops import training_flops
+from transformer.training.network import Network
 from transformer.training.ranks import ALONE, Alone, Ranks
 from transformer.training.resume import Progress
 from transformer.training.schedule import learning_rate
 from transformer.training.validation import Validation, greedy_bleu, validation_loss
+
+
+@dataclass(frozen=True)
+class Work:
+    """An update cut into micro-batches, those that this process computes assembled."""
+
+    groups: Update
+    tokens: int  # target tokens of the whole update
+    flops: int  # that the whole update needs, forward and backward
+    batches: list[tuple[int, Batch]]  # with their numbers among the update's micro-batches
 
 
 @dataclass
@@ -42,12 +57,14 @@ class Run:
     params: Params
     device: torch.device
     precision: torch.dtype
+    packed: bool  # sentences packed without padding, and the network compiled
     vocabulary: Vocabulary
     train: TokenSplit
     valid: TokenSplit
     train_sentences: Indices
     valid_sentences: Indices
     model: Transformer
+    network: Network
     optimizer: torch.optim.Optimizer
     cores: Cores
     ranks: Alone
@@ -55,30 +72,43 @@ class Run:
     @classmethod
     def prepare(cls, params: Params, tokens: Path, ranks: Alone = ALONE) -> "Run":
         """Open the data and initialise the network from the seed."""
-        device = select_device(params.training.device)
-        threads = (params.training.threads or torch.get_num_threads()) // ranks.on_this_machine
-        cores = Cores(device, max(1, threads), params.training.length_groups if ranks.world == 1 else 1)
-        torch.use_deterministic_algorithms(True)
-        # Nothing here reads memory it has not written. torch's stubs do not know the setting.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.cuda.matmul.allow_tf32 = True
         vocabulary = Vocabulary.load(tokens / VOCABULARY_FILE)
         train, valid = (TokenSplit.open(tokens, split) for split in ("train", "valid"))
-        torch.manual_seed(params.training.seed)
+        return cls.start(params, vocabulary, train, valid, ranks)
+
+    @classmethod
+    def start(
+        cls, params: Params, vocabulary: Vocabulary, train: TokenSplit, valid: TokenSplit, ranks: Alone = ALONE
+    ) -> "Run":
+        """Initialise the network from the seed.
+
+        Raises:
+            ParamsError: `training.compile` asks for what the device has not.
+        """
+        training = params.training
+        device = select_device(training.device)
+        precision = select_precision(training.precision, device)
+        packed = _packs(params, device, precision)
+        threads = max(1, (training.threads or torch.get_num_threads()) // ranks.on_this_machine)
+        cores = Cores(device, threads, 1 if packed or ranks.world > 1 else training.length_groups)
+        _set_numerics(device)
+        torch.manual_seed(training.seed)
         model = Transformer(params.model, vocabulary.size).to(device)
-        betas = (params.training.adam_beta1, params.training.adam_beta2)
+        betas = (training.adam_beta1, training.adam_beta2)
         return cls(
             params=params,
             device=device,
-            precision=select_precision(params.training.precision, device),
+            precision=precision,
+            packed=packed,
             vocabulary=vocabulary,
             train=train,
             valid=valid,
             train_sentences=usable_sentences(train, params.model.max_positions),
             valid_sentences=usable_sentences(valid, params.model.max_positions),
             model=model,
+            network=Network(model, training.label_smoothing, precision, compiled=packed),
             optimizer=torch.optim.Adam(
-                model.parameters(), lr=0.0, betas=betas, eps=params.training.adam_epsilon, fused=device.type != "mps"
+                model.parameters(), lr=0.0, betas=betas, eps=training.adam_epsilon, fused=device.type != "mps"
             ),
             cores=cores,
             ranks=ranks,
@@ -86,17 +116,36 @@ class Run:
 
     def begin(self, progress: Progress) -> Progress:
         """Where training goes on, on all ranks: where the first one stands."""
+        batch = self._batch(self.train_sentences[:1])
         self.model.train()
         with _kernels(self.device):
-            probe = self.train_sentences[:1]
-            return self.ranks.begin(progress, self.model, self.optimizer, lambda: self._loss(probe))
+            return self.ranks.begin(
+                progress, self.model, self.optimizer, lambda: self.network.loss(batch.to(self.device))
+            )
 
     def learning_rate(self, update: int) -> float:
         """The schedule at this update, counted from 1."""
         return learning_rate(update, self.params.model.d_model, self.params.training)
 
-    def update(self, update: int, groups: Update) -> tuple[Tensor, int]:
-        """One step of the optimizer on these groups; returns the summed loss (a device scalar) and its tokens.
+    def plan(self, epoch: int) -> list[Update]:
+        """The updates of this epoch in their order."""
+        return plan_epoch(self.train, self.train_sentences, self.params.training, epoch)
+
+    def work(self, groups: Update) -> Work:
+        """The update of these groups, ready for the device; background threads call this.
+
+        Raises:
+            ParamsError: a sentence is longer than a micro-batch.
+        """
+        pieces = self._pieces(groups)
+        sentences = np.concatenate(groups)
+        sources, targets = (side.offsets[sentences + 1] - side.offsets[sentences] for side in self._sides())
+        flops = training_flops(self.params.model, self.vocabulary.size, sources, targets)
+        batches = [(index, self._batch(pieces[index])) for index in self._mine(pieces)]
+        return Work(groups, int(targets.sum()), flops, batches)
+
+    def update(self, update: int, work: Work) -> Tensor:
+        """One step of the optimizer; returns the summed loss, a scalar on the device that nothing has waited for.
 
         The gradient is that of the mean loss over the update's target tokens, however many micro-batches share
         them. Dropout's randomness is a function of (seed, update, micro-batch), so that resume needs no generator
@@ -107,25 +156,23 @@ class Run:
         """
         training = self.params.training
         self.model.train()
-        tokens = sum(target_token_count(self.train, group) for group in groups)
-        pieces = [part for group in groups for part in micro_batches(self.train, group, training.micro_batch_tokens)]
         parameters = list(self.model.parameters())
 
-        def loss_of(index: int) -> Tensor:
+        def loss_of(place: int) -> Tensor:
+            index, batch = work.batches[place]
             seed_dropout(dropout_seed(training.seed, update, index), self.device)
-            return self._loss(pieces[index])
+            return self.network.loss(batch.to(self.device))
 
-        def gradients(index: int) -> list[Tensor]:
-            loss = loss_of(index)
-            return [loss.detach(), *torch.autograd.grad(loss / tokens, parameters)]
+        def gradients(place: int) -> list[Tensor]:
+            loss = loss_of(place)
+            return [loss.detach(), *torch.autograd.grad(loss / work.tokens, parameters)]
 
         try:
             with _kernels(self.device):
                 if isinstance(self.ranks, Ranks):
-                    costs = [padded_tokens(self.train, piece) for piece in pieces]
-                    total = self.ranks.backward(loss_of, costs, tokens)
+                    total = self.ranks.backward(loss_of, len(work.batches), work.tokens)
                 else:
-                    total, *sums = summed(self.cores.map(gradients, len(pieces)))
+                    total, *sums = summed(self.cores.map(gradients, len(work.batches)))
                     for parameter, gradient in zip(parameters, sums, strict=True):
                         parameter.grad = gradient
         except torch.OutOfMemoryError:
@@ -135,7 +182,7 @@ class Run:
             group["lr"] = self.learning_rate(update)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return total, tokens
+        return total
 
     def validate(self) -> Validation:
         """Loss over the validation split and greedy BLEU of its first sentences."""
@@ -149,12 +196,52 @@ class Run:
             bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked) if len(asked) else None
         return Validation(loss, bleu)
 
-    def _loss(self, sentences: Indices) -> Tensor:
-        batch = assemble(self.train, sentences).to(self.device)
-        with autocast(self.device, self.precision):
-            hidden = self.model.hidden(batch.source, batch.target_in)
-        weight, smoothing = self.model.embedding.weight, self.params.training.label_smoothing
-        return smoothed_cross_entropy(hidden, weight, batch.target_out, smoothing, self.precision)
+    def _pieces(self, groups: Update) -> list[Indices]:
+        limit = self.params.training.micro_batch_tokens
+        if self.packed:
+            return packed_batches(self.train, groups, limit)
+        return [piece for group in groups for piece in micro_batches(self.train, group, limit)]
+
+    def _mine(self, pieces: list[Indices]) -> Sequence[int]:
+        """The numbers of the micro-batches that this process computes."""
+        if self.packed:
+            costs = [
+                sum(int((side.offsets[piece + 1] - side.offsets[piece]).sum()) for side in self._sides())
+                for piece in pieces
+            ]
+        else:
+            costs = [padded_tokens(self.train, piece) for piece in pieces]
+        return self.ranks.mine(costs)
+
+    def _batch(self, sentences: Indices) -> Batch:
+        if self.packed:
+            batch = pack(self.train, sentences, self.params.model.max_positions)
+        else:
+            batch = assemble(self.train, sentences)
+        return batch.pinned() if self.device.type == "cuda" else batch
+
+    def _sides(self) -> tuple[TokenSide, TokenSide]:
+        return self.train.source, self.train.target
+
+
+def _packs(params: Params, device: torch.device, precision: torch.dtype) -> bool:
+    """Whether to pack and compile: where flash attention can keep sentences apart, unless params say otherwise."""
+    wanted, kernel = params.training.compile, has_flash_kernel(device, precision, params.model.head_size)
+    if wanted and device.type != "cpu" and not kernel:
+        raise ParamsError(
+            "training.compile: true needs a GPU of compute capability 8.0 or higher, bf16, and heads whose size is a "
+            "multiple of 8; leave it at null"
+        )
+    return kernel if wanted is None else wanted
+
+
+def _set_numerics(device: torch.device) -> None:
+    """The same bits in every run; on a GPU, TF32 where float32 remains."""
+    torch.use_deterministic_algorithms(True)
+    # Nothing here reads memory it has not written. torch's stubs do not know the setting.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
 
 
 def summed(terms: Iterable[list[Tensor]]) -> list[Tensor]:

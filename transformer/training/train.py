@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+import torch
+from torch import Tensor
+
 from transformer.errors import InterruptedTrainingError
 from transformer.files import write_json, write_text
 from transformer.model.folder import ModelConfig, write_config
 from transformer.params import Params
-from transformer.training.batching import Update, plan_epoch
+from transformer.training.batching import Update
 from transformer.training.checkpoints import (
     Checkpoint,
     best_of,
@@ -24,11 +27,13 @@ from transformer.training.checkpoints import (
     write_checkpoint,
     write_index,
 )
+from transformer.training.loader import Loader
 from transformer.training.progress_bar import Display, Silent, display
 from transformer.training.ranks import ALONE, Alone
 from transformer.training.resume import Progress, fingerprint, load_state, save_state, working_folder
 from transformer.training.run import Run, check_finite
 from transformer.training.stopping import StopRequest, stop_requests
+from transformer.training.throughput import Meter
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +60,16 @@ class Paths(TypedDict):
     checkpoints: Path
     report: Path
     curves: Path
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An update whose loss is still on the device, where reading it would wait for the update to end."""
+
+    update: int
+    loss: Tensor
+    tokens: int
+    groups: Update
 
 
 def train(
@@ -116,39 +131,38 @@ class _Loop:
         self.settings = run.params.training
         self.started = time.monotonic() - progress.elapsed
         self.scheduled_at = progress.elapsed
-        self.interval = (progress.seconds, progress.target_tokens, progress.update)
+        self.pending: list[Pending] = []
+        self.meter = Meter(run, progress.seconds)
 
     def run(self, stop: StopRequest) -> None:
         """Updates until the last one, an early stop, or a request to stop."""
         progress = self.progress
-        while not progress.finished:
-            run = self.model_run
-            plan = plan_epoch(run.train, run.train_sentences, self.settings, progress.epoch)
-            while progress.position < len(plan) and not progress.finished:
-                self._update(plan[progress.position])
-                if asked := run.ranks.agreed(stop.signal):
+        if progress.finished:
+            return
+        with Loader(self.model_run, progress.epoch, progress.position) as loader:
+            while not progress.finished:
+                self._update(loader)
+                if asked := self.model_run.ranks.agreed(stop.signal):
                     self._save()
                     raise InterruptedTrainingError(
                         f"{asked}: training stopped at update {progress.update} with its state saved; "
                         "start it again to resume"
                     )
-            if progress.position == len(plan):
-                progress.epoch, progress.position = progress.epoch + 1, 0
 
-    def _update(self, groups: Update) -> None:
+    def _update(self, loader: Loader) -> None:
         progress = self.progress
         begun = time.monotonic()
-        loss_sum, tokens = self.model_run.update(progress.update + 1, groups)
-        loss = float(loss_sum)
-        check_finite(loss, progress.update + 1, groups)
+        planned, work = loader.next()
         progress.update += 1
-        progress.position += 1
+        loss = self.model_run.update(progress.update, work)
+        self.pending.append(Pending(progress.update, loss, work.tokens, work.groups))
+        progress.epoch, progress.position = planned.epoch, planned.position
+        progress.target_tokens += work.tokens
         progress.seconds += time.monotonic() - begun
-        progress.target_tokens += tokens
-        progress.losses.append((loss, tokens))
+        self.meter.count(work)
         last = progress.update == self.settings.updates
         if progress.update % self.settings.log_every == 0 or last:
-            self._log()
+            self._log(loader.waited)
         valid_loss = None
         if progress.update % self.settings.validate_every == 0 or last:
             valid_loss = self._validate()
@@ -158,22 +172,35 @@ class _Loop:
         if scheduled or self._is_best(valid_loss):
             self._checkpoint(scheduled, valid_loss)
 
-    def _log(self) -> None:
+    def _settle(self) -> None:
+        """Wait for the updates under way and read their losses, all at once.
+
+        Raises:
+            DivergedError: one is no finite number; names the first such update.
+        """
+        if not self.pending:
+            return
+        begun = time.monotonic()
+        losses: list[float] = torch.stack([pending.loss for pending in self.pending]).tolist()
+        self.progress.seconds += time.monotonic() - begun
+        for pending, loss in zip(self.pending, losses, strict=True):
+            check_finite(loss, pending.update, pending.groups)
+            self.progress.losses.append((loss, pending.tokens))
+        self.pending.clear()
+
+    def _log(self, waited: float) -> None:
+        self._settle()
         progress = self.progress
         loss = sum(loss for loss, _ in progress.losses) / sum(tokens for _, tokens in progress.losses)
         progress.losses.clear()
         row = {"loss": loss, "learning_rate": self.model_run.learning_rate(progress.update)}
         progress.training_curve.append({"update": progress.update, **row})
-        seconds, tokens, updates = self.interval
-        self.interval = (progress.seconds, progress.target_tokens, progress.update)
-        speed = {
-            "target_tokens_per_second": (progress.target_tokens - tokens) / (progress.seconds - seconds),
-            "seconds_per_update": (progress.seconds - seconds) / (progress.update - updates),
-        }
+        speed = self.meter.read(progress.seconds, waited)
         self.shown.training(progress.update, {**row, **speed})
         self.on_record(Record(progress.update, {f"train/{name}": value for name, value in {**row, **speed}.items()}))
 
     def _validate(self) -> float:
+        self._settle()
         update = self.progress.update
         result = self.model_run.ranks.known_to_all(self.model_run.validate)
         row = {"loss": result.loss, "perplexity": result.perplexity}
@@ -210,6 +237,7 @@ class _Loop:
         """Write the weights, then the state that knows of them, then delete what it no longer names."""
         if not self.folder:
             return
+        self._settle()
         progress = self.progress
         minutes = progress.elapsed / 60 if self.settings.checkpoint_every_minutes else None
         checkpoint = Checkpoint(progress.update, scheduled, valid_loss, minutes)
@@ -222,6 +250,7 @@ class _Loop:
         delete_others(self.folder / CHECKPOINTS, progress.checkpoints)
 
     def _save(self) -> None:
+        self._settle()
         if self.folder:
             save_state(self.folder, self.progress, self.model_run.model, self.model_run.optimizer)
 
@@ -234,6 +263,8 @@ def _announce(run: Run, progress: Progress) -> None:
         machines = run.ranks.world // run.ranks.on_this_machine
         log.info("%d ranks, %d on each of %d machines", run.ranks.world, run.ranks.on_this_machine, machines)
     log.info("%d training pairs, %d left out as longer than model.max_positions", pairs, left_out)
+    if run.packed:
+        log.info("sentences are packed without padding; the first update compiles the network, which takes minutes")
     if progress.update:
         log.info("resuming after update %d", progress.update)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from transformer.data.tokenize.store import TokenSplit
 from transformer.data.tokenize.vocabulary import BOS, EOS, Vocabulary
+from transformer.model.device import steps_between_waits
 from transformer.model.transformer import Transformer
 from transformer.training.batching import Indices, assemble, micro_batches, target_token_count
 from transformer.training.objective import smoothed_cross_entropy
@@ -65,11 +66,12 @@ def greedy(model: Transformer, source: Tensor) -> list[list[int]]:
     ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
     output = []
     longest = min(source.size(1) + MAX_EXTRA_LENGTH, model.params.max_positions)
-    for _ in range(longest):
+    wait_every = steps_between_waits(source.device)
+    for step in range(1, longest + 1):
         tokens = model.step(tokens, state).argmax(-1).masked_fill(ended, EOS)
         output.append(tokens)
         ended |= tokens == EOS
-        if ended.all():
+        if step % wait_every == 0 and ended.all():
             break
     rows = torch.stack(output, dim=1).tolist()
     return [row[: row.index(EOS)] if EOS in row else row for row in rows]

@@ -16,7 +16,7 @@ from typing import NoReturn, cast
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-from transformer.errors import DivergedError, ExitCode, InterruptedTrainingError, UserError
+from transformer.errors import ExitCode, InterruptedTrainingError, UserError
 from transformer.files import write_json
 from transformer.model.device import select_device
 from transformer.params import Params
@@ -63,7 +63,7 @@ def work(folder: Path) -> None:
             return
         try:
             train(params, **paths, on_record=lambda record: _append(folder / RECORDS_FILE, record), ranks=ranks)
-        except (InterruptedTrainingError, DivergedError) as error:  # as on all ranks
+        except InterruptedTrainingError as error:  # all ranks have agreed to it
             _leave(folder, error)
 
 

@@ -1,0 +1,68 @@
+"""`torch.nn.Transformer` with the settings of this project's network: what `benchmarks.training` compares with."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transformer.data.tokenize.vocabulary import PAD
+from transformer.model.device import autocast
+from transformer.model.params import ModelParams
+from transformer.model.positions import Positions
+from transformer.training.batching import Batch
+
+
+class TorchTransformer(nn.Module):
+    """torch's layers, masks and loss around one shared embedding matrix; used as its documentation shows."""
+
+    def __init__(self, params: ModelParams, vocabulary_size: int, smoothing: float, precision: torch.dtype) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, params.d_model)
+        nn.init.normal_(self.embedding.weight, std=params.d_model**-0.5)
+        self.positions = Positions(params.positions, params.max_positions, params.d_model)
+        self.dropout = nn.Dropout(params.dropout)
+        self.layers = nn.Transformer(
+            params.d_model,
+            params.heads,
+            params.encoder_layers,
+            params.decoder_layers,
+            params.d_ff,
+            params.dropout,
+            batch_first=True,
+            norm_first=params.norm == "pre",
+        )
+        for layer in [*self.layers.encoder.layers, *self.layers.decoder.layers]:
+            layer.dropout.p = 0.0  # inside the feed-forward network, where the paper has none
+        for module in self.layers.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                module.dropout = 0.0  # on attention weights, likewise
+        self._scale, self._smoothing, self._precision = math.sqrt(params.d_model), smoothing, precision
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The smoothed cross-entropy summed over the batch's target tokens."""
+        with autocast(self.embedding.weight.device, self._precision):
+            no_source, no_target = batch.source == PAD, batch.target_in == PAD
+            causal = nn.Transformer.generate_square_subsequent_mask(
+                batch.target_in.size(1), device=batch.source.device, dtype=torch.bool
+            )
+            hidden = self.layers(
+                self._embed(batch.source),
+                self._embed(batch.target_in),
+                tgt_mask=causal,
+                src_key_padding_mask=no_source,
+                tgt_key_padding_mask=no_target,
+                memory_key_padding_mask=no_source,
+                tgt_is_causal=True,
+            )
+            logits = F.linear(hidden, self.embedding.weight)
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(),
+            batch.target_out.flatten(),
+            ignore_index=PAD,
+            label_smoothing=self._smoothing,
+            reduction="sum",
+        )
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        return self.dropout(self.positions(self.embedding(tokens) * self._scale))

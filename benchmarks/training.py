@@ -1,0 +1,167 @@
+"""Speed of training: tokens/s, model FLOPs utilisation, memory, waits for data, beside torch.nn.Transformer.
+
+    python -m benchmarks.training --preset wmt14-en-de-big --synthetic
+    python -m benchmarks.training --preset interface-strings --updates 20
+
+Each configuration runs in a process of its own, one after the other. Needs torch and the library's own dependencies:
+no corpus, no network, neither Prefect nor DVC nor MLflow.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.newstest import Pieces, random_split
+from benchmarks.torch_transformer import TorchTransformer
+from transformer.errors import DeviceMemoryError
+from transformer.params import Params, load_params
+from transformer.training.flops import peak_flops
+from transformer.training.loader import Loader
+from transformer.training.network import Network, compilations
+from transformer.training.run import Run
+
+PRESETS = Path(__file__).parents[1] / "presets"
+BASELINE, PADDED, PACKED = "torch.nn.Transformer", "padded, not compiled", "packed, compiled"
+SYNTHETIC_PAIRS = 200_000
+WARM_UP = {"cpu": 3, "cuda": 10}
+UPDATES = {"cpu": 10, "cuda": 100}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One configuration's figures."""
+
+    name: str
+    device: str
+    seconds_per_update: float
+    tokens_per_second: float
+    teraflops: float
+    utilization: float | None  # of the device's published peak, where that is known
+    memory_gb: float
+    data_wait: float  # share of the time
+    compiled_again: int  # graphs made after the warm-up
+
+
+def main() -> None:
+    """Measure every configuration that the device has, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--preset", required=True, help="a name in presets/, such as wmt14-en-de-base")
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--synthetic", action="store_true", help="newstest's lengths, random words (the default)")
+    data.add_argument("--tokens", type=Path, help="the tokenize stage's folder, to measure on a corpus")
+    parser.add_argument("--updates", type=int, help="updates measured (10 on a CPU, 100 on a GPU)")
+    asked = parser.parse_args()
+    params = load_params(PRESETS / f"{asked.preset}.yaml")
+    print_heading(asked.preset, params)
+    baseline = None
+    for name in BASELINE, PADDED, PACKED:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            try:
+                found = process.submit(measure, name, params, asked.tokens, asked.updates).result()
+            except (DeviceMemoryError, torch.OutOfMemoryError):
+                print(f"{name:22} does not fit into the device's memory", flush=True)
+                continue
+        if found is None:
+            print(f"{name:22} not on this device", flush=True)
+            continue
+        baseline = baseline or (found.tokens_per_second if name == BASELINE else None)
+        print_row(found, baseline)
+
+
+def measure(name: str, params: Params, tokens: Path | None, updates: int | None) -> Measured | None:
+    """Warm up, then time this many updates; None where the device has no such configuration."""
+    run = configured(name, params, tokens)
+    if run is None:
+        return None
+    kind = run.device.type
+    updates = updates or UPDATES.get(kind, 10)
+    with Loader(run, 0, 0) as loader:
+        advance(run, loader, WARM_UP.get(kind, 3))
+        graphs, waited, begun = compilations(), loader.waited, time.monotonic()
+        count, flops = advance(run, loader, updates)
+        seconds, waited = time.monotonic() - begun, loader.waited - waited
+    peak = peak_flops(run.device, run.precision)
+    return Measured(
+        name=name,
+        device=torch.cuda.get_device_name(run.device) if kind == "cuda" else kind,
+        seconds_per_update=seconds / updates,
+        tokens_per_second=count / seconds,
+        teraflops=flops / seconds / 1e12,
+        utilization=flops / seconds / peak if peak else None,
+        memory_gb=peak_memory(run.device) / 1e9,
+        data_wait=waited / seconds,
+        compiled_again=compilations() - graphs,
+    )
+
+
+def configured(name: str, params: Params, tokens: Path | None) -> Run | None:
+    """A run of that configuration; None where the device has none."""
+    if tokens:
+        run = Run.prepare(params, tokens)
+    else:
+        vocabulary = Pieces(params.tokenization.vocabulary_size)
+        split = random_split(SYNTHETIC_PAIRS, vocabulary.size)
+        run = Run.start(params, vocabulary, split, split)
+    if name == PACKED:
+        return run if run.packed else None
+    smoothing = params.training.label_smoothing
+    run.packed, run.network = False, Network(run.model, smoothing, run.precision, compiled=False)
+    if name == BASELINE:
+        model = TorchTransformer(params.model, run.vocabulary.size, smoothing, run.precision).to(run.device)
+        run.model = run.network = model
+        group = run.optimizer.param_groups[0]
+        run.optimizer = torch.optim.Adam(model.parameters(), lr=0.0, betas=group["betas"], fused=group["fused"])
+    return run
+
+
+def advance(run: Run, loader: Loader, updates: int) -> tuple[int, int]:
+    """Compute this many updates to their end; returns their target tokens and the operations they need."""
+    tokens = flops = 0
+    loss = torch.zeros(())
+    for update in range(1, updates + 1):
+        _, work = loader.next()
+        loss = run.update(update, work)
+        tokens, flops = tokens + work.tokens, flops + work.flops
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss became {float(loss)}")
+    return tokens, flops
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes of the device's memory that tensors took at most; of the process's memory on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def print_heading(preset: str, params: Params) -> None:
+    """What is measured, and the table's columns."""
+    training = params.training
+    print(f"{preset}: {training.batch_target_tokens} target tokens an update, torch {torch.__version__}")
+    print(
+        f"{'configuration':22} {'tokens/s':>9} {'ms/update':>9} {'TFLOP/s':>8} {'MFU':>6} {'memory':>8} "
+        f"{'data wait':>9} {'recompiled':>10} {'ratio':>6}  device",
+        flush=True,
+    )
+
+
+def print_row(found: Measured, baseline: float | None) -> None:
+    """One configuration, and how many times as fast as the baseline it is."""
+    utilization = "-" if found.utilization is None else f"{found.utilization:.1%}"
+    ratio = "-" if baseline is None else f"{found.tokens_per_second / baseline:.2f}"
+    print(
+        f"{found.name:22} {found.tokens_per_second:9,.0f} {1e3 * found.seconds_per_update:9,.1f} "
+        f"{found.teraflops:8.2f} {utilization:>6} {found.memory_gb:5.2f} GB {found.data_wait:9.2%} "
+        f"{found.compiled_again:10} {ratio:>6}  {found.device}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Attention over sentences that stand one behind the other in a single row, without padding between them.
+
+A batch of any lengths is then one row, (1, tokens, d_model), on which every product is useful, and flash attention
+keeps the sentences apart by their offsets: no mask exists, and the number of tokens is the only shape that changes.
+"""
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FLASH_HEAD_SIZE = 256  # the widest head of the flash kernels; sizes are multiples of 8
+FLASH_CAPABILITY = (8, 0)
+
+
+class Spans(NamedTuple):
+    """Where the sentences of a row stand; every token belongs to one.
+
+    Sentence i has the tokens offsets[i] … offsets[i + 1] - 1.
+    """
+
+    offsets: Tensor  # int32 (sentences + 1,)
+    positions: Tensor  # int64 (tokens,), each token's place in its sentence
+    longest: int  # no sentence has more tokens
+
+
+class Packing(NamedTuple):
+    """The spans of a packed batch; sentence i of the source belongs to sentence i of the target."""
+
+    source: Spans
+    target: Spans
+
+
+class Between(NamedTuple):
+    """Attention from each sentence of one row to the sentence with its number in another, or in the same."""
+
+    queries: Spans
+    keys: Spans
+
+
+def has_flash_kernel(device: torch.device, precision: torch.dtype, head_size: int) -> bool:
+    """Whether `packed_attention` runs without a mask there."""
+    return (
+        device.type == "cuda"
+        and precision == torch.bfloat16
+        and head_size % 8 == 0
+        and head_size <= FLASH_HEAD_SIZE
+        and torch.cuda.get_device_capability(device) >= FLASH_CAPABILITY
+    )
+
+
+def packed_attention(query: Tensor, key: Tensor, value: Tensor, between: Between, causal: bool) -> Tensor:
+    """Attention of each sentence to itself or its source: (1, heads, query tokens, d_k), as the query is.
+
+    Keys and values are (1, heads, key tokens, d_k). On a GPU this is flash attention in bfloat16; on a CPU one
+    product with a mask of query tokens x key tokens, which suits small batches only.
+    """
+    if query.device.type == "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=_mask(between, causal))
+    from torch.nn.attention.varlen import varlen_attn  # here: a CPU never needs it
+
+    queries, keys = between
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+    heads = varlen_attn(
+        query,
+        key,
+        value,
+        queries.offsets,
+        keys.offsets,
+        queries.longest,
+        keys.longest,
+        window_size=(-1, 0) if causal else (-1, -1),
+    )
+    return cast(Tensor, heads).transpose(0, 1)[None]
+
+
+def _mask(between: Between, causal: bool) -> Tensor:
+    """True where the query's sentence is the key's, and with `causal` the key is no later: (queries, keys)."""
+    query, key = (torch.bucketize(_places(spans), spans.offsets[1:], right=True) for spans in between)
+    same = query[:, None] == key
+    if not causal:
+        return same
+    return same & (between.queries.positions[:, None] >= between.keys.positions)
+
+
+def _places(spans: Spans) -> Tensor:
+    return torch.arange(spans.positions.size(0), device=spans.positions.device)
