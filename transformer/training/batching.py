@@ -169,11 +169,6 @@ def target_token_count(split: TokenSplit, sentences: Indices) -> int:
     return int(_lengths(split.target, sentences).sum())
 
 
-def padded_tokens(split: TokenSplit, sentences: Indices) -> int:
-    """Ids of both sides, padding included: what a micro-batch costs."""
-    return int(len(sentences) * sum(_lengths(side, sentences).max() for side in (split.source, split.target)))
-
-
 def _lengths(side: TokenSide, sentences: Indices) -> Indices:
     return side.offsets[sentences + 1] - side.offsets[sentences]
 

@@ -27,7 +27,6 @@ from transformer.training.batching import (
     micro_batches,
     pack,
     packed_batches,
-    padded_tokens,
     plan_epoch,
     usable_sentences,
 )
@@ -204,14 +203,12 @@ class Run:
 
     def _mine(self, pieces: list[Indices]) -> Sequence[int]:
         """The numbers of the micro-batches that this process computes."""
-        if self.packed:
-            costs = [
-                sum(int((side.offsets[piece + 1] - side.offsets[piece]).sum()) for side in self._sides())
-                for piece in pieces
-            ]
-        else:
-            costs = [padded_tokens(self.train, piece) for piece in pieces]
-        return self.ranks.mine(costs)
+        return self.ranks.mine([self._cost(piece) for piece in pieces])
+
+    def _cost(self, sentences: Indices) -> int:
+        """Ids of both sides, with the padding that they will get."""
+        lengths = [side.offsets[sentences + 1] - side.offsets[sentences] for side in self._sides()]
+        return sum(int(one.sum() if self.packed else len(one) * one.max()) for one in lengths)
 
     def _batch(self, sentences: Indices) -> Batch:
         if self.packed:
