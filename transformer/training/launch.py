@@ -19,9 +19,10 @@ from types import FrameType
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousTimeoutError
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from transformer.errors import InterruptedTrainingError, ParamsError, UserError
@@ -59,8 +60,8 @@ def launch(
         command: starts Python as a child of this process.
 
     Raises:
-        ParamsError: the devices are not there, or machines do not find one another.
-        UserError: what a rank has ended with.
+        ParamsError: the devices are not there, or nothing names the first machine.
+        UserError: what a rank has ended with, or machines do not find one another.
     """
     _check_devices(params.training)
     with tempfile.TemporaryDirectory(prefix="ranks-") as name, _signals_once():
@@ -79,10 +80,10 @@ def launch(
             ) from None
         except ChildFailedError as error:
             raise read_outcome(folder) or _failure(error) from None
-        except (RendezvousTimeoutError, RendezvousConnectionError):
-            raise ParamsError(
-                f"training.nodes = {params.training.nodes}: not so many machines found one another "
-                f"at MASTER_ADDR = {os.environ.get('MASTER_ADDR')} in {JOINING_SECONDS // 60} minutes"
+        except (RendezvousError, dist.DistError) as error:
+            raise read_outcome(folder) or UserError(
+                f"training.nodes = {params.training.nodes}: the machines do not, or no longer, find one another "
+                f"at MASTER_ADDR = {os.environ.get('MASTER_ADDR')} ({type(error).__name__})"
             ) from None
         if outcome := read_outcome(folder):
             raise outcome
