@@ -1,4 +1,4 @@
-"""The recipes for clusters are whole and agree with the code; the calculation of docs/scale.md follows from its formulas."""
+"""The recipes for clusters are whole and agree with the code; docs/scale.md calculates what its formulas say."""
 
 import re
 import subprocess
@@ -57,7 +57,11 @@ def slurm(tmp_path: Path, node: int) -> str:
         (commands / name).chmod(0o755)
     variables = {"SLURM_JOB_ID": "123456", "SLURM_JOB_NODELIST": "node[7,12]", "SLURM_NODEID": str(node)}
     done = subprocess.run(
-        ["bash", SBATCH], cwd=tmp_path, env={"PATH": "/usr/bin:/bin", **variables}, capture_output=True, text=True
+        ["bash", SBATCH],
+        cwd=tmp_path,
+        env={"PATH": f"{commands}:/usr/bin:/bin", **variables},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
