@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from workspace import tiny_files
 
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.data.tokenize.store import TokenSplit
-from transformer.errors import DataError, DivergedError, InterruptedTrainingError, ParamsError
+from transformer.errors import DataError, DivergedError, ExitCode, InterruptedTrainingError, ParamsError, UserError
 from transformer.params import Params, params_from
 from transformer.training.batching import micro_batches, plan_epoch, usable_sentences
 from transformer.training.launch import launch
@@ -236,6 +237,17 @@ def test_an_error_of_all_ranks_and_one_of_the_first_alone_come_out_in_one_line(
     assert "\n" not in str(raised.value)
     assert "Traceback" not in capfd.readouterr().err
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_an_unexpected_error_comes_out_in_one_line(tokens: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("transformer.training.launch.RESTARTS", 0)
+    broken = tmp_path / "tokens"
+    shutil.copytree(tokens, broken)
+    (broken / "train.source.ids.npy").write_bytes(b"no array")
+    with pytest.raises(UserError, match=r"^rank \d failed, .*ValueError: .*") as raised:
+        launch(params(devices=2), paths(tmp_path, broken), lambda record: None)
+    assert "\n" not in str(raised.value)
+    assert raised.value.exit_code == ExitCode.FAILURE
 
 
 def test_devices_that_are_not_there_are_refused_at_once(tokens: Path, tmp_path: Path) -> None:

@@ -189,5 +189,6 @@ def _handed_on(path: Path, on_record: OnRecord) -> Iterator[None]:
 def _failure(error: ChildFailedError) -> UserError:
     """What the first rank to fail in the last attempt died of."""
     rank, failure = error.get_first_failure()
-    reason = failure.message.splitlines()[-1] if failure.message else f"exit status {failure.exitcode}"
-    return UserError(f"rank {rank} failed, {RESTARTS} restarts did not help: {reason}")
+    # An exception comes as a dict, a signal as a text.
+    message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+    return UserError(f"rank {rank} failed, and so it did after {RESTARTS} restarts: {' '.join(message.split())}")
