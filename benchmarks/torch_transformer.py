@@ -39,23 +39,27 @@ class TorchTransformer(nn.Module):
                 module.dropout = 0.0  # on attention weights, likewise
         self._scale, self._smoothing, self._precision = math.sqrt(params.d_model), smoothing, precision
 
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        """Logits (batch, target length, vocabulary)."""
+        no_source, no_target = source == PAD, target == PAD
+        causal = nn.Transformer.generate_square_subsequent_mask(
+            target.size(1), device=target.device, dtype=torch.bool
+        )
+        hidden = self.layers(
+            self._embed(source),
+            self._embed(target),
+            tgt_mask=causal,
+            src_key_padding_mask=no_source,
+            tgt_key_padding_mask=no_target,
+            memory_key_padding_mask=no_source,
+            tgt_is_causal=True,
+        )
+        return F.linear(hidden, self.embedding.weight)
+
     def loss(self, batch: Batch) -> Tensor:
         """The smoothed cross-entropy summed over the batch's target tokens."""
         with autocast(self.embedding.weight.device, self._precision):
-            no_source, no_target = batch.source == PAD, batch.target_in == PAD
-            causal = nn.Transformer.generate_square_subsequent_mask(
-                batch.target_in.size(1), device=batch.source.device, dtype=torch.bool
-            )
-            hidden = self.layers(
-                self._embed(batch.source),
-                self._embed(batch.target_in),
-                tgt_mask=causal,
-                src_key_padding_mask=no_source,
-                tgt_key_padding_mask=no_target,
-                memory_key_padding_mask=no_source,
-                tgt_is_causal=True,
-            )
-            logits = F.linear(hidden, self.embedding.weight)
+            logits = self(batch.source, batch.target_in)
         return F.cross_entropy(
             logits.flatten(0, 1).float(),
             batch.target_out.flatten(),

@@ -210,3 +210,15 @@ def test_compiling_where_no_flash_kernel_is_is_refused(run: Run, monkeypatch: py
     monkeypatch.setattr("transformer.training.run.select_device", lambda name: torch.device("mps"))
     with pytest.raises(ParamsError, match=r"training\.compile: true needs a GPU"):
         Run.start(params(compile=True, precision="fp32"), run.vocabulary, run.train, run.valid)
+
+
+def test_a_compiler_that_does_not_work_is_named(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_compiler(graph: Any, inputs: Any) -> Any:
+        raise FileNotFoundError("gcc")
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=without_compiler))
+    run = Run.prepare(params(compile=True, micro_batch_tokens=1000), tokens)
+    with pytest.raises(ParamsError, match=r"torch\.compile failed, training\.compile: false does without: .*gcc"):
+        run.update(1, run.work([run.train_sentences[:5]]))
+    torch._dynamo.reset()

@@ -13,6 +13,7 @@ from transformer.model.linear import rounded_up
 # Logits that exist at a time: 8 MB of float32 stay near a CPU's caches, 256 MB of bfloat16 keep a GPU busy.
 CHUNK_LOGITS = {"cpu": 1 << 21}
 LARGE_CHUNK_LOGITS = 1 << 27
+TILE = 128
 
 
 Smoothed = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
@@ -41,7 +42,7 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         loss = torch.zeros((), device=hidden.device)
-        chunk = max(1, CHUNK_LOGITS.get(hidden.device.type, LARGE_CHUNK_LOGITS) // len(weight))
+        chunk = _chunk_rows(hidden.device, len(weight))
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
             labels = target[part]
@@ -61,6 +62,13 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         (scale,) = grads
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden * scale, grad_weight * scale, None, None, None, None
+
+
+def _chunk_rows(device: torch.device, vocabulary_size: int) -> int:
+    """Tokens whose logits exist at a time; a GPU multiplies whole tiles of them."""
+    if device.type in CHUNK_LOGITS:
+        return max(1, CHUNK_LOGITS[device.type] // vocabulary_size)
+    return max(1, LARGE_CHUNK_LOGITS // vocabulary_size // TILE) * TILE
 
 
 def _smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:

@@ -152,6 +152,7 @@ class Run:
 
         Raises:
             DeviceMemoryError: a micro-batch does not fit.
+            ParamsError: torch.compile does not work on this machine.
         """
         training = self.params.training
         self.model.train()
@@ -177,6 +178,9 @@ class Run:
         except torch.OutOfMemoryError:
             limit = f"training.micro_batch_tokens = {training.micro_batch_tokens}"
             raise DeviceMemoryError(f"{limit} does not fit into the memory of {self.device}: lower it") from None
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ParamsError(f"torch.compile failed, training.compile: false does without: {reason}") from error
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(update)
         self.optimizer.step()
@@ -215,7 +219,10 @@ class Run:
             batch = pack(self.train, sentences, self.params.model.max_positions)
         else:
             batch = assemble(self.train, sentences)
-        return batch.pinned() if self.device.type == "cuda" else batch
+        if self.device.type != "cuda":
+            return batch
+        with torch.cuda.device(self.device):  # a thread of its own would pin through the first GPU
+            return batch.pinned()
 
     def _sides(self) -> tuple[TokenSide, TokenSide]:
         return self.train.source, self.train.target
