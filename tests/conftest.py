@@ -83,6 +83,8 @@ TINY_PARAMS: dict[str, Any] = {
         "learning_rate_scale": 1.0,
         "precision": "fp32",
         "device": "cpu",
+        "devices": 1,
+        "nodes": 1,
         "compile": None,
         "threads": 1,
         "log_every": 5,

@@ -4,8 +4,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -20,19 +20,24 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     """Run `work` as stage `name`; ends the process with `transformer.errors.ExitCode` when it fails."""
+    with checked_params(name) as params, _device(name, params), recorded(name, params) as run:
+        try:
+            work(params, run)
+        except BaseException:
+            _ignore_signals()
+            raise
+
+
+@contextmanager
+def checked_params(name: str) -> Iterator[Params]:
+    """params.yaml for a process of stage `name`, whose errors in the body end it with the right status."""
     time = "" if FLOW_RUN_VARIABLE in os.environ else "%(asctime)s "  # Prefect's log has the time of each line
     logging.basicConfig(level=logging.INFO, format=f"{time}%(message)s", datefmt="%H:%M:%S")
     # Both signals unwind the stack as KeyboardInterrupt; training takes them over and saves its state first.
     for number in SIGNALS:
         signal.signal(number, _stop)
     try:
-        params = load_params(Path("params.yaml"))
-        with _device(name, params), recorded(name, params) as run:
-            try:
-                work(params, run)
-            except BaseException:
-                _ignore_signals()
-                raise
+        yield load_params(Path("params.yaml"))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

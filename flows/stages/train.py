@@ -1,25 +1,55 @@
-"""Stage `train`: data/tokens -> models/checkpoints; starting again after any end resumes exactly."""
+"""Stage `train`: data/tokens -> models/checkpoints; starting again after any end resumes exactly.
 
+With more than one of `training.devices` or `training.nodes` it starts itself under torchrun, a process a device. On
+each machine but the first, `python -m flows.stages.train join` takes part; docs/scale.md tells how.
+"""
+
+import os
+import sys
 from pathlib import Path
 
-from flows.stages.runner import run_stage
+from flows import die_with_parent
+from flows.stages.runner import checked_params, run_stage
 from flows.tracking.run import StageRun
 from transformer.params import Params
-from transformer.training.train import train
+from transformer.training.launch import launch
+from transformer.training.train import OnRecord, Paths, Record, train
+
+# The resumable state lives in work/training, as DVC deletes outputs before a stage runs.
+PATHS: Paths = {
+    "tokens": Path("data/tokens"),
+    "work": Path("work/training"),
+    "checkpoints": Path("models/checkpoints"),
+    "report": Path("reports/training.json"),
+    "curves": Path("reports/curves"),
+}
 
 
 def main(params: Params, run: StageRun) -> None:
-    """Train; the resumable state lives in work/training, as DVC deletes outputs before a stage runs."""
-    train(
-        params,
-        tokens=Path("data/tokens"),
-        work=Path("work/training"),
-        checkpoints=Path("models/checkpoints"),
-        report=Path("reports/training.json"),
-        curves=Path("reports/curves"),
-        on_record=lambda record: run.log(record.update, record.metrics),
-    )
+    """Train, here or on all devices; only the first rank's figures are recorded."""
+
+    def log(record: Record) -> None:
+        run.log(record.update, record.metrics)
+
+    if params.training.devices * params.training.nodes == 1:
+        train(params, **PATHS, on_record=log)
+    else:
+        _launch(params, log, leads=True)
+
+
+def join() -> None:
+    """Take part in the training that another machine leads; that one records and writes."""
+    with checked_params("train") as params:
+        _launch(params, lambda _: None, leads=False)
+
+
+def _launch(params: Params, on_record: OnRecord, leads: bool) -> None:
+    bound = [sys.executable, "-S", die_with_parent.__file__, str(os.getpid()), sys.executable]
+    launch(params, PATHS, on_record, leads=leads, command=bound)
 
 
 if __name__ == "__main__":
-    run_stage("train", main)
+    if sys.argv[1:] == ["join"]:
+        join()
+    else:
+        run_stage("train", main)

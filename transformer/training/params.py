@@ -24,6 +24,8 @@ class TrainingParams(Section):
     learning_rate_scale: float = Field(gt=0)  # factor on the paper's schedule
     precision: Literal["auto", "bf16", "fp32"]
     device: Literal["auto", "cuda", "mps", "cpu"]
+    devices: int = Field(ge=1)  # processes on each machine, one a GPU
+    nodes: int = Field(ge=1)  # machines
     compile: bool | None  # torch.compile, with sentences packed without padding; null: on a GPU that can
     threads: int | None = Field(ge=1)  # CPU threads; null: one a core
     log_every: int = Field(ge=1)  # updates

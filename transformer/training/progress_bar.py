@@ -47,6 +47,16 @@ def display(updates: int, done: int) -> Iterator[Display]:
         yield _Bar(progress, progress.add_task("training", total=updates, completed=done, figures=""))
 
 
+class Silent:
+    """Shows nothing."""
+
+    def training(self, update: int, metrics: dict[str, float]) -> None:
+        """See `Display.training`."""
+
+    def message(self, text: str) -> None:
+        """See `Display.message`."""
+
+
 class _Bar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task

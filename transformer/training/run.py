@@ -33,6 +33,8 @@ from transformer.training.batching import (
 from transformer.training.cores import Cores
 from transformer.training.flops import training_flops
 from transformer.training.network import Network
+from transformer.training.ranks import ALONE, Alone, Ranks
+from transformer.training.resume import Progress
 from transformer.training.schedule import learning_rate
 from transformer.training.validation import Validation, greedy_bleu, validation_loss
 
@@ -64,16 +66,19 @@ class Run:
     network: Network
     optimizer: torch.optim.Optimizer
     cores: Cores
+    ranks: Alone
 
     @classmethod
-    def prepare(cls, params: Params, tokens: Path) -> "Run":
+    def prepare(cls, params: Params, tokens: Path, ranks: Alone = ALONE) -> "Run":
         """Open the data and initialise the network from the seed."""
         vocabulary = Vocabulary.load(tokens / VOCABULARY_FILE)
         train, valid = (TokenSplit.open(tokens, split) for split in ("train", "valid"))
-        return cls.start(params, vocabulary, train, valid)
+        return cls.start(params, vocabulary, train, valid, ranks)
 
     @classmethod
-    def start(cls, params: Params, vocabulary: Vocabulary, train: TokenSplit, valid: TokenSplit) -> "Run":
+    def start(
+        cls, params: Params, vocabulary: Vocabulary, train: TokenSplit, valid: TokenSplit, ranks: Alone = ALONE
+    ) -> "Run":
         """Initialise the network from the seed.
 
         Raises:
@@ -83,7 +88,8 @@ class Run:
         device = select_device(training.device)
         precision = select_precision(training.precision, device)
         packed = _packs(params, device, precision)
-        cores = Cores(device, training.threads, 1 if packed else training.length_groups)
+        threads = max(1, (training.threads or torch.get_num_threads()) // ranks.on_this_machine)
+        cores = Cores(device, threads, 1 if packed or ranks.world > 1 else training.length_groups)
         _set_numerics(device)
         torch.manual_seed(training.seed)
         model = Transformer(params.model, vocabulary.size).to(device)
@@ -104,7 +110,17 @@ class Run:
                 model.parameters(), lr=0.0, betas=betas, eps=training.adam_epsilon, fused=device.type != "mps"
             ),
             cores=cores,
+            ranks=ranks,
         )
+
+    def begin(self, progress: Progress) -> Progress:
+        """Where training goes on, on all ranks: where the first one stands."""
+        batch = self._batch(self.train_sentences[:1])
+        self.model.train()
+        with _kernels(self.device):
+            return self.ranks.begin(
+                progress, self.model, self.optimizer, lambda: self.network.loss(batch.to(self.device))
+            )
 
     def learning_rate(self, update: int) -> float:
         """The schedule at this update, counted from 1."""
@@ -142,23 +158,29 @@ class Run:
         self.model.train()
         parameters = list(self.model.parameters())
 
-        def gradients(place: int) -> list[Tensor]:
+        def loss_of(place: int) -> Tensor:
             index, batch = work.batches[place]
             seed_dropout(dropout_seed(training.seed, update, index), self.device)
-            loss = self.network.loss(batch.to(self.device))
+            return self.network.loss(batch.to(self.device))
+
+        def gradients(place: int) -> list[Tensor]:
+            loss = loss_of(place)
             return [loss.detach(), *torch.autograd.grad(loss / work.tokens, parameters)]
 
         try:
             with _kernels(self.device):
-                total, *sums = summed(self.cores.map(gradients, len(work.batches)))
+                if isinstance(self.ranks, Ranks):
+                    total = self.ranks.backward(loss_of, len(work.batches), work.tokens)
+                else:
+                    total, *sums = summed(self.cores.map(gradients, len(work.batches)))
+                    for parameter, gradient in zip(parameters, sums, strict=True):
+                        parameter.grad = gradient
         except torch.OutOfMemoryError:
             limit = f"training.micro_batch_tokens = {training.micro_batch_tokens}"
             raise DeviceMemoryError(f"{limit} does not fit into the memory of {self.device}: lower it") from None
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = " ".join(str(error).split())[:300]
             raise ParamsError(f"torch.compile failed, training.compile: false does without: {reason}") from error
-        for parameter, gradient in zip(parameters, sums, strict=True):
-            parameter.grad = gradient
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(update)
         self.optimizer.step()
@@ -185,7 +207,12 @@ class Run:
 
     def _mine(self, pieces: list[Indices]) -> Sequence[int]:
         """The numbers of the micro-batches that this process computes."""
-        return range(len(pieces))
+        return self.ranks.mine([self._cost(piece) for piece in pieces])
+
+    def _cost(self, sentences: Indices) -> int:
+        """Ids of both sides, with the padding that they will get."""
+        lengths = [side.offsets[sentences + 1] - side.offsets[sentences] for side in self._sides()]
+        return sum(int(one.sum() if self.packed else len(one) * one.max()) for one in lengths)
 
     def _batch(self, sentences: Indices) -> Batch:
         if self.packed:

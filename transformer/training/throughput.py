@@ -15,7 +15,7 @@ class Meter:
     def __init__(self, run: Run, seconds: float) -> None:
         """`seconds` of training are behind the run."""
         self._compiled = run.packed
-        self._peak = peak_flops(run.device, run.precision)
+        self._peak = (peak_flops(run.device, run.precision) or 0.0) * run.ranks.world
         self._updates = self._tokens = self._flops = 0
         self._seconds, self._waited = seconds, 0.0  # before this interval
         self._compilations: int | None = None  # None until the first interval, which warms up

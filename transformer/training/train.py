@@ -6,8 +6,10 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -26,7 +28,8 @@ from transformer.training.checkpoints import (
     write_index,
 )
 from transformer.training.loader import Loader
-from transformer.training.progress_bar import Display, display
+from transformer.training.progress_bar import Display, Silent, display
+from transformer.training.ranks import ALONE, Alone
 from transformer.training.resume import Progress, fingerprint, load_state, save_state, working_folder
 from transformer.training.run import Run, check_finite
 from transformer.training.stopping import StopRequest, stop_requests
@@ -35,6 +38,7 @@ from transformer.training.throughput import Meter
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+HOW_MANY = {"devices", "nodes"}  # that share the work, which a resumed run may change
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,16 @@ class Record:
 OnRecord = Callable[[Record], None]
 
 
+class Paths(TypedDict):
+    """The paths that `train` takes."""
+
+    tokens: Path
+    work: Path
+    checkpoints: Path
+    report: Path
+    curves: Path
+
+
 @dataclass(frozen=True)
 class Pending:
     """An update whose loss is still on the device, where reading it would wait for the update to end."""
@@ -59,7 +73,14 @@ class Pending:
 
 
 def train(
-    params: Params, tokens: Path, work: Path, checkpoints: Path, report: Path, curves: Path, on_record: OnRecord
+    params: Params,
+    tokens: Path,
+    work: Path,
+    checkpoints: Path,
+    report: Path,
+    curves: Path,
+    on_record: OnRecord,
+    ranks: Alone = ALONE,
 ) -> None:
     """Train to the last update, from the saved state where one is found, and write the stage's outputs.
 
@@ -71,16 +92,22 @@ def train(
         report: receives what depends on the clock (tokens/s, minutes of each checkpoint).
         curves: receives training.csv and validation.csv.
         on_record: called with each log interval's and each validation's figures.
+        ranks: the processes that share this training; only the first writes, shows and records.
 
     Raises:
         InterruptedTrainingError: SIGTERM or SIGINT came; the state is saved.
         DivergedError: the loss is no longer a finite number.
     """
-    run = Run.prepare(params, tokens)
-    settings = params.model_dump(include={"languages", "model", "training"})
+    run = Run.prepare(params, tokens, ranks)
+    settings = params.model_dump(include={"languages", "model", "training"}, exclude={"training": HOW_MANY})
     name = fingerprint({**settings, "on": [str(run.device), str(run.precision)]}, tokens)
-    with working_folder(work, name) as folder, stop_requests() as stop:
-        progress = load_state(folder, run.model, run.optimizer) or Progress()
+    ranks.check_same(name)
+    with _folder(work, name, ranks) as folder, stop_requests() as stop:
+        progress = (load_state(folder, run.model, run.optimizer) if folder else None) or Progress()
+        progress = run.begin(progress)
+        if not folder:
+            _Loop(run, progress, None, Silent(), lambda _: None).run(stop)
+            return
         delete_others(folder / CHECKPOINTS, progress.checkpoints)
         _announce(run, progress)
         with display(params.training.updates, progress.update) as shown:
@@ -88,10 +115,17 @@ def train(
         _write_outputs(run, progress, folder / CHECKPOINTS, checkpoints, report, curves)
 
 
+def _folder(work: Path, name: str, ranks: Alone) -> AbstractContextManager[Path | None]:
+    """The working folder on the first rank; the others get by without."""
+    return working_folder(work, name) if ranks.rank == 0 else nullcontext()
+
+
 class _Loop:
     """The state that the steps of the loop share."""
 
-    def __init__(self, run: Run, progress: Progress, folder: Path, shown: Display, on_record: OnRecord) -> None:
+    def __init__(
+        self, run: Run, progress: Progress, folder: Path | None, shown: Display, on_record: OnRecord
+    ) -> None:
         self.model_run, self.progress, self.folder = run, progress, folder
         self.shown, self.on_record = shown, on_record
         self.settings = run.params.training
@@ -108,10 +142,10 @@ class _Loop:
         with Loader(self.model_run, progress.epoch, progress.position) as loader:
             while not progress.finished:
                 self._update(loader)
-                if stop.signal:
+                if asked := self.model_run.ranks.agreed(stop.signal):
                     self._save()
                     raise InterruptedTrainingError(
-                        f"{stop.signal}: training stopped at update {progress.update} with its state saved; "
+                        f"{asked}: training stopped at update {progress.update} with its state saved; "
                         "start it again to resume"
                     )
 
@@ -167,7 +201,8 @@ class _Loop:
 
     def _validate(self) -> float:
         self._settle()
-        update, result = self.progress.update, self.model_run.validate()
+        update = self.progress.update
+        result = self.model_run.ranks.known_to_all(self.model_run.validate)
         row = {"loss": result.loss, "perplexity": result.perplexity}
         if result.bleu is not None:
             row["bleu"] = result.bleu
@@ -200,6 +235,8 @@ class _Loop:
 
     def _checkpoint(self, scheduled: bool, valid_loss: float | None) -> None:
         """Write the weights, then the state that knows of them, then delete what it no longer names."""
+        if not self.folder:
+            return
         self._settle()
         progress = self.progress
         minutes = progress.elapsed / 60 if self.settings.checkpoint_every_minutes else None
@@ -214,13 +251,17 @@ class _Loop:
 
     def _save(self) -> None:
         self._settle()
-        save_state(self.folder, self.progress, self.model_run.model, self.model_run.optimizer)
+        if self.folder:
+            save_state(self.folder, self.progress, self.model_run.model, self.model_run.optimizer)
 
 
 def _announce(run: Run, progress: Progress) -> None:
     weights = sum(parameter.numel() for parameter in run.model.parameters())
     pairs, left_out = len(run.train_sentences), len(run.train) - len(run.train_sentences)
     log.info("%.1f million weights on %s in %s", weights / 1e6, run.device, str(run.precision).removeprefix("torch."))
+    if run.ranks.world > 1:
+        machines = run.ranks.world // run.ranks.on_this_machine
+        log.info("%d ranks, %d on each of %d machines", run.ranks.world, run.ranks.on_this_machine, machines)
     log.info("%d training pairs, %d left out as longer than model.max_positions", pairs, left_out)
     if run.packed:
         log.info("sentences are packed without padding; the first update compiles the network, which takes minutes")
@@ -248,6 +289,7 @@ def _write_outputs(
         {
             "updates": progress.update,
             "epochs": progress.epoch,
+            "world_size": run.ranks.world,
             "target_tokens": progress.target_tokens,
             "target_tokens_per_second": round(speed, 1),
             "training_seconds": round(progress.seconds, 1),

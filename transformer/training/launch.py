@@ -1,0 +1,194 @@
+"""A training on many devices: torchrun's agent starts one process a device and, after one has died, all of them anew.
+
+`launch` is called on each machine of `training.nodes`, with the same params and tokens. The environment variables
+MASTER_ADDR and MASTER_PORT name the one that leads to all of them; a single machine needs neither.
+"""
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from transformer.errors import InterruptedTrainingError, ParamsError, UserError
+from transformer.files import write_json
+from transformer.model.device import select_device
+from transformer.params import Params
+from transformer.training.params import TrainingParams
+from transformer.training.stopping import SIGNALS
+from transformer.training.train import OnRecord, Paths, Record
+from transformer.training.worker import JOB_FILE, RECORDS_FILE, read_outcome
+
+log = logging.getLogger(__name__)
+
+RESTARTS = 3  # after a rank has died; Prefect's retries come on top
+SAVING_SECONDS = 100  # that ranks have to save their state in once asked to stop; Kubernetes gives pods 120
+JOINING_SECONDS = 600  # that machines wait for one another in
+POLL_SECONDS = 0.2
+
+
+def launch(
+    params: Params,
+    paths: Paths,
+    on_record: OnRecord,
+    *,
+    leads: bool = True,
+    command: Sequence[str] = (sys.executable,),
+) -> None:
+    """Train as `transformer.training.train.train` does, with a process for each of `training.devices`.
+
+    Args:
+        params: all of params.yaml.
+        paths: as of `train`.
+        on_record: as of `train`, called from another thread.
+        leads: this is the machine whose first rank writes and reports.
+        command: starts Python as a child of this process.
+
+    Raises:
+        ParamsError: the devices are not there, or nothing names the first machine.
+        UserError: what a rank has ended with, or machines do not find one another.
+    """
+    _check_devices(params.training)
+    with tempfile.TemporaryDirectory(prefix="ranks-") as name, _signals_once():
+        folder = Path(name)
+        absolute = {key: str(cast(Path, path).absolute()) for key, path in paths.items()}
+        write_json(folder / JOB_FILE, {"params": params.model_dump(), "paths": absolute, "leads": leads})
+        _silence_torchrun()
+        try:
+            with _handed_on(folder / RECORDS_FILE, on_record):
+                python, *arguments = command
+                config = _config(params.training, leads, folder)
+                elastic_launch(config, python)(*arguments, "-m", "transformer.training.worker", name)
+        except SignalException as error:
+            raise read_outcome(folder) or InterruptedTrainingError(
+                f"{error.sigval.name}: training stopped before its ranks had begun"
+            ) from None
+        except ChildFailedError as error:
+            raise read_outcome(folder) or _failure(error) from None
+        except (RendezvousError, dist.DistError) as error:
+            raise read_outcome(folder) or UserError(
+                f"training.nodes = {params.training.nodes}: the machines do not, or no longer, find one another "
+                f"at MASTER_ADDR = {os.environ.get('MASTER_ADDR')} ({type(error).__name__})"
+            ) from None
+        if outcome := read_outcome(folder):
+            raise outcome
+
+
+def _check_devices(training: TrainingParams) -> None:
+    device = select_device(training.device)
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type)
+    if there is not None and training.devices > there:
+        raise ParamsError(f"training.devices = {training.devices}: this machine has {there} ({device.type})")
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if training.nodes > 1 and missing:
+        raise ParamsError(f"training.nodes = {training.nodes}: {' and '.join(missing)} must name the first machine")
+
+
+def _config(training: TrainingParams, leads: bool, folder: Path) -> LaunchConfig:
+    """Torchrun's options. Ports of ranks are new at each restart, so that nothing of the former attempt is found."""
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    several = training.nodes > 1
+    host, port = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])) if several else ("localhost", 0)
+    return LaunchConfig(
+        min_nodes=training.nodes,
+        max_nodes=training.nodes,
+        nproc_per_node=training.devices,
+        run_id="train",
+        role="rank",
+        rdzv_backend="c10d",
+        rdzv_endpoint=f"{host}:{port}",
+        rdzv_configs={"is_host": leads, "join_timeout": JOINING_SECONDS, "read_timeout": JOINING_SECONDS},
+        local_addr=_own_address(host, port) if several else "localhost",
+        max_restarts=RESTARTS,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "torchrun")),
+        virtual_local_rank=select_device(training.device).type == "cuda",  # each rank sees its own GPU alone
+        signals_to_handle="SIGQUIT",  # the others are ours: see _signals_once
+        shutdown_timeout=SAVING_SECONDS,
+    )
+
+
+def _own_address(host: str, port: int) -> str:
+    """The address by which the machine `host` would know this one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, port))  # sends nothing
+        except OSError:
+            return socket.getfqdn()
+        address: str = probe.getsockname()[0]
+        return address
+
+
+@contextmanager
+def _signals_once() -> Iterator[None]:
+    """The first signal ends the agent, which hands it on to the ranks and waits for them; later ones are ignored."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise SignalException("asked to stop", signal.Signals(number))
+
+    former = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _silence_torchrun() -> None:
+    """It tells each death in a dozen lines and a stack trace; we tell it in one."""
+    logger = logging.getLogger("torch.distributed")
+    logger.propagate = False
+    logger.addHandler(logging.NullHandler())
+
+
+@contextmanager
+def _handed_on(path: Path, on_record: OnRecord) -> Iterator[None]:
+    """Call `on_record` for each line that the first rank adds to the file; for updates done twice, once."""
+    path.touch()
+    ended = threading.Event()
+    known: set[tuple[Any, ...]] = set()
+
+    def follow() -> None:
+        rest = ""
+        with path.open(encoding="utf-8") as stream:
+            last = False
+            while not last:
+                last = ended.wait(POLL_SECONDS)
+                *lines, rest = (rest + stream.read()).split("\n")
+                for line in lines:
+                    record = Record(**json.loads(line))
+                    if (key := (record.update, *record.metrics)) not in known:
+                        known.add(key)
+                        on_record(record)
+
+    thread = threading.Thread(target=follow, name="records", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _failure(error: ChildFailedError) -> UserError:
+    """What the first rank to fail in the last attempt died of."""
+    rank, failure = error.get_first_failure()
+    # An exception comes as a dict, a signal as a text.
+    message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+    return UserError(f"rank {rank} failed, and so it did after {RESTARTS} restarts: {' '.join(message.split())}")

@@ -1,0 +1,222 @@
+"""The processes that share one training, one a device: who computes what, and what they tell one another.
+
+An update is cut into the same micro-batches whatever the number of ranks. Each rank computes some of them, the
+gradients are summed over all, and every rank takes the same step; the first one alone validates, reports and writes.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch.nn.parallel import DistributedDataParallel
+
+from transformer.errors import DataError
+from transformer.training.resume import Progress
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=30)  # for one that is silent; one that has died is noticed by torchrun within a second
+
+
+def shares(costs: Sequence[int], ranks: int) -> list[list[int]]:
+    """Which micro-batches each rank computes, ascending: the costliest first, each to whom has least so far."""
+    loads, mine = [0] * ranks, [list[int]() for _ in range(ranks)]
+    for piece in sorted(range(len(costs)), key=lambda index: -costs[index]):
+        rank = loads.index(min(loads))
+        loads[rank] += costs[piece]
+        mine[rank].append(piece)
+    return [sorted(pieces) for pieces in mine]
+
+
+class Alone:
+    """A training in one process: there is nobody to share with or to ask."""
+
+    rank = 0
+    world = 1
+    on_this_machine = 1
+
+    def mine(self, costs: Sequence[int]) -> Sequence[int]:
+        """The numbers of the micro-batches that this rank computes of an update whose micro-batches cost as much."""
+        return range(len(costs))
+
+    def check_same(self, fingerprint: str) -> None:
+        """Stop unless every rank is about to train the same.
+
+        Raises:
+            DataError: params, tokens, code or torch differ.
+        """
+
+    def begin(
+        self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, probe: Callable[[], Tensor]
+    ) -> Progress:
+        """Give every rank the first one's weights, Adam's moments and progress; `probe` computes any loss."""
+        return progress
+
+    def known_to_all(self, find: Callable[[], T]) -> T:
+        """What the first rank finds; the others wait for it."""
+        return find()
+
+    def agreed(self, asked: str | None) -> str | None:
+        """The signal by which any rank was asked to stop, the same answer on all; to be called once an update."""
+        return asked
+
+
+ALONE = Alone()
+
+
+class Ranks(Alone):
+    """One of several processes in torch's process group."""
+
+    def __init__(self, on_this_machine: int) -> None:
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.on_this_machine = on_this_machine
+        # Decisions go over gloo, beside the gradients, and never make a GPU wait.
+        self.control = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        self._vote: tuple[Tensor, dist.Work] | None = None
+        self._warned = self.rank > 0
+
+    def mine(self, costs: Sequence[int]) -> Sequence[int]:
+        """See `Alone.mine`."""
+        if len(costs) < self.world and not self._warned:
+            self._warned = True
+            log.warning(
+                "an update has %d micro-batches for %d ranks: with a lower training.micro_batch_tokens none is idle",
+                len(costs),
+                self.world,
+            )
+        return shares(costs, self.world)[self.rank]
+
+    def check_same(self, fingerprint: str) -> None:
+        """See `Alone.check_same`."""
+        found: list[str] = [""] * self.world
+        dist.all_gather_object(found, fingerprint, group=self.control)
+        if len(set(found)) > 1:
+            raise DataError("the machines differ in params.yaml, data/tokens, code or torch's version")
+
+    def begin(
+        self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, probe: Callable[[], Tensor]
+    ) -> Progress:
+        """See `Alone.begin`."""
+        progress = self.known_to_all(lambda: progress)
+        # Brings the weights of the first rank to the others.
+        self._parallel = DistributedDataParallel(_Watched(model), gradient_as_bucket_view=True)
+        if progress.update:
+            for parameter in model.parameters():
+                moments = optimizer.state[parameter]
+                if self.rank:
+                    moments["step"] = torch.tensor(float(progress.update), device=parameter.device)
+                    moments["exp_avg"], moments["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
+                for name in ("exp_avg", "exp_avg_sq"):
+                    dist.broadcast(moments[name], 0)
+        # After its first backward pass DDP lays out its buckets anew, in the order in which gradients came: before
+        # the first update, so that a resumed run adds up in the order of an uninterrupted one.
+        for _ in range(2):
+            self._parallel(probe).backward()
+            optimizer.zero_grad()
+        return progress
+
+    def known_to_all(self, find: Callable[[], T]) -> T:
+        """See `Alone.known_to_all`."""
+        content = [find() if self.rank == 0 else None]
+        dist.broadcast_object_list(content, 0, group=self.control)
+        (found,) = content
+        return found  # type: ignore[return-value]
+
+    def agreed(self, asked: str | None) -> str | None:
+        """See `Alone.agreed`; it is of the update before, so that the votes travel while the next one is computed."""
+        before = self._settled_vote()
+        number = torch.tensor(signal.Signals[asked].value if asked else 0)
+        work = dist.all_reduce(number, dist.ReduceOp.MAX, group=self.control, async_op=True)
+        assert work is not None
+        self._vote = number, work
+        return signal.Signals(before).name if before else None
+
+    def _settled_vote(self) -> int:
+        if self._vote is None:
+            return 0
+        number, work = self._vote
+        work.wait()
+        return int(number)
+
+    def backward(self, loss: Callable[[int], Tensor], count: int, tokens: int) -> Tensor:
+        """Leave the gradient of an update's mean loss in every parameter's `grad`, on all ranks the same.
+
+        Args:
+            loss: computes the summed loss of one of this rank's micro-batches, given by its place among them.
+            count: of this rank's micro-batches.
+            tokens: target tokens of the update; the loss is divided by them.
+
+        Returns:
+            The loss summed over all micro-batches, a device scalar.
+        """
+        terms = []
+
+        def compute(term: Callable[[], Tensor]) -> None:
+            found = self._parallel(term)
+            terms.append(found.detach())
+            (found * (self.world / tokens)).backward()  # DDP takes the mean over the ranks; we want the sum
+
+        with self._parallel.no_sync():
+            for place in range(count - 1):
+                compute(partial(loss, place))
+        # The last one's gradients travel, bucket by bucket, while the rest of them is still computed.
+        compute(partial(loss, count - 1) if count else self._nothing)
+        total = torch.stack(terms).sum()
+        dist.all_reduce(total)
+        return total
+
+    def _nothing(self) -> Tensor:
+        """A loss of zero from all parameters: a rank without a micro-batch still has to take part in the sum."""
+        return torch.stack([parameter.sum() for parameter in self._parallel.parameters()]).sum() * 0.0
+
+    def leave(self) -> None:
+        """Leave the group in peace with the others."""
+        self._settled_vote()
+        dist.destroy_process_group()
+
+
+class _Watched(nn.Module):
+    """Computes any loss of the model's weights inside the forward pass that DistributedDataParallel watches."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(model.parameters())  # not the buffers, which never change
+
+    def forward(self, loss: Callable[[], Tensor]) -> Tensor:
+        return loss()
+
+
+@contextmanager
+def joined(device: torch.device, leads: bool) -> Iterator[Ranks]:
+    """Membership in the group that torchrun's environment variables describe: over NCCL on GPUs, else gloo.
+
+    Torchrun numbers machines by their names; here ranks count from the machine that `leads`, the train stage's.
+    An error inside leaves the group without a farewell, which the others may no longer be able to answer.
+    """
+    number, world, on_this_machine = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(address, port, world, is_master=number == 0, timeout=TIMEOUT)
+    if leads and number % on_this_machine == 0:
+        store.set("first", str(number))
+    rank = (number - int(store.get("first"))) % world
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=PrefixStore("group", store),
+        rank=rank,
+        world_size=world,
+        timeout=TIMEOUT,
+    )
+    ranks = Ranks(on_this_machine)
+    yield ranks
+    ranks.leave()

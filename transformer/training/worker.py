@@ -1,0 +1,108 @@
+"""One rank: `python -m transformer.training.worker FOLDER`, started by `transformer.training.launch`.
+
+FOLDER belongs to the launcher of this machine. It holds `job.json`; the first rank adds its records there, and a rank
+that ends with an error for the user leaves it there, for the launcher and for the ranks of the next attempt.
+"""
+
+import json
+import logging
+import os
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn, cast
+
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+from transformer.errors import ExitCode, InterruptedTrainingError, UserError
+from transformer.files import write_json
+from transformer.model.device import select_device
+from transformer.params import Params
+from transformer.training.ranks import Ranks, joined
+from transformer.training.train import Paths, Record, train
+
+log = logging.getLogger(__name__)
+
+JOB_FILE = "job.json"
+RECORDS_FILE = "records.jsonl"
+OUTCOME_FILE = "outcome.json"
+KINDS = {kind.exit_code: kind for kind in UserError.__subclasses__() if kind.__module__ == UserError.__module__}
+
+
+def read_outcome(folder: Path) -> UserError | None:
+    """The error for the user that a rank of this machine has left, if one has."""
+    path = folder / OUTCOME_FILE
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return KINDS.get(content["exit_code"], UserError)(content["message"])
+
+
+def _leave(folder: Path, error: UserError) -> None:
+    write_json(folder / OUTCOME_FILE, {"exit_code": error.exit_code, "message": str(error)})
+
+
+def work(folder: Path) -> None:
+    """Take part in the training until it ends or a rank has ended it.
+
+    Raises:
+        UserError: something that this rank has met alone; the others wait for it in vain.
+    """
+    job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+    params = Params.model_validate(job["params"])
+    paths = cast(Paths, {name: Path(path) for name, path in job["paths"].items()})
+    with joined(select_device(params.training.device), job["leads"]) as ranks:
+        if ranks.rank == 0:
+            logging.getLogger().setLevel(logging.INFO)
+            if (restart := int(os.environ["TORCHELASTIC_RESTART_COUNT"])) and not read_outcome(folder):
+                log.info("a rank has died; all of them start again from the last saved state (restart %d)", restart)
+        if outcome := _outcome_of_any(ranks, folder):
+            _leave(folder, outcome)
+            return
+        try:
+            train(params, **paths, on_record=lambda record: _append(folder / RECORDS_FILE, record), ranks=ranks)
+        except InterruptedTrainingError as error:  # all ranks have agreed to it
+            _leave(folder, error)
+
+
+def _outcome_of_any(ranks: Ranks, folder: Path) -> UserError | None:
+    """What a rank of the last attempt has died of, on whichever machine."""
+    found: list[UserError | None] = [None] * ranks.world
+    dist.all_gather_object(found, read_outcome(folder), group=ranks.control)
+    return next(filter(None, found), None)
+
+
+def _append(path: Path, record: Record) -> None:
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(asdict(record)) + "\n")
+
+
+def _die(status: ExitCode) -> NoReturn:
+    """End at once: a farewell would wait for ranks that wait for this one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def main() -> None:
+    """Run, and end with `transformer.errors.ExitCode`."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    folder = Path(sys.argv[1])
+    errors = get_error_handler()
+    errors.initialize()
+    try:
+        work(folder)
+    except UserError as error:
+        _leave(folder, error)
+        _die(error.exit_code)
+    except BaseException as error:
+        errors.record_exception(error)
+        reason = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
+        log.warning("rank %s: %s", os.environ["RANK"], reason)
+        _die(ExitCode.FAILURE)
+
+
+if __name__ == "__main__":
+    main()
