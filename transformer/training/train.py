@@ -23,9 +23,10 @@ from transformer.training.checkpoints import (
     write_index,
 )
 from transformer.training.progress_bar import Display, display
-from transformer.training.resume import Progress, fingerprint, load_state, save_state, working_folder
+from transformer.training.resume import Progress, load_state, run_name, save_state
 from transformer.training.run import Run, check_finite
 from transformer.training.stopping import StopRequest, stop_requests
+from transformer.working_folder import working_folder
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def train(
     """
     run = Run.prepare(params, tokens)
     settings = params.model_dump(include={"languages", "model", "training"})
-    name = fingerprint({**settings, "on": [str(run.device), str(run.precision)]}, tokens)
+    name = run_name({**settings, "on": [str(run.device), str(run.precision)]}, tokens)
     with working_folder(work, name) as folder, stop_requests() as stop:
         progress = load_state(folder, run.model, run.optimizer) or Progress()
         delete_others(folder / CHECKPOINTS, progress.checkpoints)

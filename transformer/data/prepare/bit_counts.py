@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
+Integers = NDArray[np.int64]
 
 _NONE, _ALL = np.uint64(0), ~np.uint64(0)
 
@@ -34,9 +35,7 @@ def bit_counts(words: Words) -> list[Words]:
     return digits
 
 
-def columns_at_least(
-    digits: Sequence[Words], least: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def columns_at_least(digits: Sequence[Words], least: Integers) -> tuple[Integers, Integers]:
     """Row and column of every bit whose count is `least` of its row or more.
 
     `digits` are counts of `bit_counts`, each of shape (rows, words); `least`, shape (rows,), is positive.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow
 from numpy.typing import NDArray
 
 from transformer.data.cleaning import fold_text
@@ -182,3 +183,13 @@ class HeldOutSources:
         """How many shared trigrams must lie in the prefix: at least 1, at most the necessary ones."""
         share: Integers = np.ceil(REQUIRED_SHARE * self._necessary(sizes)).astype(np.int64)
         return np.maximum(1, share)
+
+
+EXACT, NEAR = 1, 2
+
+
+def judge_chunk(held_out: HeldOutSources, sources: pyarrow.Array) -> pyarrow.Table:
+    """A column `verdict` (int8) for n cleaned sources: EXACT, NEAR, or 0 where no held-out one is alike."""
+    texts = sources.to_pylist()
+    verdict = np.where(held_out.exact(texts), EXACT, np.where(held_out.near(texts), NEAR, 0))
+    return pyarrow.table({"verdict": verdict.astype(np.int8)})

@@ -1,10 +1,12 @@
 """The shared byte-pair vocabulary (paper, section 5.1), a SentencePiece model."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
+from numpy.typing import NDArray
 
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.errors import DataError
@@ -19,6 +21,9 @@ class Vocabulary:
     def __init__(self, model: bytes) -> None:
         self.model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    def __reduce__(self) -> tuple[type["Vocabulary"], tuple[bytes]]:
+        return Vocabulary, (self.model,)
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
@@ -49,29 +54,31 @@ class Vocabulary:
         ids: list[list[int]] = self._processor.encode(texts, num_threads=-1)
         return ids
 
+    def byte_pieces(self) -> NDArray[np.bool_]:
+        """Which pieces stand for one UTF-8 byte of a character that has no piece; shape (size,)."""
+        return np.array([self._processor.is_byte(id_) for id_ in range(self.size)], dtype=bool)
+
     def decode(self, ids: list[int]) -> str:
         """Text of piece ids; special ids are left out."""
         text: str = self._processor.decode([id_ for id_ in ids if id_ > EOS])
         return text
 
-    def is_byte(self, id_: int) -> bool:
-        """Whether a piece stands for one UTF-8 byte of a character that has no piece."""
-        return bool(self._processor.is_byte(id_))
 
+def train_vocabulary(params: TokenizationParams, words: Mapping[str, int]) -> Vocabulary:
+    """Learn a byte-pair vocabulary from words, cut at white space, and how often each occurs.
 
-def train_vocabulary(params: TokenizationParams, sentences: Iterable[str]) -> Vocabulary:
-    """Learn a byte-pair vocabulary; equal sentences give an equal model.
-
-    Text arrives clean, so SentencePiece changes nothing but white space (`identity`), and characters too rare
+    No piece crosses white space, so the merges are the same as those learned on the sentences; their memory is that
+    of the distinct words. Text arrives clean, so SentencePiece changes nothing (`identity`), and characters too rare
     for a piece are spelled in bytes, so that nothing a user types is lost.
 
     Raises:
-        DataError: the sentences do not hold as many pieces as asked for.
+        DataError: the words do not hold as many pieces as asked for.
     """
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
+            sentence_iterator=(f"{word}\t{count}" for word, count in words.items()),
+            input_format="tsv",
             model_writer=model,
             model_type="bpe",
             vocab_size=params.vocabulary_size,
