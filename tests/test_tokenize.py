@@ -1,6 +1,7 @@
 """The vocabulary and the encoded splits: deterministic, from the training split alone, nothing lost."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from transformer.data.tokenize.params import TokenizationParams
 from transformer.data.tokenize.store import TokenSplit
 from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, UNK, Vocabulary, train_vocabulary
 from transformer.errors import DataError
+from transformer.executor import LocalExecutor
 
 PARAMS = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
 
@@ -70,7 +72,9 @@ def test_text_that_does_not_come_back_is_reported(tmp_path: Path) -> None:
 
 
 def test_special_ids_are_where_the_library_expects_them() -> None:
-    vocabulary = train_vocabulary(PARAMS, (text for pair in splits()["train"] for text in pair))
+    vocabulary = train_vocabulary(
+        PARAMS, Counter(word for pair in splits()["train"] for text in pair for word in text.split())
+    )
     assert (PAD, UNK, BOS, EOS) == (0, 1, 2, 3)
     assert vocabulary.size == 400
     assert vocabulary.decode([BOS, *vocabulary.encode("the cat"), EOS, PAD]) == "the cat"
@@ -99,7 +103,14 @@ def test_training_pairs_limits_what_is_read(tmp_path: Path) -> None:
 def test_a_missing_split_is_named(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus", {"train": splits()["train"]})
     with pytest.raises(DataError, match=r"valid\.parquet is missing: run the prepare stage first"):
-        tokenize(PARAMS, tmp_path / "corpus", tmp_path / "tokens", tmp_path / "report.json")
+        tokenize(
+            PARAMS,
+            tmp_path / "corpus",
+            tmp_path / "tokens",
+            tmp_path / "report.json",
+            tmp_path / "work",
+            LocalExecutor(1),
+        )
 
 
 def test_a_file_that_is_no_vocabulary_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from transformer.errors import UserError
 
@@ -119,5 +119,5 @@ def _run(task: Callable[[Shared, Chunk], Result], shared: Path, chunk: Chunk) ->
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path) -> object:
+def _load(path: Path) -> Any:
     return pickle.loads(path.read_bytes())  # written by the parent process a moment ago

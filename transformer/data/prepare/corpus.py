@@ -23,7 +23,7 @@ from transformer.data.prepare.tally import Tally
 from transformer.errors import DataError
 from transformer.executor import Executor
 from transformer.files import write_json
-from transformer.progress import byte_progress, sentence_progress
+from transformer.progress import byte_progress, chunk_progress
 from transformer.working_folder import fingerprint, working_folder
 
 CODE = ("data/prepare", "data/cleaning.py", "data/parts.py")
@@ -141,17 +141,9 @@ def _write_held_out(chunks: list[_Sorted], corpus: Path, tally: Tally) -> list[s
 
 def _judge(chunks: list[_Sorted], held_out: HeldOutSources, executor: Executor, folder: Path) -> list[Path]:
     """Compare the training pairs of each chunk with the held-out sources."""
-    rows = np.cumsum([np.sum(chunk.split == SPLITS.index("train")) for chunk in chunks])
     sources = (chunk.pairs("train", ["source"]).column("source").combine_chunks() for chunk in chunks)
-    with sentence_progress("decontaminate", int(rows[-1]) if len(rows) else 0) as shown:
-        reached = 0
-
-        def advance(done: int) -> None:
-            nonlocal reached
-            shown(int(rows[done - 1]) - reached)
-            reached = int(rows[done - 1])
-
-        return map_chunks(executor, judge_chunk, held_out, sources, folder, advance)
+    with chunk_progress("decontaminate", len(chunks)) as shown:
+        return map_chunks(executor, judge_chunk, held_out, sources, folder, shown)
 
 
 def _write_train(chunks: list[_Sorted], verdicts: list[Path], path: Path, tally: Tally) -> None:

@@ -1,28 +1,28 @@
 """The tokenize stage: learn the vocabulary on the training split, encode every split, report."""
 
+import json
 import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow
-import pyarrow.compute
 import pyarrow.parquet as pq
 import sentencepiece
+from numpy.typing import NDArray
 
 from transformer.chunks import map_chunks, read_table
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.data.tokenize.store import SIDES, id_type, side_writer
 from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary, train_vocabulary
-from transformer.data.tokenize.words import WordEncoder, count_words, encode_chunk
+from transformer.data.tokenize.words import COUNTS, WordEncoder, count_words, encode_chunk
 from transformer.errors import DataError
 from transformer.executor import Executor
 from transformer.files import atomic_path, write_json
-from transformer.progress import sentence_progress
+from transformer.progress import chunk_progress
 from transformer.working_folder import fingerprint, working_folder
 
 log = logging.getLogger(__name__)
@@ -63,8 +63,18 @@ def _batches(corpus: Path, split: str) -> Iterator[pyarrow.Table]:
             yield pyarrow.table(batch)
 
 
-def _pair_count(corpus: Path, split: str) -> int:
-    return int(pq.read_metadata(corpus / f"{split}.parquet").num_rows)
+def _chunk_count(corpus: Path, split: str) -> int:
+    return -(-int(pq.read_metadata(corpus / f"{split}.parquet").num_rows) // BATCH_PAIRS)
+
+
+def _training_pairs(params: TokenizationParams, corpus: Path) -> Iterator[pyarrow.Table]:
+    """At most `training_pairs` pairs, spread evenly over the training split."""
+    pairs = pq.read_metadata(corpus / "train.parquet").num_rows
+    stride = max(1, -(-pairs // params.training_pairs))
+    begin = 0
+    for batch in _batches(corpus, "train"):
+        yield batch.take(np.arange(-begin % stride, batch.num_rows, stride))
+        begin += batch.num_rows
 
 
 def _vocabulary(params: TokenizationParams, corpus: Path, folder: Path, executor: Executor) -> Vocabulary:
@@ -72,9 +82,9 @@ def _vocabulary(params: TokenizationParams, corpus: Path, folder: Path, executor
     path = folder / VOCABULARY_FILE
     if not path.exists():
         words: Counter[str] = Counter()
-        with sentence_progress("count words", _pair_count(corpus, "train")) as shown:
+        with chunk_progress("count words", _chunk_count(corpus, "train")) as shown:
             chunks = _training_pairs(params, corpus)
-            for counted in map_chunks(executor, count_words, None, chunks, folder / "words", _rows(shown)):
+            for counted in map_chunks(executor, count_words, None, chunks, folder / "words", shown):
                 table = read_table(counted)
                 words.update(dict(zip(*(table.column(name).to_pylist() for name in ("word", "count")), strict=True)))
         log.info("learning %d byte-pair pieces from %d distinct words", params.vocabulary_size, len(words))
@@ -82,3 +92,41 @@ def _vocabulary(params: TokenizationParams, corpus: Path, folder: Path, executor
         with atomic_path(path) as temporary:
             temporary.write_bytes(vocabulary.model)
     return Vocabulary.load(path)
+
+
+def _encode_split(
+    vocabulary: Vocabulary, corpus: Path, tokens: Path, split: str, folder: Path, executor: Executor
+) -> dict[str, Any]:
+    """Encode a split chunk by chunk and put the chunks together; returns its statistics."""
+    with chunk_progress(f"encode {split}", _chunk_count(corpus, split)) as shown:
+        encoder = WordEncoder(vocabulary)
+        paths = map_chunks(executor, encode_chunk, encoder, _batches(corpus, split), folder / split, shown)
+    counts: dict[str, Counter[str]] = {side: Counter() for side in SIDES}
+    for path in paths:
+        for side, count in json.loads(read_table(path, []).schema.metadata[COUNTS]).items():
+            counts[side].update(count)
+    for side in SIDES:
+        sentences, pieces = counts[side]["sentences"], counts[side]["tokens"]
+        with side_writer(tokens, split, side, vocabulary.size, sentences, pieces + sentences) as writer:
+            for path in paths:
+                writer.append(*_flat(read_table(path, [side]).column(side), id_type(vocabulary.size).itemsize))
+    return {side: _rates(count) for side, count in counts.items()}
+
+
+def _flat(column: pyarrow.ChunkedArray, id_bytes: int) -> tuple[memoryview, NDArray[np.int64]]:
+    """The ids of a column of sentences one after the other, as bytes, and the number of tokens of each sentence."""
+    _, offsets, ids = column.combine_chunks().buffers()
+    ends = np.frombuffer(offsets, np.int32, len(column) + 1)
+    return memoryview(ids)[: ends[-1]], np.diff(ends).astype(np.int64) // id_bytes
+
+
+def _rates(count: Counter[str]) -> dict[str, float]:
+    tokens = max(1, count["tokens"])
+    return {
+        "sentences": count["sentences"],
+        "tokens": count["tokens"],
+        "tokens_per_word": round(count["tokens"] / max(1, count["words"]), 4),
+        "unknown_rate": round(count["unknown"] / tokens, 6),
+        "byte_rate": round(count["bytes"] / tokens, 6),
+        "round_trip_rate": round(count["round_trips"] / max(1, count["sentences"]), 6),
+    }

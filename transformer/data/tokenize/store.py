@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Buffer
 
 from transformer.errors import DataError
 from transformer.files import atomic_path
@@ -83,7 +84,7 @@ class SideWriter:
         _write_header(offsets, np.dtype(np.int64), sentences + 1)
         self._offsets.write(np.zeros(1, np.int64).tobytes())
 
-    def append(self, ids: bytes, lengths: NDArray[np.int64]) -> None:
+    def append(self, ids: Buffer, lengths: NDArray[np.int64]) -> None:
         """Add sentences: their ids one after the other, each sentence with EOS, and their numbers of tokens."""
         offsets = self._end + np.cumsum(lengths, dtype=np.int64)
         self._ids.write(ids)

@@ -4,9 +4,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import sentencepiece
-from numpy.typing import NDArray
 
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.errors import DataError
@@ -54,14 +52,14 @@ class Vocabulary:
         ids: list[list[int]] = self._processor.encode(texts, num_threads=-1)
         return ids
 
-    def byte_pieces(self) -> NDArray[np.bool_]:
-        """Which pieces stand for one UTF-8 byte of a character that has no piece; shape (size,)."""
-        return np.array([self._processor.is_byte(id_) for id_ in range(self.size)], dtype=bool)
-
     def decode(self, ids: list[int]) -> str:
         """Text of piece ids; special ids are left out."""
         text: str = self._processor.decode([id_ for id_ in ids if id_ > EOS])
         return text
+
+    def is_byte(self, id_: int) -> bool:
+        """Whether a piece stands for one UTF-8 byte of a character that has no piece."""
+        return bool(self._processor.is_byte(id_))
 
 
 def train_vocabulary(params: TokenizationParams, words: Mapping[str, int]) -> Vocabulary:

@@ -1,15 +1,16 @@
 """Sentences encoded word by word: no piece crosses a space, so each distinct word is encoded once and looked up."""
 
+import json
 from collections import Counter
 from itertools import chain
 
 import numpy as np
 import pyarrow
 
-from transformer.data.tokenize.store import id_type
+from transformer.data.tokenize.store import SIDES, id_type
 from transformer.data.tokenize.vocabulary import EOS, UNK, Vocabulary
 
-SIDES = ("source", "target")
+COUNTS = b"counts"
 SPACE_MARK = "\u2581"  # how SentencePiece spells a space; text that has one of its own is encoded whole
 LARGEST_CACHE = 1 << 18  # words
 
@@ -29,6 +30,7 @@ class WordEncoder:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.dtype = id_type(vocabulary.size)
+        self.is_byte = np.array([vocabulary.is_byte(id_) for id_ in range(vocabulary.size)])
         self._end = self._bytes([EOS])
         self._words: dict[str, bytes] = {}
         self._lossy: set[str] = set()  # words that do not come back
@@ -62,22 +64,19 @@ class WordEncoder:
 
 
 def encode_chunk(encoder: WordEncoder, pairs: pyarrow.Table) -> pyarrow.Table:
-    """Both sides of some pairs as bytes of ids, EOS included; the metadata of each column holds its counts."""
-    columns, fields = [], []
-    is_byte = encoder.vocabulary.byte_pieces
+    """Both sides of some pairs as bytes of ids, EOS included; the metadata COUNTS tells what each side holds."""
+    columns, counts = {}, {}
     for side in SIDES:
         texts = pairs.column(side).to_pylist()
         encoded, round_trips = encoder.encode(texts)
         ids = np.frombuffer(b"".join(encoded), encoder.dtype)
-        counts = {
+        columns[side] = pyarrow.array(encoded, pyarrow.binary())
+        counts[side] = {
             "sentences": len(texts),
             "words": sum(len(text.split()) for text in texts),
             "tokens": len(ids) - len(texts),
             "unknown": int(np.sum(ids == UNK)),
-            "bytes": int(np.sum(is_byte[ids])),
+            "bytes": int(np.sum(encoder.is_byte[ids])),
             "round_trips": round_trips,
         }
-        columns.append(pyarrow.array(encoded, pyarrow.binary()))
-        metadata = {name: str(count) for name, count in counts.items()}
-        fields.append(pyarrow.field(side, pyarrow.binary(), metadata=metadata))
-    return pyarrow.table(columns, schema=pyarrow.schema(fields))
+    return pyarrow.table(columns).replace_schema_metadata({COUNTS: json.dumps(counts)})
