@@ -56,16 +56,6 @@ def test_near_duplicates_equal_brute_force(threshold: float, alphabet: str, monk
     assert any(expected)
 
 
-@pytest.mark.parametrize("required", [0.01, 0.5, 1.0])
-def test_how_much_the_prefixes_must_share_changes_nothing(required: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    held_out = random_texts(100, seed=4, alphabet="abcd ")
-    train = random_texts(100, seed=5, alphabet="abcd ") + edited(held_out, seed=6)
-    monkeypatch.setattr(decontamination, "REQUIRED_SHARE", required)
-    found = HeldOutSources(held_out, 0.5).near(train)
-    assert found.tolist() == [nearest(text, held_out) >= 0.5 for text in train]
-    assert 0 < found.sum() < len(train)
-
-
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
 def test_pieces_of_longer_texts(threshold: float) -> None:
     """A piece shares all its trigrams with the whole: the similarity is the ratio of sizes, often just enough."""

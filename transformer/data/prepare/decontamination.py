@@ -1,17 +1,15 @@
 """Decontamination: training sources that a held-out set already holds, word for word or nearly.
 
 Two sources are near-identical when the Jaccard similarity of their sets of character trigrams, letter case,
-placeholders and digits set aside, reaches a threshold. The search is exact: every two sources that could reach it
-are compared. It uses the prefix filter of set-similarity joins (Chaudhuri et al. 2006; with several required matches
-as in Wang et al. 2012): sets of sizes a and b reach a Jaccard of t only if they share at least c = ceil(t a)
-trigrams; so the held-out set holds at least m of the a - c + m trigrams that are rarest in the first one. How many
-of these each held-out set holds is counted for 64 of them at a time: a trigram is a row of bits, one a held-out set,
-and the rows are added as columns of binary digits (a carry-save adder).
+placeholders and digits set aside, reaches a threshold. The search is exact: sets of sizes a and b reach a Jaccard of t
+only if they share at least t a and t b trigrams, and how many a text shares with each held-out set is counted for 64
+of them at a time. A trigram is a row of bits, one a held-out set, and the rows of the text's trigrams are added as
+columns of binary digits (a carry-save adder), so that the time does not depend on how frequent a trigram is, as it
+would with an index of who holds which.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow
@@ -26,7 +24,6 @@ Integers = NDArray[np.int64]
 CODE_POINT_BITS = 21  # three code points fit into 63 bits, so trigrams are compared themselves, not by a hash
 ROWS_AT_A_TIME = 512  # texts whose trigrams are sorted together
 BLOCK_ROWS = 16  # of them, texts of like size whose bits are counted together: their rows of bits fit into a cache
-REQUIRED_SHARE = 0.5  # of the necessary overlap that must be found within the prefix
 
 
 @dataclass(frozen=True)
@@ -83,15 +80,6 @@ def ranges(begins: Integers, counts: Integers) -> Integers:
     return offsets + np.arange(len(offsets))
 
 
-class _Rows(NamedTuple):
-    """Texts to be checked, by what the held-out sources know of them."""
-
-    keys: Integers  # row * number of known trigrams + rank of a known trigram, ascending
-    sizes: Integers  # (n,), unknown trigrams counted
-    prefix: Integers  # (longest prefix, n): ranks, filled up with the number of known trigrams
-    prefix_sizes: Integers  # (n,)
-
-
 class HeldOutSources:
     """An index over the held-out sources that finds training sources equal or similar to one of them."""
 
@@ -104,17 +92,10 @@ class HeldOutSources:
         number = np.empty(len(sets.sizes), dtype=np.int64)
         number[np.argsort(sets.sizes, kind="stable")] = np.arange(len(sets.sizes))
         self._sizes = np.sort(sets.sizes)
-        # Trigrams are renumbered by rank, the rarest first.
         self._known = sets.trigrams
-        frequency = np.bincount(sets.which, minlength=len(self._known))
-        self._rank = np.empty(len(self._known), dtype=np.int64)
-        self._rank[np.argsort(frequency, kind="stable")] = np.arange(len(self._known))
-        rows, ranks = number[sets.rows], self._rank[sets.which]
-        order = np.lexsort((ranks, rows))
-        self._elements = ranks[order]  # the sets one after the other, each by rank
-        self._begins = np.cumsum(self._sizes) - self._sizes
+        rows = number[sets.rows]
         holders = np.zeros((len(self._known) + 1, -(-len(self._sizes) // 64) * 8), dtype=np.uint8)
-        np.bitwise_or.at(holders, (ranks, rows >> 3), (1 << (rows & 7)).astype(np.uint8))
+        np.bitwise_or.at(holders, (sets.which, rows >> 3), (1 << (rows & 7)).astype(np.uint8))
         self._holders = holders.view("<u8")  # (known trigrams + 1, sets / 64): bits; the last row is empty
 
     def exact(self, sources: Sequence[str]) -> NDArray[np.bool_]:
@@ -131,58 +112,47 @@ class HeldOutSources:
         found = np.zeros(len(masked), dtype=bool)
         if not len(self._known):
             return found
-        texts = self._rows(trigram_sets(masked))
-        by_size = np.argsort(texts.sizes, kind="stable")
-        blocks = [by_size[i : i + BLOCK_ROWS] for i in range(0, len(by_size), BLOCK_ROWS)]
-        candidates = [self._candidates(texts, block) for block in blocks]
-        rows, held_out = (np.concatenate(column) for column in zip(*candidates, strict=True))
-        counts = self._sizes[held_out]
-        wanted = np.repeat(rows, counts) * len(self._known) + self._elements[ranges(self._begins[held_out], counts)]
-        shared = texts.keys[np.minimum(np.searchsorted(texts.keys, wanted), len(texts.keys) - 1)] == wanted
-        overlap = np.bincount(np.repeat(np.arange(len(rows)), counts)[shared], minlength=len(rows))
-        similar = overlap / (texts.sizes[rows] + counts - overlap) >= self._threshold
-        found[rows[similar]] = True
+        sets = trigram_sets(masked)
+        elements, counts = self._known_elements(sets)
+        by_size = np.argsort(sets.sizes, kind="stable")
+        for begin in range(0, len(by_size), BLOCK_ROWS):
+            block = by_size[begin : begin + BLOCK_ROWS]
+            found[block] = self._near_block(elements[: counts[block].max(), block], sets.sizes[block])
         return found
 
-    def _rows(self, sets: TrigramSets) -> _Rows:
+    def _known_elements(self, sets: TrigramSets) -> tuple[Integers, Integers]:
+        """The known trigrams of each of n sets by their numbers, (most of a set, n), filled up; how many, (n,)."""
         slot = np.minimum(np.searchsorted(self._known, sets.trigrams), len(self._known) - 1)
-        rank = np.where(self._known[slot] == sets.trigrams, self._rank[slot], -1)[sets.which]
-        known = rank >= 0
-        keys = np.sort(sets.rows[known] * len(self._known) + rank[known])
-        rows, ranks = np.divmod(keys, len(self._known))
-        known_counts = np.bincount(rows, minlength=len(sets.sizes))
-        # Trigrams that no held-out source has are the rarest of all, so they come first in the prefix.
-        lengths = sets.sizes - self._necessary(sets.sizes) + self._required(sets.sizes)
-        lengths = np.clip(lengths - (sets.sizes - known_counts), 0, known_counts)
-        position = np.arange(len(keys)) - (np.cumsum(known_counts) - known_counts)[rows]
-        within = position < lengths[rows]
-        prefix = np.full((int(lengths.max()), len(sets.sizes)), len(self._known))
-        prefix[position[within], rows[within]] = ranks[within]
-        return _Rows(keys, sets.sizes, prefix, lengths)
+        number = np.where(self._known[slot] == sets.trigrams, slot, -1)[sets.which]
+        rows, number = sets.rows[number >= 0], number[number >= 0]
+        order = np.argsort(rows, kind="stable")
+        rows, number = rows[order], number[order]
+        counts = np.bincount(rows, minlength=len(sets.sizes))
+        elements = np.full((int(counts.max()), len(counts)), len(self._known))
+        elements[np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows], rows] = number
+        return elements, counts
 
-    def _candidates(self, texts: _Rows, block: Integers) -> tuple[Integers, Integers]:
-        """Pairs (row, held-out set) of a block of rows, by size, that fit in size and share enough of the prefix."""
-        smallest = self._necessary(texts.sizes[block[:1]])[0]
-        largest = texts.sizes[block[-1]] / self._threshold + 1e-6
-        begin = int(np.searchsorted(self._sizes, smallest)) // 64
+    def _near_block(self, elements: Integers, sizes: Integers) -> NDArray[np.bool_]:
+        """Which of some sets, by ascending size, reach the threshold."""
+        found = np.zeros(len(sizes), dtype=bool)
+        largest = sizes[-1] / self._threshold + 1e-6
+        begin = int(np.searchsorted(self._sizes, self._necessary(sizes[:1])[0])) // 64
         end = -(-int(np.searchsorted(self._sizes, largest, side="right")) // 64)
-        prefix = texts.prefix[: texts.prefix_sizes[block].max(), block]
-        if begin >= end or not len(prefix):
-            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        counts = bit_counts(self._holders[:, begin:end][prefix])
-        rows, columns = columns_at_least(counts, self._required(texts.sizes[block]))
-        return block[rows], begin * 64 + columns
+        if begin >= end or not len(elements):
+            return found
+        words = self._holders[:, begin:end]
+        rows, columns = columns_at_least(bit_counts(words[elements]), np.maximum(self._necessary(sizes), 1))
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            overlap = int(np.sum(words[elements[:, row], column >> 6] >> np.uint64(column & 63) & np.uint64(1)))
+            union = sizes[row] + self._sizes[begin * 64 + column] - overlap
+            found[row] |= overlap / union >= self._threshold
+        return found
 
     def _necessary(self, sizes: Integers) -> Integers:
         """How many trigrams a set must share, at least, to reach the threshold with any other set."""
         # Rounding must not raise an exact product such as 0.1 * 30 to the next integer.
         least: Integers = np.ceil(self._threshold * sizes - 1e-9).astype(np.int64)
         return least
-
-    def _required(self, sizes: Integers) -> Integers:
-        """How many shared trigrams must lie in the prefix: at least 1, at most the necessary ones."""
-        share: Integers = np.ceil(REQUIRED_SHARE * self._necessary(sizes)).astype(np.int64)
-        return np.maximum(1, share)
 
 
 EXACT, NEAR = 1, 2
