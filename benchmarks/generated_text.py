@@ -21,8 +21,8 @@ FAULTS = {
     "entity": 0.01, "spaces": 0.008,
 }  # fmt: skip
 LANGUAGES = {  # onsets, vowels and codas of syllables, the frequent ones first
-    "en": "t h s w m th r n d p f l c b g st pr tr ch sh v br fr k|e a o i u ea ou ai y|| n r s t l d nd st ng ck m p",
-    "de": "d s w m h b g v n st r f sch k z l p ge t tr be pf br|e i a ie ei u o au ä ö ü|| n r t s ch nd l ng st m k",
+    "en": "t h s w m th r n d p f l c b g st pr tr ch sh v br k|e a o i u ea ou ai y|| n r s t l d nd st ng ck m p",
+    "de": "d s w m h b g v n st r f sch k z l p ge t tr be pf|e i a ie ei u o au ä ö ü|| n r t s ch nd l ng st m k",
 }
 
 

@@ -1,9 +1,9 @@
 """Decontamination: training sources that a held-out set already holds, word for word or nearly.
 
 Two sources are near-identical when the Jaccard similarity of their sets of character trigrams, letter case,
-placeholders and digits set aside, reaches a threshold. The search is exact: sets of sizes a and b reach a Jaccard of t
-only if they share at least t a and t b trigrams, and how many a text shares with each held-out set is counted for 64
-of them at a time. A trigram is a row of bits, one a held-out set, and the rows of the text's trigrams are added as
+placeholders and digits set aside, reaches a threshold. The search is exact: sets of sizes a and b reach a Jaccard of
+t only if they share at least t a and t b trigrams, and how many a text shares with each held-out set is counted for
+64 of them at a time. A trigram is a row of bits, one a held-out set, and the rows of the text's trigrams are added as
 columns of binary digits (a carry-save adder), so that the time does not depend on how frequent a trigram is, as it
 would with an index of who holds which.
 """
