@@ -39,9 +39,16 @@ def raw(tmp_path: Path) -> Path:
     return folder
 
 
-def run(raw: Path, made: Path, executor: Executor) -> dict[str, bytes]:
+def run(raw: Path, made: Path, executor: Executor, chunk_pairs: int = 7) -> dict[str, bytes]:
     """Prepare and tokenize; returns all files made."""
-    prepare(PARAMS, raw, made / "corpus", made / "corpus.json", made / "work", executor)
+    prepare(
+        PARAMS.model_copy(update={"batch_pairs": chunk_pairs}),
+        raw,
+        made / "corpus",
+        made / "corpus.json",
+        made / "work",
+        executor,
+    )
     encode.tokenize(TOKENIZATION, made / "corpus", made / "tokens", made / "tokens.json", made / "work", executor)
     return contents(made)
 
@@ -49,7 +56,7 @@ def run(raw: Path, made: Path, executor: Executor) -> dict[str, bytes]:
 def test_any_number_of_workers_and_a_dask_cluster_write_equal_bytes(
     tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: Any
 ) -> None:
-    monkeypatch.setattr(encode, "BATCH_PAIRS", 40)
+    monkeypatch.setattr(encode, "BATCH_PAIRS", 100)
     expected = run(raw, tmp_path / "one", LocalExecutor(1))
     assert {"corpus/train.parquet", "tokens/spm.model", "tokens/train.target.ids.npy"} <= expected.keys()
     assert not any(name.startswith("work/") for name in expected)
@@ -64,7 +71,7 @@ def test_any_number_of_workers_and_a_dask_cluster_write_equal_bytes(
         temporary_settings({PREFECT_API_URL: prefect_server.url}),
     ):
         dask = PARAMS.model_copy(update={"executor": "dask", "scheduler": cluster.scheduler_address})
-        with_executor("prepare", dask, lambda executor: run(raw, tmp_path / "dask", executor))
+        with_executor("prepare", dask, lambda executor: run(raw, tmp_path / "dask", executor, 100))
         assert contents(tmp_path / "dask") == expected
 
 
@@ -139,5 +146,5 @@ def die(_shared: None, chunk: int) -> int:
 
 
 def test_a_killed_worker_ends_in_one_line() -> None:
-    with LocalExecutor(2) as executor, pytest.raises(UserError, match="a worker process was killed, .* to go on"):
+    with LocalExecutor(2) as executor, pytest.raises(UserError, match=r"a worker process was killed, .* to go on"):
         list(executor.map(die, None, range(6)))
