@@ -71,8 +71,9 @@ def _pairs(tables: dict[str, list[str]], seed: tuple[int, int, int]) -> list[tup
     random = np.random.default_rng(list(seed))
     lengths = np.clip(random.lognormal(2.95, 0.55, seed[2]), 2, 120).astype(int)
     count = min(map(len, tables.values()))
-    # Zipf-Mandelbrot with exponent 1: the inverse of its distribution function.
-    ranks = (3 * ((count / 3 + 1) ** random.random(int(lengths.sum())) - 1)).astype(int)
+    # The inverse of the distribution function of Zipf-Mandelbrot with exponent 1.1.
+    least = (count / 3 + 1) ** -0.1
+    ranks = (3 * ((1 - (1 - least) * random.random(int(lengths.sum()))) ** -10 - 1)).astype(int)
     swapped = ranks.copy()
     at = np.flatnonzero(random.random(len(ranks) - 1) < 0.15)
     swapped[at], swapped[at + 1] = swapped[at + 1].copy(), swapped[at].copy()

@@ -45,7 +45,7 @@ ARCHIVES = {
     ],
     f"{STATMT}/wmt14/test-full.tgz": [
         f"test-full/newstest2014-{pair}-{kind}.{side}.sgm"
-        for pair, sides in (("deen", ("de", "en")), ("fren", ("fr", "en"))) for kind in ("src", "ref") for side in sides
+        for pair in ("deen", "fren") for kind in ("src", "ref") for side in (pair[:2], "en")
     ],
     f"{STATMT}/wmt14/test-filtered.tgz": [
         f"test/newstest2014-deen-{kind}.{side}.sgm" for kind in ("src", "ref") for side in ("de", "en")

@@ -152,7 +152,7 @@ def test_word_by_word_is_what_sentencepiece_makes_of_the_sentence(monkeypatch: p
     encoder = WordEncoder(vocabulary)
     random_ = random.Random(1)
     for _ in range(30):
-        texts = random_.sample(sentences, 20) + ["".join(random_.choices([*ODD, *"abc ", " dog"], k=6)), *ODD]
+        texts = [*random_.sample(sentences, 20), "".join(random_.choices([*ODD, *"abc ", " dog"], k=6)), *ODD]
         encoded, round_trips = encoder.encode(texts)
         whole = [vocabulary.encode(text) for text in texts]
         assert [np.frombuffer(ids, np.uint16).tolist() for ids in encoded] == [[*ids, EOS] for ids in whole]

@@ -57,6 +57,11 @@ class Vocabulary:
         text: str = self._processor.decode([id_ for id_ in ids if id_ > EOS])
         return text
 
+    def decode_batch(self, sentences: list[list[int]]) -> list[str]:
+        """Texts of piece ids without special ids, on all cores."""
+        texts: list[str] = self._processor.decode(sentences, num_threads=-1)
+        return texts
+
     def is_byte(self, id_: int) -> bool:
         """Whether a piece stands for one UTF-8 byte of a character that has no piece."""
         return bool(self._processor.is_byte(id_))

@@ -12,7 +12,7 @@ from transformer.data.tokenize.vocabulary import EOS, UNK, Vocabulary
 
 COUNTS = b"counts"
 SPACE_MARK = "\u2581"  # how SentencePiece spells a space; text that has one of its own is encoded whole
-LARGEST_CACHE = 1 << 18  # words
+LARGEST_CACHE = 1 << 19  # words; about 100 MB
 
 
 def count_words(_shared: None, pairs: pyarrow.Table) -> pyarrow.Table:
@@ -54,10 +54,13 @@ class WordEncoder:
             self._words.clear()
             self._lossy.clear()
         new = sorted(words - self._words.keys())
-        for word, ids in zip(new, self.vocabulary.encode_batch(new), strict=True):
-            self._words[word] = self._bytes(ids)
-            if self.vocabulary.decode(ids) != word:
-                self._lossy.add(word)
+        encoded = self.vocabulary.encode_batch(new)
+        flat, end = self._bytes(list(chain.from_iterable(encoded))), 0
+        for word, ids in zip(new, encoded, strict=True):
+            begin, end = end, end + len(ids) * self.dtype.itemsize
+            self._words[word] = flat[begin:end]
+        decoded = self.vocabulary.decode_batch(encoded)
+        self._lossy.update(word for word, text in zip(new, decoded, strict=True) if word != text)
 
     def _bytes(self, ids: list[int]) -> bytes:
         return np.array(ids, self.dtype).tobytes()
