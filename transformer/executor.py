@@ -102,8 +102,9 @@ def in_order(
 
 
 def _follow_parent() -> None:
-    """Workers end with their parent, also when it is killed, and leave Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Workers end with their parent, also when it is killed; signals to the whole process group are its affair."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
