@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect_dask.task_runners import DaskTaskRunner
 
+from transformer.errors import UserError
 from transformer.executor import Chunk, Executor, Result, Shared, in_order
 
 CONNECT_SECONDS = 30
@@ -40,8 +41,8 @@ class DaskExecutor:
             self._client.submit(_compute, function=task, shared=spread, chunk=pickle.dumps(chunk), pure=False)
             for chunk in chunks
         )
-        workers = len(self._client.scheduler_info()["workers"])
-        for result in in_order(submitted, 2 * max(1, workers), Future.result):
+        threads = sum(self._client.nthreads().values())
+        for result in in_order(submitted, 2 * max(1, threads), Future.result):
             yield pickle.loads(result)
 
 
@@ -49,13 +50,17 @@ def run_on_dask(stage: str, scheduler: str, work: Callable[[Executor], None]) ->
     """Call `work` in a flow whose chunk tasks run on the cluster of `scheduler`.
 
     Raises:
-        OSError: no scheduler answers at that address.
+        UserError: no scheduler answers at that address.
     """
-
     runner = DaskTaskRunner(address=scheduler, client_kwargs={"timeout": CONNECT_SECONDS})
 
     @flow(name=f"{stage} on dask", task_runner=runner)  # type: ignore[untyped-decorator]
     def chunks() -> None:
-        work(DaskExecutor(FlowRunContext.get().task_runner.client))
+        try:
+            client = FlowRunContext.get().task_runner.client
+        except OSError:
+            message = f"preparation.scheduler = {scheduler}: no Dask scheduler answers within {CONNECT_SECONDS} s"
+            raise UserError(message) from None
+        work(DaskExecutor(client))
 
     chunks()

@@ -73,6 +73,10 @@ def test_any_number_of_workers_and_a_dask_cluster_write_equal_bytes(
         dask = PARAMS.model_copy(update={"executor": "dask", "scheduler": cluster.scheduler_address})
         with_executor("prepare", dask, lambda executor: run(raw, tmp_path / "dask", executor, 100))
         assert contents(tmp_path / "dask") == expected
+    with temporary_settings({PREFECT_API_URL: prefect_server.url}):
+        monkeypatch.setattr("flows.dask_executor.CONNECT_SECONDS", 1)
+        with pytest.raises(UserError, match="no Dask scheduler answers within 1 s"):
+            with_executor("prepare", dask, lambda executor: run(raw, tmp_path / "dask", executor, 100))
 
 
 def test_a_cluster_needs_an_address() -> None:
