@@ -53,7 +53,9 @@ TINY_PARAMS: dict[str, Any] = {
         "near_duplicate_jaccard": 1.0,
         "valid_share": 0.1,
         "test_share": 0.1,
-        "batch_pairs": 100,
+        "batch_pairs": 1000,
+        "executor": "local",
+        "scheduler": None,
     },
     "tokenization": {"vocabulary_size": 400, "character_coverage": 1.0, "training_pairs": 10000},
     "model": {

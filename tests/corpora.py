@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transformer.data.tokenize.encode import tokenize
 from transformer.data.tokenize.params import TokenizationParams
+from transformer.data.tokenize.store import Side, id_type, side_writer
+from transformer.data.tokenize.vocabulary import EOS
+from transformer.executor import LocalExecutor
 
 Pairs = list[tuple[str, str]]
 
@@ -22,5 +26,15 @@ def write_corpus(corpus: Path, splits: dict[str, Pairs]) -> None:
 def write_tokens(folder: Path, splits: dict[str, Pairs], params: TokenizationParams) -> Path:
     """The tokenize stage's folder for these splits."""
     write_corpus(folder / "corpus", splits)
-    tokenize(params, folder / "corpus", folder / "tokens", folder / "tokens.json")
+    executor = LocalExecutor(workers=1)
+    tokenize(params, folder / "corpus", folder / "tokens", folder / "tokens.json", folder / "work", executor)
     return folder / "tokens"
+
+
+def write_side(tokens: Path, side: Side, sentences: list[list[int]], vocabulary_size: int) -> None:
+    """One side of the training split, from piece ids without EOS."""
+    ended = [[*ids, EOS] for ids in sentences]
+    lengths = np.array([len(ids) for ids in ended])
+    flat = np.concatenate(ended).astype(id_type(vocabulary_size))
+    with side_writer(tokens, "train", side, vocabulary_size, len(ended), len(flat)) as writer:
+        writer.append(flat.tobytes(), lengths)

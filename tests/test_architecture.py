@@ -14,7 +14,10 @@ ORCHESTRATION = {"flows", "prefect", "dvc", "mlflow"}
 STAGES = sorted(yaml.safe_load((CHECKOUT / "dvc.yaml").read_text())["stages"])
 MODULES = sorted(path for package in ("transformer", "flows") for path in (CHECKOUT / package).rglob("*.py"))
 # Shared plumbing, progress bars and the checks of params change no result, so no stage depends on them.
-PLUMBING = {"errors.py", "files.py", "languages.py", "params.py", "progress.py", "section.py", "__init__.py"}
+PLUMBING = {
+    "chunks.py", "errors.py", "executor.py", "files.py", "languages.py", "params.py", "progress.py", "section.py",
+    "working_folder.py", "__init__.py",
+}  # fmt: skip
 
 
 def imported_names(path: Path) -> Iterator[str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY_PARAMS
+from corpora import write_side
 
-from transformer.data.tokenize.store import SIDES, SideWriter, TokenSplit
+from transformer.data.tokenize.store import SIDES, TokenSplit
 from transformer.data.tokenize.vocabulary import BOS, EOS, PAD
 from transformer.errors import DataError, ParamsError
 from transformer.training.batching import (
@@ -23,9 +24,7 @@ from transformer.training.params import TrainingParams
 
 def write_split(tokens: Path, pairs: list[tuple[list[int], list[int]]], vocabulary_size: int = 1000) -> TokenSplit:
     for side, name in enumerate(SIDES):
-        writer = SideWriter(tokens, "train", name, vocabulary_size)
-        writer.append([pair[side] for pair in pairs])
-        writer.close()
+        write_side(tokens, name, [pair[side] for pair in pairs], vocabulary_size)
     return TokenSplit.open(tokens, "train")
 
 
@@ -57,9 +56,7 @@ def test_large_vocabularies_get_wider_ids(tmp_path: Path) -> None:
 
 def test_sides_that_are_not_aligned_are_refused(tmp_path: Path) -> None:
     write_split(tmp_path, random_pairs(3))
-    writer = SideWriter(tmp_path, "train", "target", 1000)
-    writer.append([[5]])
-    writer.close()
+    write_side(tmp_path, "target", [[5]], 1000)
     with pytest.raises(DataError, match="3 source but 1 target"):
         TokenSplit.open(tmp_path, "train")
 

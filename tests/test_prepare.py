@@ -17,13 +17,15 @@ from transformer.data.prepare import split_files
 from transformer.data.prepare.corpus import prepare
 from transformer.data.prepare.params import PreparationParams
 from transformer.errors import DataError
+from transformer.executor import LocalExecutor
 from transformer.files import sha256_of
 
 Rows = list[tuple[str, str, str]]
 Pairs = list[tuple[str, str]]
 PARAMS = PreparationParams(
-    max_words=20, max_length_ratio=1.5, near_duplicate_jaccard=0.8, valid_share=0.1, test_share=0.1, batch_pairs=7
-)
+    max_words=20, max_length_ratio=1.5, near_duplicate_jaccard=0.8, valid_share=0.1, test_share=0.1, batch_pairs=7,
+    executor="local", scheduler=None,
+)  # fmt: skip
 SPLITS = ("train", "valid", "test")
 
 
@@ -49,7 +51,7 @@ def random_pairs(count: int, seed: int) -> Pairs:
 
 
 def run(folder: Path, raw: Path, params: PreparationParams = PARAMS) -> tuple[dict[str, Rows], dict[str, Any]]:
-    prepare(params, raw, folder / "corpus", folder / "reports" / "corpus.json")
+    prepare(params, raw, folder / "corpus", folder / "reports" / "corpus.json", folder / "work", LocalExecutor(1))
     tables = {split: pyarrow.parquet.read_table(folder / "corpus" / f"{split}.parquet") for split in SPLITS}
     assert all(table.schema == split_files.SCHEMA for table in tables.values())
     rows = {split: list(zip(*table.to_pydict().values(), strict=True)) for split, table in tables.items()}
@@ -239,4 +241,4 @@ def test_malformed_input_leaves_no_split_behind(tmp_path: Path, official: Path) 
 
 def test_raw_folder_without_parts(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"parts\.json is missing: run the download stage first"):
-        prepare(PARAMS, tmp_path, tmp_path / "corpus", tmp_path / "corpus.json")
+        prepare(PARAMS, tmp_path, tmp_path / "corpus", tmp_path / "corpus.json", tmp_path / "work", LocalExecutor(1))

@@ -1,16 +1,18 @@
 """Decontamination against a brute-force search, exact duplicates against a set, and the hash split."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 
 from transformer.data.cleaning import fold_text
-from transformer.data.prepare import decontamination
+from transformer.data.prepare import decontamination, splitting
+from transformer.data.prepare.bit_counts import bit_counts, columns_at_least
 from transformer.data.prepare.decontamination import HeldOutSources, trigram_sets
 from transformer.data.prepare.params import PreparationParams
 from transformer.data.prepare.placeholders import mask
-from transformer.data.prepare.splitting import SeenHashes, split_of, text_hash
+from transformer.data.prepare.splitting import SPLITS, first_occurrences, split_numbers, text_hash
 
 
 def shingles(text: str) -> set[str]:
@@ -54,16 +56,6 @@ def test_near_duplicates_equal_brute_force(threshold: float, alphabet: str, monk
     assert any(expected)
 
 
-@pytest.mark.parametrize("required", [0.01, 0.5, 1.0])
-def test_how_much_the_prefixes_must_share_changes_nothing(required: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    held_out = random_texts(100, seed=4, alphabet="abcd ")
-    train = random_texts(100, seed=5, alphabet="abcd ") + edited(held_out, seed=6)
-    monkeypatch.setattr(decontamination, "REQUIRED_SHARE", required)
-    found = HeldOutSources(held_out, 0.5).near(train)
-    assert found.tolist() == [nearest(text, held_out) >= 0.5 for text in train]
-    assert 0 < found.sum() < len(train)
-
-
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
 def test_pieces_of_longer_texts(threshold: float) -> None:
     """A piece shares all its trigrams with the whole: the similarity is the ratio of sizes, often just enough."""
@@ -101,24 +93,41 @@ def test_nothing_held_out_and_nothing_to_check() -> None:
     assert HeldOutSources(["abc"], 0.5).near([]).tolist() == []
 
 
+def test_trigram_sets_of_more_characters_than_fit_beside_their_row() -> None:
+    every = "".join(map(chr, [*range(1, 0xD800), *range(0xE000, 0x2F000)]))
+    sets = trigram_sets([every, "abc", every[:5], "abc"])
+    assert sets.sizes.tolist() == [len(every) - 2, 1, 3, 1]
+    assert len(sets.trigrams) == len(every) - 2
+    assert (np.diff(sets.trigrams) > 0).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 64, 100])
+def test_counts_of_bits_by_column(count: int) -> None:
+    random_ = np.random.default_rng(count)
+    bits = random_.random((count, 3, 128)) < 0.5
+    words = np.packbits(bits, axis=2, bitorder="little").view("<u8").astype(np.uint64)
+    least = np.array([1, count // 2 + 1, count + 1])
+    expected = np.argwhere(bits.sum(axis=0) >= least[:, None])
+    assert np.stack(columns_at_least(bit_counts(words), least), axis=1).tolist() == expected.tolist()
+
+
 def test_trigram_sets_of_characters_beyond_the_basic_plane() -> None:
     sets = trigram_sets(["", "a", "ab", "😀😀😀😀", "abcabc"])
     assert sets.sizes.tolist() == [0, 1, 1, 1, 3]
     assert len(set(sets.trigrams.tolist())) == 6
 
 
-def test_seen_hashes_equal_a_set() -> None:
+def test_first_occurrences_equal_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
     random_ = random.Random(7)
-    seen, expected = SeenHashes(), set()
-    for _ in range(60):
-        batch = [
-            random_.choice([random_.randrange(2**64), random_.randrange(300)]) for _ in range(random_.randint(0, 50))
-        ]
-        new = []
-        for value in batch:
-            new.append(value not in expected)
-            expected.add(value)
-        assert seen.add(np.array(batch, dtype=np.uint64)).tolist() == new
+    values = [random_.choice([random_.randrange(2**64), random_.randrange(300)]) for _ in range(3000)]
+    seen: set[int] = set()
+    expected = [not (value in seen or seen.add(value)) for value in values]
+    hashes = np.array(values, dtype=np.uint64)
+    for partition in (1 << 23, 700):
+        monkeypatch.setattr(splitting, "PARTITION_HASHES", partition)
+        for pieces in (np.array_split(hashes, count) for count in (1, 40)):
+            assert first_occurrences(partial(list, pieces)).tolist() == expected
+    assert first_occurrences(lambda: []).tolist() == []
 
 
 def test_text_hash_is_fixed_for_ever() -> None:
@@ -135,10 +144,13 @@ def test_split_shares() -> None:
         valid_share=0.05,
         test_share=0.1,
         batch_pairs=1,
+        executor="local",
+        scheduler=None,
     )
-    splits = [split_of(text_hash(f"sentence {number}"), params) for number in range(20000)]
+    hashes = np.array([text_hash(f"sentence {number}") for number in range(20000)], dtype=np.uint64)
+    splits = [SPLITS[number] for number in split_numbers(hashes, params)]
     # Four standard deviations of a binomial distribution.
     assert abs(splits.count("test") - 2000) < 4 * (20000 * 0.1 * 0.9) ** 0.5
     assert abs(splits.count("valid") - 1000) < 4 * (20000 * 0.05 * 0.95) ** 0.5
-    assert split_of(0, params) == "test"
-    assert split_of(2**64 - 1, params) == "train"
+    ends = split_numbers(np.array([0, 2**64 - 1], dtype=np.uint64), params)
+    assert [SPLITS[number] for number in ends] == ["test", "train"]

@@ -8,7 +8,14 @@ from transformer.data.prepare.placeholders import mask, numbers, placeholders
 from transformer.data.prepare.scripts import is_wrong_script, script_of
 
 PARAMS = PreparationParams(
-    max_words=10, max_length_ratio=1.5, near_duplicate_jaccard=0.5, valid_share=0.1, test_share=0.1, batch_pairs=10
+    max_words=10,
+    max_length_ratio=1.5,
+    near_duplicate_jaccard=0.5,
+    valid_share=0.1,
+    test_share=0.1,
+    batch_pairs=10,
+    executor="local",
+    scheduler=None,
 )
 
 

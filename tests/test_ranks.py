@@ -27,8 +27,8 @@ from transformer.params import Params, params_from
 from transformer.training.batching import micro_batches, plan_epoch, usable_sentences
 from transformer.training.launch import launch
 from transformer.training.ranks import shares
-from transformer.training.resume import working_folder
 from transformer.training.train import Paths, Record, train
+from transformer.working_folder import working_folder
 
 VOCABULARY = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
 UPDATES = 24

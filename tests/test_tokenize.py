@@ -1,17 +1,25 @@
 """The vocabulary and the encoded splits: deterministic, from the training split alone, nothing lost."""
 
+import io
 import json
+import random
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import sentencepiece
 from conftest import synthetic_pairs
 from corpora import Pairs, write_corpus, write_tokens
 
+from transformer.data.tokenize import words
 from transformer.data.tokenize.encode import tokenize
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.data.tokenize.store import TokenSplit
 from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, UNK, Vocabulary, train_vocabulary
+from transformer.data.tokenize.words import WordEncoder
 from transformer.errors import DataError
+from transformer.executor import LocalExecutor
 
 PARAMS = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
 
@@ -70,7 +78,9 @@ def test_text_that_does_not_come_back_is_reported(tmp_path: Path) -> None:
 
 
 def test_special_ids_are_where_the_library_expects_them() -> None:
-    vocabulary = train_vocabulary(PARAMS, (text for pair in splits()["train"] for text in pair))
+    vocabulary = train_vocabulary(
+        PARAMS, Counter(word for pair in splits()["train"] for text in pair for word in text.split())
+    )
     assert (PAD, UNK, BOS, EOS) == (0, 1, 2, 3)
     assert vocabulary.size == 400
     assert vocabulary.decode([BOS, *vocabulary.encode("the cat"), EOS, PAD]) == "the cat"
@@ -99,7 +109,14 @@ def test_training_pairs_limits_what_is_read(tmp_path: Path) -> None:
 def test_a_missing_split_is_named(tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus", {"train": splits()["train"]})
     with pytest.raises(DataError, match=r"valid\.parquet is missing: run the prepare stage first"):
-        tokenize(PARAMS, tmp_path / "corpus", tmp_path / "tokens", tmp_path / "report.json")
+        tokenize(
+            PARAMS,
+            tmp_path / "corpus",
+            tmp_path / "tokens",
+            tmp_path / "report.json",
+            tmp_path / "work",
+            LocalExecutor(1),
+        )
 
 
 def test_a_file_that_is_no_vocabulary_is_named(tmp_path: Path) -> None:
@@ -108,3 +125,50 @@ def test_a_file_that_is_no_vocabulary_is_named(tmp_path: Path) -> None:
         Vocabulary.load(tmp_path / "spm.model")
     with pytest.raises(DataError, match=r"nothing is missing: run the tokenize stage first"):
         Vocabulary.load(tmp_path / "nothing")
+
+
+ODD = [
+    "",
+    " ",
+    "a",
+    "\u2581",
+    "x \u2581 y",
+    "a  b",
+    " lead",
+    "trail ",
+    "\u00a0",
+    "tab\tnew\nline",
+    "☃☃ cat",
+    "𝄞",
+    "e\u0301",
+    "\u200b",
+]
+
+
+def test_word_by_word_is_what_sentencepiece_makes_of_the_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "LARGEST_CACHE", 50)
+    sentences = [text for pair in splits()["train"] for text in pair]
+    vocabulary = train_vocabulary(PARAMS, Counter(" ".join(sentences).split()))
+    encoder = WordEncoder(vocabulary)
+    random_ = random.Random(1)
+    for _ in range(30):
+        texts = [*random_.sample(sentences, 20), "".join(random_.choices([*ODD, *"abc ", " dog"], k=6)), *ODD]
+        encoded, round_trips = encoder.encode(texts)
+        whole = [vocabulary.encode(text) for text in texts]
+        assert [np.frombuffer(ids, np.uint16).tolist() for ids in encoded] == [[*ids, EOS] for ids in whole]
+        assert round_trips == sum(vocabulary.decode(ids) == text for ids, text in zip(whole, texts, strict=True))
+
+
+def test_words_with_counts_teach_what_the_sentences_do() -> None:
+    """SentencePiece counts the words of sentences itself; the pieces and their scores are the same."""
+    sentences = [text for pair in splits()["train"] for text in pair]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences), model_writer=model, model_type="bpe", vocab_size=400,
+        character_coverage=1.0, normalization_rule_name="identity", byte_fallback=True, minloglevel=2,
+        pad_id=PAD, unk_id=UNK, bos_id=BOS, eos_id=EOS,
+    )  # fmt: skip
+    learned = train_vocabulary(PARAMS, Counter(" ".join(sentences).split()))
+    both = [sentencepiece.SentencePieceProcessor(model_proto=m) for m in (model.getvalue(), learned.model)]
+    first, second = ([(p.id_to_piece(i), p.get_score(i)) for i in range(400)] for p in both)
+    assert first == second

@@ -21,10 +21,11 @@ from transformer.data.tokenize.vocabulary import BOS, EOS, PAD
 from transformer.errors import DataError, DivergedError, InterruptedTrainingError
 from transformer.model.weights import read_weights
 from transformer.params import Params, params_from
-from transformer.training.resume import fingerprint, working_folder
+from transformer.training.resume import run_name
 from transformer.training.run import Run
 from transformer.training.train import Record, train
 from transformer.training.validation import greedy, greedy_bleu, validation_loss
+from transformer.working_folder import working_folder
 
 VOCABULARY = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
 
@@ -216,11 +217,11 @@ def test_other_params_or_tokens_are_another_run(tmp_path: Path, tokens: Path) ->
     for path in tokens.iterdir():
         (changed / path.name).write_bytes(path.read_bytes())
     settings = {"training": {"seed": 1}}
-    assert fingerprint(settings, tokens) == fingerprint(settings, changed)
-    assert fingerprint({"training": {"seed": 2}}, tokens) != fingerprint(settings, tokens)
+    assert run_name(settings, tokens) == run_name(settings, changed)
+    assert run_name({"training": {"seed": 2}}, tokens) != run_name(settings, tokens)
     ids = changed / "train.source.ids.npy"
     ids.write_bytes(ids.read_bytes()[:-1] + b"\xff")
-    assert fingerprint(settings, changed) != fingerprint(settings, tokens)
+    assert run_name(settings, changed) != run_name(settings, tokens)
 
 
 def test_stale_working_folders_go_and_one_in_use_is_refused(tmp_path: Path) -> None:

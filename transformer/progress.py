@@ -36,6 +36,13 @@ def byte_progress(label: str, total: int | None, done: int = 0) -> Iterator[Call
 
 
 @contextmanager
+def chunk_progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that takes the number of chunks done so far."""
+    with _progress(label, total, 0, (MofNCompleteColumn(),), "{} chunks".format) as report:
+        yield report
+
+
+@contextmanager
 def sentence_progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield a function that takes the number of sentences just done."""
     with _progress(label, total, 0, (MofNCompleteColumn(),), "{} sentences".format) as report:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flows.executor import with_executor
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.data.prepare.corpus import prepare
@@ -9,8 +10,13 @@ from transformer.params import Params
 
 
 def main(params: Params, _run: StageRun) -> None:
-    """Write the three splits and the counts of what was removed."""
-    prepare(params.preparation, raw=Path("data/raw"), corpus=Path("data/corpus"), report=Path("reports/corpus.json"))
+    """Write the three splits and the counts of what was removed; finished chunks wait in work/prepare."""
+    raw, corpus, report, work = map(Path, ("data/raw", "data/corpus", "reports/corpus.json", "work/prepare"))
+    with_executor(
+        "prepare",
+        params.preparation,
+        lambda executor: prepare(params.preparation, raw, corpus, report, work, executor),
+    )
 
 
 if __name__ == "__main__":

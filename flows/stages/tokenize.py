@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flows.executor import with_executor
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.data.tokenize.encode import tokenize
@@ -9,12 +10,12 @@ from transformer.params import Params
 
 
 def main(params: Params, _run: StageRun) -> None:
-    """Learn the vocabulary on the training split and encode all splits."""
-    tokenize(
-        params.tokenization,
-        corpus=Path("data/corpus"),
-        tokens=Path("data/tokens"),
-        report=Path("reports/tokens.json"),
+    """Learn the vocabulary on the training split and encode all splits; finished chunks wait in work/tokenize."""
+    corpus, tokens, report, work = map(Path, ("data/corpus", "data/tokens", "reports/tokens.json", "work/tokenize"))
+    with_executor(
+        "tokenize",
+        params.preparation,
+        lambda executor: tokenize(params.tokenization, corpus, tokens, report, work, executor),
     )
 
 

@@ -4,13 +4,7 @@ The folder lies outside DVC's outputs, which DVC deletes before a stage runs, an
 params, the token files, the code and torch's version: a run that would train anything else never finds it.
 """
 
-import fcntl
-import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +14,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import transformer
-from transformer.errors import DataError
-from transformer.files import atomic_path, files_below, sha256_of
+from transformer.files import atomic_path
 from transformer.training.checkpoints import Checkpoint
+from transformer.working_folder import fingerprint
 
 STATE_FILE = "state.safetensors"
-LOCK_FILE = "lock"
-KEPT_FOLDERS = 3
 CODE = ("model", "training", "data/tokenize")
 
 
@@ -48,49 +39,9 @@ class Progress:
     finished: bool = False
 
 
-def fingerprint(settings: dict[str, Any], tokens: Path) -> str:
-    """A name for the run that these settings, token files, this code and this torch make."""
-    package = Path(transformer.__file__).parent
-    digest = hashlib.sha256()
-    digest.update(json.dumps([settings, torch.__version__], sort_keys=True).encode())
-    sources = [path for folder in CODE for path in files_below(package / folder)]
-    for path in [*sources, *files_below(tokens)]:
-        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-@contextmanager
-def working_folder(work: Path, name: str) -> Iterator[Path]:
-    """The folder of the run `name` below `work`, locked against a second process; stale ones are pruned.
-
-    Raises:
-        DataError: another process trains the same run.
-    """
-    folder = work / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("w") as lock:
-        if not _lock(lock.fileno()):
-            raise DataError(f"{folder} is in use: another process trains with the same params and data")
-        os.utime(folder)
-        _prune(work)
-        yield folder
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _prune(work: Path) -> None:
-    """Delete all but the most recently used folders; one that a process holds is left alone."""
-    folders = sorted((path for path in work.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for folder in folders[:-KEPT_FOLDERS]:
-        with (folder / LOCK_FILE).open("w") as lock:
-            if _lock(lock.fileno()):
-                shutil.rmtree(folder)
+def run_name(settings: dict[str, Any], tokens: Path) -> str:
+    """The name of the run that these settings, token files, this code and this torch make."""
+    return fingerprint([settings, torch.__version__], CODE, tokens)
 
 
 def save_state(folder: Path, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

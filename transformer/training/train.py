@@ -30,10 +30,11 @@ from transformer.training.checkpoints import (
 from transformer.training.loader import Loader
 from transformer.training.progress_bar import Display, Silent, display
 from transformer.training.ranks import ALONE, Alone
-from transformer.training.resume import Progress, fingerprint, load_state, save_state, working_folder
+from transformer.training.resume import Progress, load_state, run_name, save_state
 from transformer.training.run import Run, check_finite
 from transformer.training.stopping import StopRequest, stop_requests
 from transformer.training.throughput import Meter
+from transformer.working_folder import working_folder
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def train(
     """
     run = Run.prepare(params, tokens, ranks)
     settings = params.model_dump(include={"languages", "model", "training"}, exclude={"training": HOW_MANY})
-    name = fingerprint({**settings, "on": [str(run.device), str(run.precision)]}, tokens)
+    name = run_name({**settings, "on": [str(run.device), str(run.precision)]}, tokens)
     ranks.check_same(name)
     with _folder(work, name, ranks) as folder, stop_requests() as stop:
         progress = (load_state(folder, run.model, run.optimizer) if folder else None) or Progress()

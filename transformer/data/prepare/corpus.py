@@ -1,70 +1,95 @@
 """The prepare stage: raw parts become a clean, deduplicated, decontaminated corpus in three splits."""
 
+import platform
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow
+from numpy.typing import NDArray
 
-from transformer.data.cleaning import clean_text, fold_text
+from transformer.chunks import map_chunks, read_table
 from transformer.data.parts import Part, read_parts
-from transformer.data.prepare.decontamination import HeldOutSources
-from transformer.data.prepare.filters import PairFilter
-from transformer.data.prepare.pairs import PairBatch
+from transformer.data.prepare.clean import CleanChunk, RawChunk, clean_chunk
+from transformer.data.prepare.decontamination import EXACT, NEAR, HeldOutSources, judge_chunk
 from transformer.data.prepare.params import PreparationParams
 from transformer.data.prepare.readers import bytes_of, read_part
-from transformer.data.prepare.split_files import read_split, split_writer
-from transformer.data.prepare.splitting import SeenHashes, split_of, text_hash
-from transformer.data.prepare.tally import SPLITS, Tally, part_of
+from transformer.data.prepare.split_files import pair_table, split_writer
+from transformer.data.prepare.splitting import SPLITS, first_occurrences, split_numbers
+from transformer.data.prepare.tally import Tally
 from transformer.errors import DataError
+from transformer.executor import Executor
 from transformer.files import write_json
-from transformer.progress import byte_progress
+from transformer.progress import byte_progress, chunk_progress
+from transformer.working_folder import fingerprint, working_folder
+
+CODE = ("data/prepare", "data/cleaning.py", "data/parts.py")
+NOWHERE = -1  # in place of a position in SPLITS
 
 
-def prepare(params: PreparationParams, raw: Path, corpus: Path, report: Path) -> None:
+class _Sorted(NamedTuple):
+    """A chunk and where each of its pairs goes."""
+
+    chunk: CleanChunk
+    split: NDArray[np.int8]  # (rows,), positions in SPLITS or NOWHERE
+
+    def pairs(self, split: str, columns: list[str] | None = None) -> pyarrow.Table:
+        """The pairs of a split in their order."""
+        return read_table(self.chunk.path, columns).filter(pyarrow.array(self.split == SPLITS.index(split)))
+
+
+def prepare(params: PreparationParams, raw: Path, corpus: Path, report: Path, work: Path, executor: Executor) -> None:
     """Read the parts that `download` left in `raw`; write train, valid and test.parquet to `corpus` and the report.
 
     Official valid and test parts are kept line for line: no pair is dropped or moved, the source is cleaned as the
     translator would, the reference stays as published. All other pairs pass the filters, and of pairs with the
-    same source the first stays. The corpus passes through memory `params.batch_pairs` pairs at a time.
+    same source the first stays. The corpus passes through memory in chunks of `params.batch_pairs` pairs, of which
+    `executor` works on some at a time; finished chunks wait in a folder below `work`, so that a run that was
+    interrupted goes on where it stopped. The order of the pairs, and so every byte, is that of the parts.
 
     Raises:
-        DataError: malformed input, or a split that ends without any pair.
+        DataError: malformed input, a split that ends without any pair, or another process at the same work.
     """
     parts = read_parts(raw)
     tally = Tally(parts)
     corpus.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=corpus, prefix=".") as folder:
-        candidates = Path(folder) / "train.parquet"
-        held_out = _split(params, parts, raw, {"train": candidates, **_held_out_files(corpus)}, tally)
-        _decontaminate(params, candidates, held_out, corpus / "train.parquet", tally)
-    _check_splits(tally)
-    write_json(report, tally.report())
+    settings = params.model_dump(exclude={"executor", "scheduler"})
+    name = fingerprint([settings, platform.python_version(), pyarrow.__version__], CODE, raw)
+    with working_folder(work, name, kept=1) as folder:
+        cleaned = _clean(params, parts, raw, executor, folder / "clean", tally)
+        chunks = _deduplicate(params, cleaned, tally)
+        held_out = HeldOutSources(_write_held_out(chunks, corpus, tally), params.near_duplicate_jaccard)
+        verdicts = _judge(chunks, held_out, executor, folder / "verdicts")
+        _write_train(chunks, verdicts, corpus / "train.parquet", tally)
+        _check_splits(tally)
+        write_json(report, tally.report())
+        shutil.rmtree(folder)
 
 
-def _held_out_files(corpus: Path) -> dict[str, Path]:
-    return {split: corpus / f"{split}.parquet" for split in SPLITS if split != "train"}
+def _clean(
+    params: PreparationParams, parts: list[Part], raw: Path, executor: Executor, folder: Path, tally: Tally
+) -> list[CleanChunk]:
+    """Clean and filter all parts, chunk by chunk."""
+    with byte_progress("clean and filter", sum(bytes_of(part, raw) for part in parts)) as shown:
+        raw_chunks = _raw_chunks(params, parts, raw, _Progress(shown))
+        paths = map_chunks(executor, clean_chunk, params, raw_chunks, folder)
+    chunks = [CleanChunk.open(path) for path in paths]
+    for chunk in chunks:
+        tally.read(chunk.part, chunk.read)
+        for reason, pairs in chunk.removed.items():
+            tally.removed(chunk.part, reason, pairs)
+    return chunks
 
 
-def _split(
-    params: PreparationParams, parts: list[Part], raw: Path, files: dict[str, Path], tally: Tally
-) -> HeldOutSources:
-    """Clean, filter and split all parts into `files`; returns the sources of valid and test."""
-    seen = _Seen()
-    held_out: list[str] = []
-    with ExitStack() as stack:
-        writers = {split: stack.enter_context(split_writer(path)) for split, path in files.items()}
-        shown = stack.enter_context(byte_progress("clean and split", sum(bytes_of(part, raw) for part in parts)))
-        progress = _Progress(shown)
-        for part in parts:
-            batches = read_part(part, raw, params.batch_pairs, progress)
-            for split, batch in _pairs_of(params, batches, part, seen, tally):
-                writers[split].write(batch)
-                if split != "train":
-                    tally.kept(split, batch)
-                    held_out += batch.source
-    return HeldOutSources(held_out, params.near_duplicate_jaccard)
+def _raw_chunks(
+    params: PreparationParams, parts: list[Part], raw: Path, advance: Callable[[int], None]
+) -> Iterator[RawChunk]:
+    for part in parts:
+        for batch in read_part(part, raw, params.batch_pairs, advance):
+            yield RawChunk(part, pair_table(batch))
 
 
 class _Progress:
@@ -78,74 +103,59 @@ class _Progress:
         self._shown(self._reached)
 
 
-class _Seen:
-    """The sources and pairs that have passed the filters so far."""
-
-    def __init__(self) -> None:
-        self.sources = SeenHashes()
-        self.pairs = SeenHashes()
-
-
-def _pairs_of(
-    params: PreparationParams, batches: Iterator[PairBatch], part: Part, seen: _Seen, tally: Tally
-) -> Iterator[tuple[str, PairBatch]]:
-    """The pairs of a part that stay, by split."""
-    filters = PairFilter(params, part.source_language, part.target_language)
-    for batch in batches:
-        tally.read(part.name, len(batch))
-        if part.split in ("valid", "test"):
-            references = [text.strip() for text in batch.target]
-            yield part.split, PairBatch([clean_text(text) for text in batch.source], references, batch.origin)
+def _deduplicate(params: PreparationParams, chunks: list[CleanChunk], tally: Tally) -> list[_Sorted]:
+    """Assign every pair whose source is new to a split."""
+    sifted = [chunk for chunk in chunks if not chunk.held_out]
+    new_source = first_occurrences(lambda: (chunk.hashes("source_hash") for chunk in sifted))
+    new_pair = first_occurrences(lambda: (chunk.hashes("pair_hash") for chunk in sifted))
+    result, begin = [], 0
+    for chunk in chunks:
+        if chunk.split is not None:
+            split = np.full(chunk.rows, SPLITS.index(chunk.split), dtype=np.int8)
         else:
-            yield from _deduplicated(params, part, _filtered(filters, part, batch, tally), seen, tally).items()
+            split = split_numbers(chunk.hashes("source_hash"), params)
+        if not chunk.held_out:
+            is_new, pair_is_new = (first[begin : begin + chunk.rows] for first in (new_source, new_pair))
+            begin += chunk.rows
+            split[~is_new] = NOWHERE
+            tally.removed(chunk.part, "duplicate_pair", int(np.sum(~pair_is_new)))
+            tally.removed(chunk.part, "duplicate_source", int(np.sum(pair_is_new & ~is_new)))
+        result.append(_Sorted(chunk, split))
+    return result
 
 
-def _filtered(filters: PairFilter, part: Part, batch: PairBatch, tally: Tally) -> PairBatch:
-    """The cleaned pairs that no filter removes."""
-    kept = PairBatch()
-    for pair in batch:
-        cleaned = pair._replace(source=clean_text(pair.source), target=clean_text(pair.target))
-        reason = filters.reason_against(cleaned.source, cleaned.target)
-        if reason is None:
-            kept.append(cleaned)
-        else:
-            tally.removed(part.name, reason)
-    return kept
+def _write_held_out(chunks: list[_Sorted], corpus: Path, tally: Tally) -> list[str]:
+    """Write the valid and the test split; returns their sources."""
+    sources: list[str] = []
+    with ExitStack() as stack:
+        for split in SPLITS[1:]:
+            writer = stack.enter_context(split_writer(corpus / f"{split}.parquet"))
+            for chunk in chunks:
+                if SPLITS.index(split) in chunk.split:
+                    pairs = chunk.pairs(split)
+                    writer.write(pairs)
+                    tally.kept(split, pairs)
+                    sources += pairs.column("source").to_pylist()
+    return sources
 
 
-def _deduplicated(
-    params: PreparationParams, part: Part, batch: PairBatch, seen: _Seen, tally: Tally
-) -> dict[str, PairBatch]:
-    """The pairs whose source is new, by split."""
-    kept: dict[str, PairBatch] = {split: PairBatch() for split in SPLITS}
-    hashes = [text_hash(fold_text(text)) for text in batch.source]
-    pair_hashes = [text_hash(f"{fold_text(pair.source)}\n{fold_text(pair.target)}") for pair in batch]
-    new_source = seen.sources.add(np.array(hashes, dtype=np.uint64))
-    new_pair = seen.pairs.add(np.array(pair_hashes, dtype=np.uint64))
-    for pair, source_hash, is_new in zip(batch, hashes, new_source, strict=True):
-        if is_new:
-            kept[part.split or split_of(source_hash, params)].append(pair)
-    tally.removed(part.name, "duplicate_pair", int(np.sum(~new_pair)))
-    tally.removed(part.name, "duplicate_source", int(np.sum(new_pair & ~new_source)))
-    return kept
+def _judge(chunks: list[_Sorted], held_out: HeldOutSources, executor: Executor, folder: Path) -> list[Path]:
+    """Compare the training pairs of each chunk with the held-out sources."""
+    sources = (chunk.pairs("train", ["source"]).column("source").combine_chunks() for chunk in chunks)
+    with chunk_progress("decontaminate", len(chunks)) as shown:
+        return map_chunks(executor, judge_chunk, held_out, sources, folder, shown)
 
 
-def _decontaminate(
-    params: PreparationParams, candidates: Path, held_out: HeldOutSources, train: Path, tally: Tally
-) -> None:
-    """Copy the candidate pairs to the training split, without those that a held-out source gives away."""
-    with split_writer(train) as writer, byte_progress("decontaminate", candidates.stat().st_size) as shown:
-        for batch in read_split(candidates, params.batch_pairs, _Progress(shown)):
-            exact = held_out.exact(batch.source)
-            near = held_out.near(batch.source)
-            kept = PairBatch()
-            for pair, is_exact, is_near in zip(batch, exact, near, strict=True):
-                if is_exact or is_near:
-                    tally.removed(part_of(pair.origin), "held_out_exact" if is_exact else "held_out_near")
-                else:
-                    kept.append(pair)
-            tally.kept("train", kept)
-            writer.write(kept)
+def _write_train(chunks: list[_Sorted], verdicts: list[Path], path: Path, tally: Tally) -> None:
+    """Write the training pairs that no held-out source gives away."""
+    with split_writer(path) as writer:
+        for chunk, verdict_path in zip(chunks, verdicts, strict=True):
+            verdict = read_table(verdict_path).column("verdict").to_numpy()
+            for reason, value in (("held_out_exact", EXACT), ("held_out_near", NEAR)):
+                tally.removed(chunk.chunk.part, reason, int(np.sum(verdict == value)))
+            pairs = chunk.pairs("train").filter(pyarrow.array(verdict == 0))
+            tally.kept("train", pairs)
+            writer.write(pairs)
 
 
 def _check_splits(tally: Tally) -> None:

@@ -1,57 +1,76 @@
 """Decontamination: training sources that a held-out set already holds, word for word or nearly.
 
 Two sources are near-identical when the Jaccard similarity of their sets of character trigrams, letter case,
-placeholders and digits set aside, reaches a threshold. The search is exact: every two sources that could reach it
-are compared. It uses the prefix filter of set-similarity joins (Chaudhuri et al. 2006; with several required matches
-as in Wang et al. 2012). Let both sets be sorted from rare to frequent trigrams. Sets of sizes a and b reach a Jaccard
-of t only if they share at least c = max(ceil(t a), ceil(t b)) trigrams. Then the first m <= c of the shared ones lie
-within the first a - c + m of the one and the first b - c + m of the other set; only such prefixes need an index. Each
-set takes its own ceil(t a) for c and an m that grows no faster than c, so its prefix is long enough for any partner;
-the m of the larger set is what a candidate's prefixes must have in common.
+placeholders and digits set aside, reaches a threshold. The search is exact: sets of sizes a and b reach a Jaccard of
+t only if they share at least t a and t b trigrams, and how many a text shares with each held-out set is counted for
+64 of them at a time. A trigram is a row of bits, one a held-out set, and the rows of the text's trigrams are added as
+columns of binary digits (a carry-save adder), so that the time does not depend on how frequent a trigram is, as it
+would with an index of who holds which.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow
 from numpy.typing import NDArray
 
 from transformer.data.cleaning import fold_text
+from transformer.data.prepare.bit_counts import bit_counts, columns_at_least
 from transformer.data.prepare.placeholders import mask
 
 Integers = NDArray[np.int64]
 
 CODE_POINT_BITS = 21  # three code points fit into 63 bits, so trigrams are compared themselves, not by a hash
-ROWS_AT_A_TIME = 256  # bounds the memory of the candidate search
-REQUIRED_SHARE = 0.35  # of the necessary overlap that must be found within the prefixes
+ROWS_AT_A_TIME = 512  # texts whose trigrams are sorted together
+BLOCK_ROWS = 16  # of them, texts of like size whose bits are counted together: their rows of bits fit into a cache
 
 
 @dataclass(frozen=True)
 class TrigramSets:
-    """The distinct trigrams of n texts: those of text i are trigrams[rows == i]; rows ascend."""
+    """The distinct trigrams of n texts, k in all: text rows[i] holds trigrams[which[i]]."""
 
     rows: Integers
-    trigrams: Integers
+    which: Integers
+    trigrams: Integers  # (k,), ascending
     sizes: Integers  # (n,)
 
 
 def trigram_sets(texts: Sequence[str]) -> TrigramSets:
     """The sets of character trigrams of `texts`; a text of one or two characters is its own only element."""
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    padded = "".join(text + "\0" * (2 if len(text) < 3 else 0) for text in texts)
-    points = np.frombuffer(padded.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64)
-    widths = np.where(lengths < 3, lengths + 2, lengths)
+    joined = "\0\0".join([*texts, ""]) or "\0\0"
+    points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    # Code points are renumbered without gaps, so that a trigram and its row fit into one integer to sort by.
+    present = np.zeros(int(points.max()) + 1, dtype=bool)
+    present[points] = True
+    alphabet = np.flatnonzero(present)
+    bits, row_bits = (max(count - 1, 1).bit_length() for count in (len(alphabet), len(texts)))
+    local = (np.cumsum(present) - 1)[points]
+    local = (local[:-2] << 2 * bits) | (local[1:-1] << bits) | local[2:]
     counts = np.where(lengths == 0, 0, np.maximum(lengths - 2, 1))
-    begins = np.cumsum(widths) - widths
+    local = local[ranges(np.cumsum(lengths + 2) - lengths - 2, counts)]
     rows = np.repeat(np.arange(len(texts)), counts)
-    at = ranges(begins, counts)
-    trigrams = (points[at] << 2 * CODE_POINT_BITS) | (points[at + 1] << CODE_POINT_BITS) | points[at + 2]
-    order = np.lexsort((trigrams, rows))
-    rows, trigrams = rows[order], trigrams[order]
-    first = np.ones(len(rows), dtype=bool)
-    first[1:] = (rows[1:] != rows[:-1]) | (trigrams[1:] != trigrams[:-1])
-    rows, trigrams = rows[first], trigrams[first]
-    return TrigramSets(rows, trigrams, np.bincount(rows, minlength=len(texts)))
+    if 3 * bits + row_bits < 64:
+        keys = np.sort((local << row_bits) | rows)
+        local, rows = keys >> row_bits, keys & ((1 << row_bits) - 1)
+    else:
+        order = np.lexsort((rows, local))
+        local, rows = local[order], rows[order]
+    new = _changes(local)
+    distinct = new | _changes(rows)
+    rows, which, local = rows[distinct], (np.cumsum(new) - 1)[distinct], local[new]
+    digits = (alphabet[(local >> shift) & ((1 << bits) - 1)] for shift in (2 * bits, bits, 0))
+    first, second, third = digits
+    trigrams = (first << 2 * CODE_POINT_BITS) | (second << CODE_POINT_BITS) | third
+    return TrigramSets(rows, which, trigrams, np.bincount(rows, minlength=len(texts)))
+
+
+def _changes(values: Integers) -> NDArray[np.bool_]:
+    """Where an array differs from its entry before; the first entry does."""
+    changes = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=changes[1:])
+    return changes
 
 
 def ranges(begins: Integers, counts: Integers) -> Integers:
@@ -68,25 +87,16 @@ class HeldOutSources:
         """`sources` are cleaned texts; `threshold` is the Jaccard similarity, in (0, 1]."""
         self._threshold = threshold
         self._exact = {fold_text(source) for source in sources}
-        masked = sorted({fold_text(mask(source)) for source in sources} - {""})
-        sets = trigram_sets(masked)
-        self._sizes = sets.sizes
-        # Trigrams are renumbered by rank, the rarest first.
-        self._known, inverse, frequency = np.unique(sets.trigrams, return_inverse=True, return_counts=True)
-        self._rank = np.empty(len(self._known), dtype=np.int64)
-        self._rank[np.argsort(frequency, kind="stable")] = np.arange(len(self._known))
-        ranks = self._rank[inverse]
-        order = np.lexsort((ranks, sets.rows))
-        rows, ranks = sets.rows[order], ranks[order]
-        self._elements = ranks  # the sets one after the other, each by rank
-        self._begins = np.cumsum(self._sizes) - self._sizes
-        position = np.arange(len(rows)) - self._begins[rows]
-        in_prefix = position < self._prefix(self._sizes)[rows]
-        rows, ranks = rows[in_prefix], ranks[in_prefix]
-        by_rank = np.argsort(ranks, kind="stable")
-        self._postings = rows[by_rank]
-        self._posting_counts = np.bincount(ranks, minlength=len(self._known))
-        self._posting_begins = np.cumsum(self._posting_counts) - self._posting_counts
+        sets = trigram_sets(sorted({fold_text(mask(source)) for source in sources} - {""}))
+        # Sets are renumbered by size, so that those that fit a text in size are neighbours.
+        number = np.empty(len(sets.sizes), dtype=np.int64)
+        number[np.argsort(sets.sizes, kind="stable")] = np.arange(len(sets.sizes))
+        self._sizes = np.sort(sets.sizes)
+        self._known = sets.trigrams
+        rows = number[sets.rows]
+        holders = np.zeros((len(self._known) + 1, -(-len(self._sizes) // 64) * 8), dtype=np.uint8)
+        np.bitwise_or.at(holders, (sets.which, rows >> 3), (1 << (rows & 7)).astype(np.uint8))
+        self._holders = holders.view("<u8")  # (known trigrams + 1, sets / 64): bits; the last row is empty
 
     def exact(self, sources: Sequence[str]) -> NDArray[np.bool_]:
         """Whether each of n cleaned sources equals a held-out one but for letter case; shape (n,)."""
@@ -103,36 +113,40 @@ class HeldOutSources:
         if not len(self._known):
             return found
         sets = trigram_sets(masked)
-        slot = np.minimum(np.searchsorted(self._known, sets.trigrams), len(self._known) - 1)
-        known = self._known[slot] == sets.trigrams
-        # Each set's known trigrams as one sorted key, row after row and within a row by rank.
-        keys = np.sort(sets.rows[known] * len(self._known) + self._rank[slot[known]])
-        rows, held_out = self._candidates(keys, sets.sizes)
-        counts = self._sizes[held_out]
-        wanted = np.repeat(rows, counts) * len(self._known) + self._elements[ranges(self._begins[held_out], counts)]
-        shared = keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
-        overlap = np.bincount(np.repeat(np.arange(len(rows)), counts)[shared], minlength=len(rows))
-        similar = overlap / (sets.sizes[rows] + counts - overlap) >= self._threshold
-        found[rows[similar]] = True
+        elements, counts = self._known_elements(sets)
+        by_size = np.argsort(sets.sizes, kind="stable")
+        for begin in range(0, len(by_size), BLOCK_ROWS):
+            block = by_size[begin : begin + BLOCK_ROWS]
+            found[block] = self._near_block(elements[: counts[block].max(), block], sets.sizes[block])
         return found
 
-    def _candidates(self, keys: Integers, sizes: Integers) -> tuple[Integers, Integers]:
-        """Pairs (row, held-out set) that share enough trigrams of their prefixes and fit in size."""
-        rows, ranks = np.divmod(keys, len(self._known))
-        known_counts = np.bincount(rows, minlength=len(sizes))
-        # Trigrams that no held-out source has are the rarest of all, so they come first in the prefix.
-        position = np.arange(len(keys)) - (np.cumsum(known_counts) - known_counts)[rows]
-        in_prefix = position + (sizes - known_counts)[rows] < self._prefix(sizes)[rows]
-        rows, ranks = rows[in_prefix], ranks[in_prefix]
-        counts = self._posting_counts[ranks]
-        held_out = self._postings[ranges(self._posting_begins[ranks], counts)]
-        pairs, matches = np.unique(np.repeat(rows, counts) * len(self._sizes) + held_out, return_counts=True)
-        rows, held_out = np.divmod(pairs, len(self._sizes))
-        own, other = sizes[rows], self._sizes[held_out]
-        larger = np.maximum(own, other)
-        enough = matches >= self._required(larger)
-        fitting = np.minimum(own, other) >= self._necessary(larger)
-        return rows[enough & fitting], held_out[enough & fitting]
+    def _known_elements(self, sets: TrigramSets) -> tuple[Integers, Integers]:
+        """The known trigrams of each of n sets by their numbers, (most of a set, n), filled up; how many, (n,)."""
+        slot = np.minimum(np.searchsorted(self._known, sets.trigrams), len(self._known) - 1)
+        number = np.where(self._known[slot] == sets.trigrams, slot, -1)[sets.which]
+        rows, number = sets.rows[number >= 0], number[number >= 0]
+        order = np.argsort(rows, kind="stable")
+        rows, number = rows[order], number[order]
+        counts = np.bincount(rows, minlength=len(sets.sizes))
+        elements = np.full((int(counts.max()), len(counts)), len(self._known))
+        elements[np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows], rows] = number
+        return elements, counts
+
+    def _near_block(self, elements: Integers, sizes: Integers) -> NDArray[np.bool_]:
+        """Which of some sets, by ascending size, reach the threshold."""
+        found = np.zeros(len(sizes), dtype=bool)
+        largest = sizes[-1] / self._threshold + 1e-6
+        begin = int(np.searchsorted(self._sizes, self._necessary(sizes[:1])[0])) // 64
+        end = -(-int(np.searchsorted(self._sizes, largest, side="right")) // 64)
+        if begin >= end or not len(elements):
+            return found
+        words = self._holders[:, begin:end]
+        rows, columns = columns_at_least(bit_counts(words[elements]), np.maximum(self._necessary(sizes), 1))
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            overlap = int(np.sum(words[elements[:, row], column >> 6] >> np.uint64(column & 63) & np.uint64(1)))
+            union = sizes[row] + self._sizes[begin * 64 + column] - overlap
+            found[row] |= overlap / union >= self._threshold
+        return found
 
     def _necessary(self, sizes: Integers) -> Integers:
         """How many trigrams a set must share, at least, to reach the threshold with any other set."""
@@ -140,10 +154,12 @@ class HeldOutSources:
         least: Integers = np.ceil(self._threshold * sizes - 1e-9).astype(np.int64)
         return least
 
-    def _required(self, sizes: Integers) -> Integers:
-        """How many shared trigrams must lie in the prefixes: at least 1, at most the necessary ones."""
-        share: Integers = np.ceil(REQUIRED_SHARE * self._necessary(sizes)).astype(np.int64)
-        return np.maximum(1, share)
 
-    def _prefix(self, sizes: Integers) -> Integers:
-        return sizes - self._necessary(sizes) + self._required(sizes)
+EXACT, NEAR = 1, 2
+
+
+def judge_chunk(held_out: HeldOutSources, sources: pyarrow.Array) -> pyarrow.Table:
+    """A column `verdict` (int8) for n cleaned sources: EXACT, NEAR, or 0 where no held-out one is alike."""
+    texts = sources.to_pylist()
+    verdict = np.where(held_out.exact(texts), EXACT, np.where(held_out.near(texts), NEAR, 0))
+    return pyarrow.table({"verdict": verdict.astype(np.int8)})

@@ -19,9 +19,11 @@ _SEPARATOR = re.compile(r"\D")
 
 def placeholders(text: str) -> list[str]:
     """The placeholders, tags and URLs of `text`, sorted: the order may differ between languages."""
-    if not any(mark in text for mark in ("{", "<", "%", "://")):
-        return []
-    return sorted(_PLACEHOLDER.findall(text))
+    return sorted(_PLACEHOLDER.findall(text)) if _may_hold_placeholders(text) else []
+
+
+def _may_hold_placeholders(text: str) -> bool:
+    return "{" in text or "<" in text or "%" in text or "://" in text
 
 
 def without_placeholders(text: str) -> str:
@@ -34,6 +36,8 @@ def numbers(text: str) -> list[str]:
 
     Separators are dropped, because languages swap them: 1,000.5 and 1.000,5 are both "10005".
     """
+    if _DIGITS.search(text) is None:  # a quick look: most sentences have none
+        return []
     return sorted("".join(map(_ascii_digit, _SEPARATOR.sub("", number))) for number in _NUMBER.findall(text))
 
 
@@ -43,4 +47,4 @@ def _ascii_digit(digit: str) -> str:
 
 def mask(text: str) -> str:
     """`text` with "{}" for every placeholder, tag and URL and "0" for every run of digits."""
-    return _DIGITS.sub("0", _PLACEHOLDER.sub("{}", text))
+    return _DIGITS.sub("0", _PLACEHOLDER.sub("{}", text) if _may_hold_placeholders(text) else text)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from transformer.data.prepare.pairs import Advance, PairBatch
+from transformer.data.prepare.pairs import PairBatch
 from transformer.files import atomic_path
 
 COLUMNS = ("source", "target", "origin")
@@ -15,29 +15,36 @@ SCHEMA = pyarrow.schema([pyarrow.field(name, pyarrow.string(), nullable=False) f
 ROW_GROUP_PAIRS = 65536
 
 
+def pair_table(batch: PairBatch) -> pyarrow.Table:
+    """The pairs as an Arrow table of `SCHEMA`."""
+    return pyarrow.table([batch.source, batch.target, batch.origin], schema=SCHEMA)
+
+
 class SplitWriter:
     """Writes pairs in row groups of a fixed size, so the bytes do not depend on how the pairs were batched."""
 
     def __init__(self, writer: pyarrow.parquet.ParquetWriter) -> None:
         self._writer = writer
-        self._waiting = PairBatch()
+        self._waiting: list[pyarrow.Table] = []
+        self._rows = 0
 
-    def write(self, batch: PairBatch) -> None:
-        """Add pairs; they reach the file a row group at a time."""
-        self._waiting.extend(batch)
-        while len(self._waiting) >= ROW_GROUP_PAIRS:
-            group, self._waiting = self._waiting.split_at(ROW_GROUP_PAIRS)
-            self._write_group(group)
+    def write(self, pairs: pyarrow.Table) -> None:
+        """Add pairs, other columns than COLUMNS left out; they reach the file a row group at a time."""
+        self._waiting.append(pairs.select(COLUMNS).cast(SCHEMA))
+        self._rows += pairs.num_rows
+        while self._rows >= ROW_GROUP_PAIRS:
+            self._write_group(ROW_GROUP_PAIRS)
 
     def finish(self) -> None:
         """Write the last, shorter row group."""
-        if len(self._waiting):
-            self._write_group(self._waiting)
-            self._waiting = PairBatch()
+        if self._rows:
+            self._write_group(self._rows)
 
-    def _write_group(self, group: PairBatch) -> None:
-        columns = [group.source, group.target, group.origin]
-        self._writer.write_table(pyarrow.table(columns, schema=SCHEMA), row_group_size=ROW_GROUP_PAIRS)
+    def _write_group(self, rows: int) -> None:
+        waiting = pyarrow.concat_tables(self._waiting)
+        # Copied into one piece, because page boundaries follow the pieces of a column.
+        self._writer.write_table(waiting.slice(0, rows).combine_chunks(), row_group_size=ROW_GROUP_PAIRS)
+        self._waiting, self._rows = [waiting.slice(rows)], waiting.num_rows - rows
 
 
 @contextmanager
@@ -52,11 +59,3 @@ def split_writer(path: Path) -> Iterator[SplitWriter]:
         writer = SplitWriter(file)
         yield writer
         writer.finish()
-
-
-def read_split(path: Path, batch_pairs: int, advance: Advance) -> Iterator[PairBatch]:
-    """The pairs of a split file in batches."""
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_pairs, columns=list(COLUMNS)):
-            advance(path.stat().st_size * batch.num_rows // file.metadata.num_rows)
-            yield PairBatch(*(batch.column(name).to_pylist() for name in COLUMNS))

@@ -3,11 +3,13 @@
 from collections import Counter, defaultdict
 from typing import Any
 
-from transformer.data.parts import Part, Split
-from transformer.data.prepare.filters import FILTER_NAMES
-from transformer.data.prepare.pairs import PairBatch
+import pyarrow
+import pyarrow.compute
 
-SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+from transformer.data.parts import Part
+from transformer.data.prepare.filters import FILTER_NAMES
+from transformer.data.prepare.splitting import SPLITS
+
 REASONS = (*FILTER_NAMES, "duplicate_pair", "duplicate_source", "held_out_exact", "held_out_near")
 
 
@@ -29,11 +31,12 @@ class Tally:
         """Count pairs of a part as removed for one of REASONS."""
         self._removed[part][reason] += pairs
 
-    def kept(self, split: str, batch: PairBatch) -> None:
-        """Count pairs as part of a split."""
-        self._kept[split].update(batch.origin)
-        self._words[split]["source"] += sum(len(text.split()) for text in batch.source)
-        self._words[split]["target"] += sum(len(text.split()) for text in batch.target)
+    def kept(self, split: str, pairs: pyarrow.Table) -> None:
+        """Count pairs, with the columns origin, source_words and target_words, as part of a split."""
+        for entry in pairs.column("origin").value_counts().to_pylist():
+            self._kept[split][entry["values"]] += entry["counts"]
+        for side in ("source", "target"):
+            self._words[split][side] += pyarrow.compute.sum(pairs.column(f"{side}_words")).as_py() or 0
 
     def pairs_in(self, split: str) -> int:
         """How many pairs a split has so far."""

@@ -1,83 +1,123 @@
 """The tokenize stage: learn the vocabulary on the training split, encode every split, report."""
 
+import json
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow
 import pyarrow.parquet as pq
+import sentencepiece
+from numpy.typing import NDArray
 
+from transformer.chunks import map_chunks, read_table
 from transformer.data.tokenize.params import TokenizationParams
-from transformer.data.tokenize.store import SIDES, SideWriter
-from transformer.data.tokenize.vocabulary import UNK, VOCABULARY_FILE, Vocabulary, train_vocabulary
+from transformer.data.tokenize.store import SIDES, id_type, side_writer
+from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary, train_vocabulary
+from transformer.data.tokenize.words import COUNTS, WordEncoder, count_words, encode_chunk
 from transformer.errors import DataError
-from transformer.files import write_json
+from transformer.executor import Executor
+from transformer.files import atomic_path, write_json
+from transformer.progress import chunk_progress
+from transformer.working_folder import fingerprint, working_folder
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
-BATCH_PAIRS = 10_000
+CODE = ("data/tokenize",)
+BATCH_PAIRS = 20_000
 
 
-def tokenize(params: TokenizationParams, corpus: Path, tokens: Path, report: Path) -> None:
+def tokenize(
+    params: TokenizationParams, corpus: Path, tokens: Path, report: Path, work: Path, executor: Executor
+) -> None:
     """Write the vocabulary and the encoded splits to `tokens`, statistics to `report`.
 
+    The splits pass through memory in chunks that `executor` works on; the vocabulary and finished chunks wait in a
+    folder below `work`, so that a run that was interrupted goes on where it stopped.
+
     Raises:
-        DataError: a split is missing, or the training split is too small for the vocabulary asked for.
+        DataError: a split is missing, the training split is too small for the vocabulary asked for, or another
+            process is at the same work.
     """
+    for split in SPLITS:
+        if not (corpus / f"{split}.parquet").exists():
+            raise DataError(f"{corpus / split}.parquet is missing: run the prepare stage first (dvc repro prepare)")
     tokens.mkdir(parents=True, exist_ok=True)
-    log.info("learning %d byte-pair pieces", params.vocabulary_size)
-    vocabulary = train_vocabulary(params, _training_sentences(params, corpus))
-    (tokens / VOCABULARY_FILE).write_bytes(vocabulary.model)
-    statistics = {split: _encode_split(vocabulary, corpus, tokens, split) for split in SPLITS}
-    write_json(report, {"vocabulary_size": vocabulary.size, **statistics})
+    settings = [params.model_dump(), BATCH_PAIRS, pyarrow.__version__, sentencepiece.__version__]
+    with working_folder(work, fingerprint(settings, CODE, corpus), kept=1) as folder:
+        vocabulary = _vocabulary(params, corpus, folder, executor)
+        (tokens / VOCABULARY_FILE).write_bytes(vocabulary.model)
+        statistics = {split: _encode_split(vocabulary, corpus, tokens, split, folder, executor) for split in SPLITS}
+        write_json(report, {"vocabulary_size": vocabulary.size, **statistics})
+        shutil.rmtree(folder)
 
 
-def _batches(corpus: Path, split: str) -> Iterator[dict[str, list[str]]]:
-    path = corpus / f"{split}.parquet"
-    if not path.exists():
-        raise DataError(f"{path} is missing: run the prepare stage first (dvc repro prepare)")
-    for batch in pq.ParquetFile(path).iter_batches(BATCH_PAIRS, columns=list(SIDES)):
-        yield batch.to_pydict()
+def _batches(corpus: Path, split: str) -> Iterator[pyarrow.Table]:
+    with pq.ParquetFile(corpus / f"{split}.parquet") as file:
+        for batch in file.iter_batches(BATCH_PAIRS, columns=list(SIDES)):
+            yield pyarrow.table(batch)
 
 
-def _training_sentences(params: TokenizationParams, corpus: Path) -> Iterator[str]:
-    """Both sides of at most `training_pairs` pairs, spread evenly over the training split."""
-    pairs = pq.ParquetFile(corpus / "train.parquet").metadata.num_rows
+def _chunk_count(corpus: Path, split: str) -> int:
+    return -(-int(pq.read_metadata(corpus / f"{split}.parquet").num_rows) // BATCH_PAIRS)
+
+
+def _training_pairs(params: TokenizationParams, corpus: Path) -> Iterator[pyarrow.Table]:
+    """At most `training_pairs` pairs, spread evenly over the training split."""
+    pairs = pq.read_metadata(corpus / "train.parquet").num_rows
     stride = max(1, -(-pairs // params.training_pairs))
-    row = 0
+    begin = 0
     for batch in _batches(corpus, "train"):
-        for source, target in zip(batch["source"], batch["target"], strict=True):
-            if row % stride == 0:
-                yield source
-                yield target
-            row += 1
+        yield batch.take(np.arange(-begin % stride, batch.num_rows, stride))
+        begin += batch.num_rows
 
 
-def _encode_split(vocabulary: Vocabulary, corpus: Path, tokens: Path, split: str) -> dict[str, Any]:
-    writers = {side: SideWriter(tokens, split, side, vocabulary.size) for side in SIDES}
+def _vocabulary(params: TokenizationParams, corpus: Path, folder: Path, executor: Executor) -> Vocabulary:
+    """The vocabulary that an earlier run left, or a new one."""
+    path = folder / VOCABULARY_FILE
+    if not path.exists():
+        words: Counter[str] = Counter()
+        with chunk_progress("count words", _chunk_count(corpus, "train")) as shown:
+            chunks = _training_pairs(params, corpus)
+            for counted in map_chunks(executor, count_words, None, chunks, folder / "words", shown):
+                table = read_table(counted)
+                words.update(dict(zip(*(table.column(name).to_pylist() for name in ("word", "count")), strict=True)))
+        log.info("learning %d byte-pair pieces from %d distinct words", params.vocabulary_size, len(words))
+        vocabulary = train_vocabulary(params, words)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(vocabulary.model)
+    return Vocabulary.load(path)
+
+
+def _encode_split(
+    vocabulary: Vocabulary, corpus: Path, tokens: Path, split: str, folder: Path, executor: Executor
+) -> dict[str, Any]:
+    """Encode a split chunk by chunk and put the chunks together; returns its statistics."""
+    with chunk_progress(f"encode {split}", _chunk_count(corpus, split)) as shown:
+        encoder = WordEncoder(vocabulary)
+        paths = map_chunks(executor, encode_chunk, encoder, _batches(corpus, split), folder / split, shown)
     counts: dict[str, Counter[str]] = {side: Counter() for side in SIDES}
-    for batch in _batches(corpus, split):
-        for side in SIDES:
-            encoded = vocabulary.encode_batch(batch[side])
-            writers[side].append(encoded)
-            counts[side].update(_count(vocabulary, batch[side], encoded))
-    for writer in writers.values():
-        writer.close()
-    log.info("%s: %d pairs encoded", split, counts["source"]["sentences"])
+    for path in paths:
+        for side, count in json.loads(read_table(path, []).schema.metadata[COUNTS]).items():
+            counts[side].update(count)
+    for side in SIDES:
+        sentences, pieces = counts[side]["sentences"], counts[side]["tokens"]
+        with side_writer(tokens, split, side, vocabulary.size, sentences, pieces + sentences) as writer:
+            for path in paths:
+                writer.append(*_flat(read_table(path, [side]).column(side), id_type(vocabulary.size).itemsize))
     return {side: _rates(count) for side, count in counts.items()}
 
 
-def _count(vocabulary: Vocabulary, texts: list[str], encoded: list[list[int]]) -> Counter[str]:
-    return Counter(
-        sentences=len(texts),
-        words=sum(len(text.split()) for text in texts),
-        tokens=sum(map(len, encoded)),
-        unknown=sum(ids.count(UNK) for ids in encoded),
-        bytes=sum(vocabulary.is_byte(id_) for ids in encoded for id_ in ids),
-        round_trips=sum(vocabulary.decode(ids) == text for ids, text in zip(encoded, texts, strict=True)),
-    )
+def _flat(column: pyarrow.ChunkedArray, id_bytes: int) -> tuple[memoryview, NDArray[np.int64]]:
+    """The ids of a column of sentences one after the other, as bytes, and the number of tokens of each sentence."""
+    _, offsets, ids = column.combine_chunks().buffers()
+    ends = np.frombuffer(offsets, np.int32, len(column) + 1)
+    return memoryview(ids)[: ends[-1]], np.diff(ends).astype(np.int64) // id_bytes
 
 
 def _rates(count: Counter[str]) -> dict[str, float]:

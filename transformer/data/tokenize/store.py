@@ -1,14 +1,15 @@
 """Encoded splits on disk: one flat array of ids and one of offsets a side, opened by memory map."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Buffer
 
-from transformer.data.tokenize.vocabulary import EOS
 from transformer.errors import DataError
 from transformer.files import atomic_path
 
@@ -68,36 +69,46 @@ def offsets_file(tokens: Path, split: str, side: Side) -> Path:
     return tokens / f"{split}.{side}.offsets.npy"
 
 
+def id_type(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:
+    """The smallest type that holds every id."""
+    return np.dtype(np.uint16 if vocabulary_size <= 1 << 16 else np.uint32)
+
+
 class SideWriter:
-    """Appends encoded sentences of one side to a raw file; `close` turns it into the two arrays."""
+    """Writes one side of a split, whose numbers of sentences and tokens are known, sentence after sentence."""
 
-    def __init__(self, tokens: Path, split: str, side: Side, vocabulary_size: int) -> None:
-        self._ids_file = ids_file(tokens, split, side)
-        self._offsets_file = offsets_file(tokens, split, side)
-        self._dtype = np.dtype(np.uint16 if vocabulary_size <= 1 << 16 else np.uint32)
-        self._lengths: list[NDArray[np.int64]] = []
-        self._raw = self._ids_file.with_suffix(".raw")
-        self._stream = self._raw.open("wb")
+    def __init__(self, ids: BinaryIO, offsets: BinaryIO, vocabulary_size: int, sentences: int, tokens: int) -> None:
+        self._ids, self._offsets = ids, offsets
+        self._end = 0
+        _write_header(ids, id_type(vocabulary_size), tokens)
+        _write_header(offsets, np.dtype(np.int64), sentences + 1)
+        self._offsets.write(np.zeros(1, np.int64).tobytes())
 
-    def append(self, sentences: Iterable[list[int]]) -> None:
-        """Add sentences of piece ids without EOS."""
-        ended = [[*ids, EOS] for ids in sentences]
-        self._lengths.append(np.fromiter(map(len, ended), np.int64, len(ended)))
-        for ids in ended:
-            self._stream.write(np.asarray(ids, self._dtype).tobytes())
+    def append(self, ids: Buffer, lengths: NDArray[np.int64]) -> None:
+        """Add sentences: their ids one after the other, each sentence with EOS, and their numbers of tokens."""
+        offsets = self._end + np.cumsum(lengths, dtype=np.int64)
+        self._ids.write(ids)
+        self._offsets.write(offsets.tobytes())
+        self._end = int(offsets[-1]) if len(offsets) else self._end
 
-    def close(self) -> None:
-        """Write the arrays; ids are copied through a memory map, never held as a whole."""
-        self._stream.close()
-        offsets = np.concatenate([np.zeros(1, np.int64), *self._lengths]).cumsum()
-        with atomic_path(self._ids_file) as temporary:
-            flat = np.lib.format.open_memmap(temporary, "w+", self._dtype, (int(offsets[-1]),))
-            if len(flat):
-                flat[:] = np.memmap(self._raw, self._dtype, "r")
-            flat.flush()
-        with atomic_path(self._offsets_file) as temporary, temporary.open("wb") as stream:
-            np.save(stream, offsets)
-        self._raw.unlink()
+
+@contextmanager
+def side_writer(
+    tokens: Path, split: str, side: Side, vocabulary_size: int, sentences: int, token_count: int
+) -> Iterator[SideWriter]:
+    """A writer of `sentences` sentences with `token_count` tokens; the files appear when the block ends well."""
+    with (
+        atomic_path(ids_file(tokens, split, side)) as ids_path,
+        atomic_path(offsets_file(tokens, split, side)) as offsets_path,
+        ids_path.open("wb") as ids,
+        offsets_path.open("wb") as offsets,
+    ):
+        yield SideWriter(ids, offsets, vocabulary_size, sentences, token_count)
+
+
+def _write_header(stream: BinaryIO, dtype: np.dtype[Any], count: int) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(stream, header)
 
 
 def _open_side(tokens: Path, split: str, side: Side) -> TokenSide:

@@ -1,7 +1,7 @@
 """The shared byte-pair vocabulary (paper, section 5.1), a SentencePiece model."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import sentencepiece
@@ -19,6 +19,9 @@ class Vocabulary:
     def __init__(self, model: bytes) -> None:
         self.model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    def __reduce__(self) -> tuple[type["Vocabulary"], tuple[bytes]]:
+        return Vocabulary, (self.model,)
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
@@ -59,24 +62,31 @@ class Vocabulary:
         pieces: list[str] = self._processor.id_to_piece(ids)
         return pieces
 
+    def decode_batch(self, sentences: list[list[int]]) -> list[str]:
+        """Texts of piece ids without special ids, on all cores."""
+        texts: list[str] = self._processor.decode(sentences, num_threads=-1)
+        return texts
+
     def is_byte(self, id_: int) -> bool:
         """Whether a piece stands for one UTF-8 byte of a character that has no piece."""
         return bool(self._processor.is_byte(id_))
 
 
-def train_vocabulary(params: TokenizationParams, sentences: Iterable[str]) -> Vocabulary:
-    """Learn a byte-pair vocabulary; equal sentences give an equal model.
+def train_vocabulary(params: TokenizationParams, words: Mapping[str, int]) -> Vocabulary:
+    """Learn a byte-pair vocabulary from words, cut at white space, and how often each occurs.
 
-    Text arrives clean, so SentencePiece changes nothing but white space (`identity`), and characters too rare
+    No piece crosses white space, so the merges are the same as those learned on the sentences; their memory is that
+    of the distinct words. Text arrives clean, so SentencePiece changes nothing (`identity`), and characters too rare
     for a piece are spelled in bytes, so that nothing a user types is lost.
 
     Raises:
-        DataError: the sentences do not hold as many pieces as asked for.
+        DataError: the words do not hold as many pieces as asked for.
     """
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
+            sentence_iterator=(f"{word}\t{count}" for word, count in words.items()),
+            input_format="tsv",
             model_writer=model,
             model_type="bpe",
             vocab_size=params.vocabulary_size,

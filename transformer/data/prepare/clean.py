@@ -1,0 +1,92 @@
+"""The first chunk task of `prepare`: clean and filter pairs, and hash what makes two of them the same."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow
+
+from transformer.chunks import read_table
+from transformer.data.cleaning import clean_text, fold_text
+from transformer.data.parts import Part, Split
+from transformer.data.prepare.filters import PairFilter
+from transformer.data.prepare.pairs import PairBatch
+from transformer.data.prepare.params import PreparationParams
+from transformer.data.prepare.split_files import pair_table
+from transformer.data.prepare.splitting import Hashes, text_hash
+
+HASHES = ("source_hash", "pair_hash")
+WORDS = ("source_words", "target_words")
+
+
+class RawChunk(NamedTuple):
+    """Neighbouring pairs of a part as they stand in its files."""
+
+    part: Part
+    pairs: pyarrow.Table  # source, target, origin
+
+
+class CleanChunk(NamedTuple):
+    """What `clean_chunk` made of a chunk, its table left in a file."""
+
+    path: Path
+    part: str
+    split: Split | None
+    read: int  # pairs
+    removed: dict[str, int]  # reason -> pairs
+    rows: int
+
+    @classmethod
+    def open(cls, path: Path) -> "CleanChunk":
+        """Read all but the columns."""
+        table = read_table(path, [])
+        return cls(path=path, rows=table.num_rows, **json.loads(table.schema.metadata[b"chunk"]))
+
+    def hashes(self, name: str) -> Hashes:
+        """One of the columns HASHES, shape (rows,)."""
+        hashes: Hashes = read_table(self.path, [name]).column(name).to_numpy()
+        return hashes
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the pairs belong to an official valid or test split."""
+        return self.split in ("valid", "test")
+
+
+def clean_chunk(params: PreparationParams, chunk: RawChunk) -> pyarrow.Table:
+    """The pairs that stay, cleaned, with the columns HASHES and WORDS; what `CleanChunk` tells is in the metadata.
+
+    Of an official valid or test part every pair stays, its target as published but for white space at the ends.
+    """
+    part = chunk.part
+    sources, targets = (chunk.pairs.column(side).to_pylist() for side in ("source", "target"))
+    sources = [clean_text(text) for text in sources]
+    removed: Counter[str] = Counter()
+    if part.split in ("valid", "test"):
+        targets = [text.strip() for text in targets]
+    else:
+        targets = [clean_text(text) for text in targets]
+        filters = PairFilter(params, part.source_language, part.target_language)
+        reasons = [filters.reason_against(source, target) for source, target in zip(sources, targets, strict=True)]
+        removed.update(reason for reason in reasons if reason is not None)
+        kept = [row for row, reason in enumerate(reasons) if reason is None]
+        sources, targets = [sources[row] for row in kept], [targets[row] for row in kept]
+        chunk = chunk._replace(pairs=chunk.pairs.take(kept))
+    told = {"part": part.name, "split": part.split, "read": len(sources) + removed.total(), "removed": removed}
+    pairs = pair_table(PairBatch(sources, targets, chunk.pairs.column("origin").to_pylist()))
+    for name, column in _columns(sources, targets).items():
+        pairs = pairs.append_column(name, pyarrow.array(column))
+    return pairs.replace_schema_metadata({"chunk": json.dumps(told)})
+
+
+def _columns(sources: list[str], targets: list[str]) -> dict[str, Any]:
+    folded = [fold_text(text) for text in sources]
+    pairs = (f"{source}\n{fold_text(target)}" for source, target in zip(folded, targets, strict=True))
+    return {
+        "source_hash": np.fromiter(map(text_hash, folded), np.uint64, len(folded)),
+        "pair_hash": np.fromiter(map(text_hash, pairs), np.uint64, len(folded)),
+        "source_words": np.fromiter((len(text.split()) for text in sources), np.int32, len(sources)),
+        "target_words": np.fromiter((len(text.split()) for text in targets), np.int32, len(targets)),
+    }

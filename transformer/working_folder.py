@@ -1,0 +1,66 @@
+"""Working folders outside DVC's outputs, where an interrupted stage finds what it has already done.
+
+DVC deletes a stage's outputs before it runs. A working folder is named by a fingerprint of the settings, the inputs
+and the code: a run that would make anything else never finds it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import transformer
+from transformer.errors import DataError
+from transformer.files import files_below, sha256_of
+
+LOCK_FILE = "lock"
+KEPT_FOLDERS = 3
+
+
+def fingerprint(settings: Any, code: Iterable[str], inputs: Path) -> str:
+    """A name for what these settings (any JSON), this code (paths below the package) and these inputs make."""
+    package = Path(transformer.__file__).parent
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for folder in [*(package / path for path in code), inputs]:
+        for path in files_below(folder) if folder.is_dir() else [folder]:
+            digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def working_folder(work: Path, name: str, kept: int = KEPT_FOLDERS) -> Iterator[Path]:
+    """The folder `name` below `work`, locked against a second process; all but the `kept` last used ones go.
+
+    Raises:
+        DataError: another process works on the same.
+    """
+    folder = work / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("w") as lock:
+        if not _lock(lock.fileno()):
+            raise DataError(f"{folder} is in use: another process runs with the same params and data")
+        os.utime(folder)
+        _prune(work, kept)
+        yield folder
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _prune(work: Path, kept: int) -> None:
+    """Delete all but the most recently used folders; one that a process holds is left alone."""
+    folders = sorted((path for path in work.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for folder in folders[:-kept]:
+        with (folder / LOCK_FILE).open("w") as lock:
+            if _lock(lock.fileno()):
+                shutil.rmtree(folder)
