@@ -65,7 +65,7 @@ repro: setup
 	@echo 'Scores, plots and translations: reports/   the model: models/averaged   recorded runs: make ui'
 
 test: setup-test
-	@python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	@python -m pytest -n auto --dist loadfile
 
 lint: setup-test
 	@ruff check --no-cache .

@@ -1,5 +1,6 @@
 """A tiny workspace: synthetic sentence pairs that a tiny model can learn, and params to match."""
 
+import os
 import random
 import shutil
 import signal
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from transformer.params import Params, params_from
 
@@ -22,6 +24,12 @@ CHECKOUT = Path(__file__).parents[1]
 # A shell that starts pytest in the background has it ignore Ctrl-C, and with it the commands whose end is tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, as many tests wait for servers and processes; at most four."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
 
 # Words that translate one by one; in the target the verb goes to the end.
 SUBJECTS = {"the cat": "die Katze", "the dog": "der Hund", "a child": "ein Kind", "my friend": "mein Freund"}
@@ -160,11 +168,18 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
 
     Shared by all tests and never to be changed: work in `reproduced.copy_to(tmp_path / "checkout")`.
     """
-    from workspace import tiny_checkout
+    from workspace import Workspace, tiny_checkout
 
-    made = tiny_checkout(tmp_path_factory.mktemp("reproduced") / "checkout")
-    made.repro()
-    made.send()
-    made.git("add", ".")
-    made.git("commit", "-m", "results")
-    return made
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all processes of this test run: the first one makes it, the others wait
+    folder, done = shared / "reproduced" / "checkout", shared / "reproduced-done"
+    with FileLock(shared / "reproduced.lock"):
+        if not done.exists():
+            made = tiny_checkout(folder)
+            made.repro()
+            made.send()
+            made.git("add", ".")
+            made.git("commit", "-m", "results")
+            done.touch()
+    return Workspace(folder)

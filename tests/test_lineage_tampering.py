@@ -177,9 +177,9 @@ def byte_in(folder: str, file: str) -> Tampering:
     return Tampering(f"a byte of {path}", lambda scene: scene.flip(path), f"{folder} (workspace) BROKEN: {file}: ")
 
 
-def out(stages: Any, stage: str) -> Any:
-    """A stage's first output in dvc.lock."""
-    return stages[stage]["outs"][0]
+def out(stages: Any, stage: str, path: str) -> Any:
+    """A stage's output in dvc.lock."""
+    return next(one for one in stages[stage]["outs"] if one["path"] == path)
 
 
 BYTES = [
@@ -226,7 +226,7 @@ def forge_model_and_lock(scene: Scene) -> None:
     """A changed report whose new hash was put into dvc.lock."""
     scene.flip("reports/metrics.json")
     md5 = hashlib.md5((scene.root / "reports/metrics.json").read_bytes()).hexdigest()
-    scene.lock(lambda stages: out(stages, "evaluate").update(md5=md5))
+    scene.lock(lambda stages: out(stages, "evaluate", "reports/metrics.json").update(md5=md5))
 
 
 FILES = [
@@ -259,7 +259,7 @@ FILES = [
     ),
     Tampering(
         "lock: output",
-        lambda s: s.lock(lambda x: out(x, "average").update(md5="0" * 32 + ".dir")),
+        lambda s: s.lock(lambda x: out(x, "average", "models/averaged").update(md5="0" * 32 + ".dir")),
         "average: outputs (dvc.lock at HEAD) BROKEN: models/averaged: ",
     ),
     Tampering(
@@ -311,7 +311,7 @@ def no_commit(scene: Scene) -> None:
 
 
 def committed_lock(scene: Scene) -> None:
-    scene.lock(lambda stages: out(stages, "prepare").update(md5="0" * 32 + ".dir"))
+    scene.lock(lambda stages: out(stages, "prepare", "data/corpus").update(md5="0" * 32 + ".dir"))
     scene.commit()
 
 

@@ -221,7 +221,7 @@ launch(load_params(here / "params.yaml"), {"tokens": tokens, **{key: here / name
     ("problem", "asked", "message"),
     [
         (DivergedError, {"learning_rate_scale": 1e30}, r"the loss became (nan|inf) at update \d+ \(rows "),
-        (DataError, {"seed": 2}, r"is in use: another process trains with the same params and data"),
+        (DataError, {"seed": 2}, r"is in use: another process runs with the same params and data"),
     ],
 )
 def test_an_error_of_all_ranks_and_one_of_the_first_alone_come_out_in_one_line(

@@ -1,5 +1,6 @@
 """A small random model folder with a real vocabulary, for the tests of whatever loads or runs one."""
 
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ def tiny_config(vocabulary: Vocabulary) -> ModelConfig:
 
 def tiny_vocabulary() -> Vocabulary:
     params = TokenizationParams(vocabulary_size=330, character_coverage=0.9995, training_pairs=1000)
-    return train_vocabulary(params, (sentence(seed, 9) for seed in range(200)))
+    return train_vocabulary(params, Counter(" ".join(sentence(seed, 9) for seed in range(200)).split()))
 
 
 def tiny_weights(vocabulary: Vocabulary, seed: int = 0) -> dict[str, torch.Tensor]:
