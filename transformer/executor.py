@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +39,7 @@ class LocalExecutor:
 
     def __init__(self, workers: int | None = None) -> None:
         """`workers` processes; None: one for each core that this process may use."""
-        self._workers = workers or len(os.sched_getaffinity(0))
+        self._workers = workers or _cores()
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -83,6 +84,11 @@ class LocalExecutor:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._workers, context, initializer=_follow_parent)
         return self._pool
+
+
+def _cores() -> int:
+    """Those that this process may use; macOS cannot bind one to fewer than all."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 Submitted = TypeVar("Submitted")
