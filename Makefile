@@ -64,8 +64,9 @@ repro: setup
 	@python -m flows.tracking.send --wait
 	@echo 'Scores, plots and translations: reports/   the model: models/averaged   recorded runs: make ui'
 
+# One thread a process: with as many processes as cores, more would only wait for one another.
 test: setup-test
-	@python -m pytest -n auto --dist loadfile
+	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: setup-test
 	@ruff check --no-cache .

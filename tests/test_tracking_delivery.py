@@ -28,7 +28,8 @@ from flows.stages.runner import run_stage
 def work(params, run):
     for step in range(int(sys.argv[1])):
         run.log(step, {"loss": 10.0 - step})
-        Path("step").write_text(str(step))
+        Path("step.new").write_text(str(step))
+        Path("step.new").replace("step")  # whoever reads it, at any moment, reads a number
         time.sleep(float(sys.argv[2]))
     Path("out").mkdir(exist_ok=True)
     Path("out/weights").write_text("w")
