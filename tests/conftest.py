@@ -27,8 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, as many tests wait for servers and processes; at most four."""
-    return min(4, (os.cpu_count() or 1) + 1)
+    """One a core, at most four: the servers and processes of the tests want cores too."""
+    return min(4, os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -260,7 +260,7 @@ def test_the_ranks_end_with_a_killed_stage_and_the_next_one_records_them(tmp_pat
     pairs = synthetic_pairs(260)
     splits = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
     write_tokens(workspace.folder / "data", splits, VOCABULARY)
-    content = {**TINY_PARAMS, "training": {**TRAINING, "updates": 200, "devices": 2}}
+    content = {**TINY_PARAMS, "training": {**TRAINING, "updates": 80, "devices": 2}}
     (workspace.folder / "params.yaml").write_text(yaml.safe_dump(content))
     command = [sys.executable, "-m", "flows.stages.train"]
     stage = subprocess.Popen(
@@ -275,7 +275,7 @@ def test_the_ranks_end_with_a_killed_stage_and_the_next_one_records_them(tmp_pat
     assert not psutil.wait_procs(ranks, timeout=20)[1]
     assert "resuming after update" in workspace.run(*command)
     report = json.loads((workspace.folder / "reports" / "training.json").read_text())
-    assert (report["updates"], report["world_size"]) == (200, 2)
+    assert (report["updates"], report["world_size"]) == (80, 2)
     record = json.loads((workspace.folder / "reports" / "lineage" / "train.json").read_text())
     assert (record["params"]["training"]["devices"], record["params"]["training"]["nodes"]) == (2, 1)
     assert "reports/training.json" in {output["path"] for output in record["outputs"]}
