@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from transformer.errors import ParamsError, UserError
 
-HEARTBEAT, PENDING, ANY_EVENT = (f"prefect.flow-run.{name}" for name in ("heartbeat", "Pending", "*"))
+HEARTBEAT, PENDING, RUNNING = (f"prefect.flow-run.{name}" for name in ("heartbeat", "Pending", "Running"))
 SILENCE = timedelta(seconds=90)  # three heartbeats
 LONGEST_START = timedelta(minutes=30)  # a node that is added to a cluster and pulls an image takes long
 ATTEMPTS = 5  # a run that was killed is run again until it has had so many
@@ -43,7 +43,11 @@ PROMOTION_TEXT = (
 
 
 def _crash(name: str, description: str, after: set[str], alive: set[str], within: timedelta) -> AutomationCore:
-    """Mark a run Crashed where none of the events `alive` follows one of `after` in time."""
+    """Mark a run Crashed where none of the events `alive` follows one of `after` in time.
+
+    Neither Crashed nor AwaitingRetry may be among `alive`, the states that these automations bring about: a server
+    still busy with the silence that it has just acted on would take them for late ones, and act again and again.
+    """
     trigger = EventTrigger(
         match=ANY_RUN,
         for_each={"prefect.resource.id"},
@@ -58,8 +62,8 @@ def _crash(name: str, description: str, after: set[str], alive: set[str], within
 
 def life_automations(silence: timedelta = SILENCE) -> list[AutomationCore]:
     """Those that notice dead runs and run them again; a run is dead after `silence` without a heartbeat."""
-    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")}
-    waits = {f"prefect.flow-run.{state}" for state in ("Suspended", "AwaitingRetry", "Scheduled", "Pending")}
+    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "TimedOut")}
+    waits = {f"prefect.flow-run.{state}" for state in ("Suspended", "Scheduled", "Pending")}
     rerun = ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=RERUN)
     crashed = EventTrigger(
         match={**ANY_RUN, "prefect.run-count": [str(count) for count in range(1, ATTEMPTS)]},
@@ -71,7 +75,13 @@ def life_automations(silence: timedelta = SILENCE) -> list[AutomationCore]:
     unseen = "No sign of life from the run's process"
     return [
         _crash("crash-silent-runs", unseen, {HEARTBEAT}, {HEARTBEAT} | ends | waits, silence),
-        _crash("crash-runs-that-never-start", "Handed out and never started", {PENDING}, {ANY_EVENT}, LONGEST_START),
+        _crash(
+            "crash-runs-that-never-start",
+            "Handed out and never started",
+            {PENDING},
+            {RUNNING} | ends | waits,
+            LONGEST_START,
+        ),
         AutomationCore(
             name="run-crashed-runs-again",
             description=f"A deployment's run that was killed is run again, {ATTEMPTS} times in all",

@@ -134,12 +134,12 @@ def test_silent_runs_are_run_again_and_only_those(
     def both_found() -> bool:
         beat(alive)
         time.sleep(2)
-        return "AwaitingRetry" in history(client, silent) and state_of(client, killed)[0] == "Crashed"
+        return state_of(client, silent)[0] == "AwaitingRetry" and state_of(client, killed)[0] == "Crashed"
 
     until(both_found, what="the silent runs to be found")
-    # Prefect may act several times on one silence, so only the beginning is certain.
-    assert history(client, silent)[:4] == ["Scheduled", "Running", "Crashed", "AwaitingRetry"]
-    assert client.read_flow_run(silent).run_count == 1
+    time.sleep(2)  # a server that acted on one silence several times would have done so by now
+    assert history(client, silent) == ["Scheduled", "Running", "Crashed", "AwaitingRetry"]
+    assert history(client, killed) == ["Pending", "Running", "Crashed"]
     assert state_of(client, alive) == ("Running", 1)
     assert state_of(client, done)[0] == "Completed"
 
