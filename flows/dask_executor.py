@@ -20,7 +20,7 @@ from transformer.executor import Chunk, Executor, Result, Shared, in_order
 CONNECT_SECONDS = 30
 
 
-@task(name="chunk", cache_policy=NO_CACHE, persist_result=False)  # type: ignore[untyped-decorator]
+@task(name="chunk", cache_policy=NO_CACHE, persist_result=False)
 def _compute(function: Callable[[Any, Any], Any], shared: Any, chunk: bytes) -> bytes:
     return pickle.dumps(function(shared, pickle.loads(chunk)))
 
@@ -54,7 +54,7 @@ def run_on_dask(stage: str, scheduler: str, work: Callable[[Executor], None]) ->
     """
     runner = DaskTaskRunner(address=scheduler, client_kwargs={"timeout": CONNECT_SECONDS})
 
-    @flow(name=f"{stage} on dask", task_runner=runner)  # type: ignore[untyped-decorator]
+    @flow(name=f"{stage} on dask", task_runner=runner)
     def chunks() -> None:
         try:
             client = FlowRunContext.get().task_runner.client

@@ -21,7 +21,7 @@ DEPLOYMENT = "retraining/retraining"
 KEY = "drift"
 
 
-@flow(name="drift")  # type: ignore[untyped-decorator]  # mypy does not follow Prefect
+@flow(name="drift")
 def drift(revision: str = "HEAD", promote: str = "auto") -> str | None:
     """Compare the sources of a revision's params.yaml with its registry and its last download; the revision stays.
 

@@ -38,7 +38,7 @@ _WORDS = {
 }
 
 
-@flow(name="pipeline")  # type: ignore[untyped-decorator]  # mypy does not follow Prefect
+@flow(name="pipeline")
 def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str, str]:
     """Bring the stages of a DVC workspace up to date, independent ones at the same time.
 
@@ -77,7 +77,7 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
     return outcomes
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)  # type: ignore[untyped-decorator]  # as above
+@task(cache_policy=NO_CACHE, persist_result=False)
 def dvc_stage(stage: Stage, workspace: Path) -> State[Any]:
     """One stage; the task's final state is named by what DVC did."""
     run, logger = _flow_run_id(), get_run_logger()

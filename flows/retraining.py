@@ -34,7 +34,7 @@ PUSH_RETRIES = 3
 PUSH_RETRY_SECONDS = 60
 
 
-@flow(name="retraining")  # type: ignore[untyped-decorator]  # mypy does not follow Prefect
+@flow(name="retraining")
 def retraining(
     preset: str | None = None,
     overrides: dict[str, Any] | None = None,
@@ -116,7 +116,7 @@ def deliver_records(main: Path) -> None:
     _command([sys.executable, "-m", "flows.tracking.send", "--wait"], main)
 
 
-@task(cache_policy=NO_CACHE, retries=PUSH_RETRIES, retry_delay_seconds=PUSH_RETRY_SECONDS)  # type: ignore[untyped-decorator]
+@task(cache_policy=NO_CACHE, retries=PUSH_RETRIES, retry_delay_seconds=PUSH_RETRY_SECONDS)
 def push(workspace: Path) -> None:
     """Send the workspace's data and models to DVC's default remote, where there is one.
 

@@ -73,9 +73,10 @@ class Serving:
         if self.mlflow:
             _wait_for(self.mlflow)
         print(f"MLflow   {self.mlflow_address}  recorded runs, registered models")
-        home = self.environment["PREFECT_HOME"]
-        print(f"for prefect in another terminal: export PREFECT_API_URL={self.address}/api PREFECT_HOME={home}")
-        print(f"logs in {self.logs}")
+        logs = self.logs.relative_to(self.workspace)
+        settings = f"PREFECT_API_URL={self.address}/api PREFECT_HOME=$PWD/{logs.parent}"
+        print(f"for prefect in another terminal: export {settings}")
+        print(f"logs in {logs}")
         print("Ctrl-C stops everything; runs save their state and go on at the next start", flush=True)
 
     def _set_up_server(self) -> None:

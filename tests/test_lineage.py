@@ -309,7 +309,7 @@ def test_openlineage_events_are_read_back_by_its_client(project: Workspace, tmp_
             run=Run(**event["run"]),
             job=Job(**event["job"]),
             producer=event["producer"],
-            **datasets,  # type: ignore[arg-type]
+            **datasets,
         )
         assert {key: Serde.to_dict(again)[key] for key in ("run", "schemaURL")} == {
             key: event[key] for key in ("run", "schemaURL")

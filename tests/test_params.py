@@ -106,4 +106,4 @@ def test_a_file_that_is_no_params_file_is_named(tmp_path: Path, text: str, told:
 
 def test_params_cannot_be_changed(tiny_params: Params) -> None:
     with pytest.raises(ValueError, match="frozen"):
-        tiny_params.training.seed = 2  # type: ignore[misc]
+        tiny_params.training.seed = 2

@@ -66,7 +66,7 @@ def test_a_slightly_worse_candidate_passes_and_a_much_worse_one_does_not() -> No
     assert gate(slightly, champion).promote
     decision = gate(much, champion)
     assert not decision.promote
-    assert check(decision, "bleu").candidate < check(decision, "bleu").champion  # type: ignore[operator]
+    assert check(decision, "bleu").candidate < check(decision, "bleu").champion
     assert "news: bleu" in decision.reason
     assert "significantly below the champion's" in decision.reason
 

@@ -167,7 +167,7 @@ def shown(workspace: Path, metrics: dict[str, object]) -> tuple[str, str]:
     (workspace / "reports" / "metrics.json").write_text(json.dumps(metrics))
     console = Console(file=StringIO(), width=220)
     console.print(summary(workspace / "reports" / "metrics.json"))
-    return console.file.getvalue(), report(workspace, {})  # type: ignore[attr-defined]
+    return console.file.getvalue(), report(workspace, {})
 
 
 def test_summary_and_report_show_published_figures_of_the_same_set_and_kind(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def paths(folder: Path, tokens: Path) -> Paths:
 
 
 def losses(folder: Path) -> list[float]:
-    return pd.read_csv(folder / "curves" / "training.csv")["loss"].tolist()  # type: ignore[no-any-return]
+    return pd.read_csv(folder / "curves" / "training.csv")["loss"].tolist()
 
 
 def results(folder: Path) -> dict[str, bytes]:
