@@ -3,13 +3,16 @@
     python -m benchmarks.preparation --pairs 1000000 --folder /tmp/measured
 
 Text as large as asked for is generated once (benchmarks/generated_text.py) and the stages run on it with the
-settings of a preset. Memory is the sum of what all processes have resident, shared pages counted in each.
+settings of a preset, each in a process of its own. Memory is the sum of what that process and those below it have
+resident, shared pages counted in each.
 A stage that is interrupted goes on where it stopped when it is measured again: its row then says too much.
 """
 
 import argparse
 import logging
+import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -65,21 +68,21 @@ def start_training(params: Params, tokens: Path) -> None:
     plan_epoch(split, usable_sentences(split, params.model.max_positions), params.training, 0)
 
 
-def measure(stage: str, params: Params, folder: Path, pairs: int, executor: LocalExecutor) -> None:
+def measure(stage: str, params: Params, folder: Path, pairs: int, workers: int | None) -> None:
     """Run one stage and print its row."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     raw, corpus, tokens, work = (folder / name for name in ("raw", "corpus", "tokens", "work"))
     reports = folder / "corpus.json", folder / "tokens.json"
-    steps = {
-        "generate": lambda: write_wmt_like(raw, pairs, executor),
-        "prepare": lambda: prepare(
-            params.preparation, raw, corpus, folder / "corpus.json", work / "prepare", executor
-        ),
-        "tokenize": lambda: tokenize(params.tokenization, corpus, tokens, reports[1], work, executor),
-        "start": lambda: start_training(params, tokens),
-    }
     began = time.monotonic()
-    with peak_memory() as peak:
-        steps[stage]()
+    with LocalExecutor(workers) as executor, peak_memory() as peak:
+        if stage == "generate":
+            write_wmt_like(raw, pairs, executor)
+        elif stage == "prepare":
+            prepare(params.preparation, raw, corpus, reports[0], work / "prepare", executor)
+        elif stage == "tokenize":
+            tokenize(params.tokenization, corpus, tokens, reports[1], work, executor)
+        else:
+            start_training(params, tokens)
         seconds = time.monotonic() - began
     load = os.getloadavg()[0]
     print(
@@ -96,13 +99,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes; default: one a core")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     params = load_params(Path("presets") / f"{options.preset}.yaml")
     print("| pairs | stage | s | pairs/s | peak MiB | load |\n|---|---|---|---|---|---|", flush=True)
     for stage in options.stages:
         if stage != "generate" or not (options.folder / "raw" / "parts.json").exists():
-            with LocalExecutor(options.workers) as executor:
-                measure(stage, params, options.folder, options.pairs, executor)
+            arguments = (stage, params, options.folder, options.pairs, options.workers)
+            process = multiprocessing.get_context("spawn").Process(target=measure, args=arguments)
+            process.start()
+            process.join()
+            if process.exitcode:
+                sys.exit(process.exitcode)
 
 
 if __name__ == "__main__":

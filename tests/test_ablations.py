@@ -118,6 +118,7 @@ def test_the_queue_runs_and_its_results_stand_beside_the_papers(checkout: Worksp
     assert "2 queued, 0 queued or done before" in command("--rows", "E")
     assert "0 queued, 2 queued or done before" in command("--rows", "E")
     assert checkout.git("status", "--porcelain") == ""
+    trained = set((checkout.folder / "work" / "training").glob("*/"))
     try:
         checkout.run("dvc", "queue", "start", "--jobs", "1")
         deadline = time.monotonic() + 200
@@ -127,6 +128,8 @@ def test_the_queue_runs_and_its_results_stand_beside_the_papers(checkout: Worksp
     finally:
         checkout.run("dvc", "queue", "stop", "--kill")
     assert checkout.git("status", "--porcelain") == ""
+    # DVC has deleted the experiments' folders; what a killed training would resume from is in the workspace's own.
+    assert len(set((checkout.folder / "work" / "training").glob("*/")) - trained) == 1
 
     assert "tiny-E-positions-learned" in command("--table", "--rows", "E")
     table = pd.read_csv(checkout.folder / "reports" / "ablations.csv").set_index("row")

@@ -82,20 +82,34 @@ def test_a_packed_batch_by_hand(run: Run) -> None:
     assert batch.source.shape != batch.target_out.shape
 
 
+@pytest.mark.parametrize("ranks", [1, 3, 8])
 @pytest.mark.parametrize("limit", [320, 700, 100_000])
-def test_pieces_hold_each_sentence_once_within_the_limit(run: Run, limit: int) -> None:
+def test_pieces_hold_each_sentence_once_within_the_limit(run: Run, limit: int, ranks: int) -> None:
     update = [run.train_sentences[:90], run.train_sentences[90:]]
-    pieces = packed_batches(run.train, update, limit)
+    pieces = packed_batches(run.train, update, limit, ranks)
     assert np.concatenate(pieces).tolist() == run.train_sentences.tolist()
+    assert len(pieces) % ranks == 0 or limit == 320  # which leaves room for 64 tokens
     for piece in pieces:
         batch = pack(run.train, piece, 64)
         assert max(batch.source.numel(), batch.target_out.numel()) <= limit
-    assert len(packed_batches(run.train, update, 100_000)) == 1
+    assert len(packed_batches(run.train, update, 100_000, ranks)) == ranks
+
+
+def test_pieces_are_of_like_size(run: Run) -> None:
+    sides = run.train.source.lengths, run.train.target.lengths
+    pieces = packed_batches(run.train, [run.train_sentences], 100_000, 4)
+    sizes = [sum(int(side[piece].sum()) for side in sides) for piece in pieces]
+    assert max(sizes) - min(sizes) <= 2 * int((sides[0] + sides[1]).max())
+
+
+def test_few_sentences_make_few_pieces(run: Run) -> None:
+    pieces = packed_batches(run.train, [run.train_sentences[:3]], 100_000, 8)
+    assert [len(piece) for piece in pieces] == [1, 1, 1]
 
 
 def test_a_sentence_over_the_limit_is_named(run: Run) -> None:
     with pytest.raises(ParamsError, match=r"training\.micro_batch_tokens = 260: a sentence has \d+ tokens, and"):
-        packed_batches(run.train, [run.train_sentences], 260)
+        packed_batches(run.train, [run.train_sentences], 260, 1)
 
 
 def test_packing_changes_neither_loss_nor_gradients(run: Run) -> None:

@@ -4,9 +4,12 @@ import io
 import json
 import random
 from collections import Counter
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import sentencepiece
 from conftest import synthetic_pairs
@@ -17,7 +20,7 @@ from transformer.data.tokenize.encode import tokenize
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.data.tokenize.store import TokenSplit
 from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, UNK, Vocabulary, train_vocabulary
-from transformer.data.tokenize.words import WordEncoder
+from transformer.data.tokenize.words import WordEncoder, count_words, frequent_words
 from transformer.errors import DataError
 from transformer.executor import LocalExecutor
 
@@ -153,10 +156,41 @@ def test_word_by_word_is_what_sentencepiece_makes_of_the_sentence(monkeypatch: p
     random_ = random.Random(1)
     for _ in range(30):
         texts = [*random_.sample(sentences, 20), "".join(random_.choices([*ODD, *"abc ", " dog"], k=6)), *ODD]
-        encoded, round_trips = encoder.encode(texts)
+        encoded = encoder.encode(pyarrow.array(texts))
         whole = [vocabulary.encode(text) for text in texts]
-        assert [np.frombuffer(ids, np.uint16).tolist() for ids in encoded] == [[*ids, EOS] for ids in whole]
-        assert round_trips == sum(vocabulary.decode(ids) == text for ids, text in zip(whole, texts, strict=True))
+        assert encoded.ids.to_pylist() == [[*ids, EOS] for ids in whole]
+        assert encoded.round_trips == sum(
+            vocabulary.decode(ids) == text for ids, text in zip(whole, texts, strict=True)
+        )
+        assert encoded.words == sum(1 for text in texts for word in text.split(" ") if word)
+
+
+def test_no_text_at_all_is_encoded() -> None:
+    vocabulary = train_vocabulary(PARAMS, Counter(" ".join(chain.from_iterable(splits()["train"])).split()))
+    encoded = WordEncoder(vocabulary).encode(pyarrow.array([], pyarrow.string()))
+    assert (encoded.ids.to_pylist(), encoded.words, encoded.round_trips) == ([], 0, 0)
+
+
+def counted(texts: Iterable[str]) -> list[pyarrow.Table]:
+    return [count_words(None, pyarrow.table({"source": [text], "target": [""]})) for text in texts]
+
+
+def test_words_are_counted_in_order_of_appearance() -> None:
+    texts = ["b a b", "c a", "", "a d"]
+    assert list(frequent_words(counted(texts), 4).items()) == [("b", 2), ("a", 3), ("c", 1), ("d", 1)]
+
+
+def test_of_too_many_words_the_frequent_ones_stay_with_their_counts() -> None:
+    """Zipf's law, 5 000 words where 500 are kept: the first 50 are exact, and what is left out is rare."""
+    drawn = np.random.default_rng(1).zipf(1.3, 60_000) % 5000
+    texts = [" ".join(map(str, part)) for part in np.split(drawn, 60)]
+    exact = Counter(" ".join(texts).split())
+    kept = frequent_words(counted(texts), 500)
+    assert len(exact) > 3000
+    assert len(kept) <= 500
+    assert dict(exact.most_common(50)).items() <= kept.items()
+    assert all(kept[word] <= exact[word] for word in kept)
+    assert max(count for word, count in exact.items() if word not in kept) < 30
 
 
 def test_words_with_counts_teach_what_the_sentences_do() -> None:

@@ -11,14 +11,16 @@ from pathlib import Path
 from flows import die_with_parent
 from flows.stages.runner import checked_params, run_stage
 from flows.tracking.run import StageRun
+from flows.tracking.workspace import main_workspace
 from transformer.params import Params
 from transformer.training.launch import launch
 from transformer.training.train import OnRecord, Paths, Record, train
 
-# The resumable state lives in work/training, as DVC deletes outputs before a stage runs.
+# The resumable state lives in work/training, as DVC deletes outputs before a stage runs; that of a queued experiment
+# in the workspace that it belongs to, as DVC deletes the experiment's copy when it fails.
 PATHS: Paths = {
     "tokens": Path("data/tokens"),
-    "work": Path("work/training"),
+    "work": main_workspace() / "work" / "training",
     "checkpoints": Path("models/checkpoints"),
     "report": Path("reports/training.json"),
     "curves": Path("reports/curves"),

@@ -4,6 +4,7 @@ An update is declared in target tokens over all devices. Its sentences depend on
 lengths alone; micro-batches only divide it, so that the result does not depend on who shares the work.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transformer.data.ranges import ranges
 from transformer.data.tokenize.store import TokenSide, TokenSplit
 from transformer.data.tokenize.vocabulary import BOS, PAD
 from transformer.errors import ParamsError
@@ -111,31 +113,32 @@ def micro_batches(split: TokenSplit, group: Indices, max_tokens: int) -> list[In
     return pieces
 
 
-def packed_batches(split: TokenSplit, update: Update, max_tokens: int) -> list[Indices]:
-    """Divide an update so that no side of a piece holds more than `max_tokens` ids once `pack` has rounded them up.
+def packed_batches(split: TokenSplit, update: Update, max_tokens: int, ranks: int) -> list[Indices]:
+    """Divide an update into pieces of like size, as few as fit, their number a multiple of `ranks`.
+
+    A piece fits when neither side holds more than `max_tokens` ids once `pack` has rounded them up. Where a piece has
+    room for a sentence or two only, their number need not be a multiple.
 
     Raises:
         ParamsError: one sentence alone is longer.
     """
     sentences = np.concatenate(update)
+    lengths = np.stack([_lengths(side, sentences) for side in (split.source, split.target)])
     room = max_tokens - 2 * PACKED_STEP  # what `pack` adds to a side, at most
-    ends = np.stack([_lengths(side, sentences).cumsum() for side in (split.source, split.target)])
-    pieces = []
-    start = 0
-    while start < len(sentences):
-        before = ends[:, start - 1] if start else np.zeros(2, np.int64)
-        end = min(
-            int(np.searchsorted(side, first + room, side="right")) for side, first in zip(ends, before, strict=True)
+    if lengths.max() > room:
+        raise ParamsError(
+            f"training.micro_batch_tokens = {max_tokens}: a sentence has {lengths.max()} tokens, "
+            f"and packing takes up to {2 * PACKED_STEP}"
         )
-        if end == start:
-            longest = int((ends[:, start] - before).max())
-            raise ParamsError(
-                f"training.micro_batch_tokens = {max_tokens}: a sentence has {longest} tokens, "
-                f"and packing takes up to {2 * PACKED_STEP}"
-            )
-        pieces.append(sentences[start:end])
-        start = end
-    return pieces
+    sizes = lengths.sum(axis=0)
+    middles = sizes.cumsum() - sizes / 2
+    least = -(-int(lengths.sum(axis=1).max()) // room)
+    for count in itertools.count(-(-least // ranks) * ranks, ranks):
+        cuts = np.searchsorted(middles, sizes.sum() * np.arange(1, count) / count)
+        pieces = [piece for piece in np.split(np.arange(len(sentences)), cuts) if len(piece)]
+        if max(lengths[:, piece].sum(axis=1).max() for piece in pieces) <= room:
+            break
+    return [sentences[piece] for piece in pieces]
 
 
 def pack(split: TokenSplit, sentences: Indices, longest: int) -> Batch:
@@ -145,15 +148,15 @@ def pack(split: TokenSplit, sentences: Indices, longest: int) -> Batch:
     rows never have the same length: torch.compile would take one shape for the other from then on.
     """
     (source, sources), (target, targets) = (_flat(side, sentences) for side in (split.source, split.target))
-    width = {side: -(-(len(ids) + 1) // PACKED_STEP) * PACKED_STEP for side, ids in (("s", source), ("t", target))}
-    if width["s"] == width["t"]:
-        width["s"] += PACKED_STEP
+    source_width, target_width = (-(-(len(ids) + 1) // PACKED_STEP) * PACKED_STEP for ids in (source, target))
+    if source_width == target_width:
+        source_width += PACKED_STEP
     longest = max(longest, 2 * PACKED_STEP)
-    packing = Packing(_spans(sources, width["s"], longest), _spans(targets, width["t"], longest))
-    target_out = _row(target, width["t"])
+    packing = Packing(_spans(sources, source_width, longest), _spans(targets, target_width, longest))
+    target_out = _row(target, target_width)
     target_in = target_out.roll(1, dims=1)
     target_in[0, packing.target.offsets[:-1].long()] = BOS
-    return Batch(_row(source, width["s"]), target_in, target_out, packing)
+    return Batch(_row(source, source_width), target_in, target_out, packing)
 
 
 def assemble(split: TokenSplit, sentences: Indices) -> Batch:
@@ -176,9 +179,7 @@ def _lengths(side: TokenSide, sentences: Indices) -> Indices:
 def _flat(side: TokenSide, sentences: Indices) -> tuple[Indices, Indices]:
     """The ids of these sentences one behind the other, and their lengths."""
     lengths = _lengths(side, sentences)
-    begins = lengths.cumsum() - lengths
-    positions = np.repeat(side.offsets[sentences] - begins, lengths) + np.arange(lengths.sum())
-    return side.ids[positions].astype(np.int64), lengths
+    return side.ids[ranges(side.offsets[sentences], lengths)].astype(np.int64), lengths
 
 
 def _padded(side: TokenSide, sentences: Indices) -> Tensor:
@@ -196,5 +197,5 @@ def _spans(lengths: Indices, width: int, longest: int) -> Spans:
     """The spans of sentences of these lengths and of the padding up to `width` behind them."""
     offsets = np.concatenate([np.zeros(1, np.int64), lengths.cumsum(), [width]])
     positions = np.zeros(width, np.int64)  # padding keeps place 0, which every table has
-    positions[: offsets[-2]] = np.arange(offsets[-2]) - np.repeat(offsets[:-2], lengths)
+    positions[: offsets[-2]] = ranges(np.zeros_like(lengths), lengths)
     return Spans(torch.from_numpy(offsets.astype(np.int32)), torch.from_numpy(positions), longest)

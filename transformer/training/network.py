@@ -6,7 +6,7 @@ from torch import Tensor
 from transformer.model.device import autocast
 from transformer.model.transformer import Transformer
 from transformer.training.batching import Batch
-from transformer.training.objective import compiled_smoothed, smoothed_cross_entropy
+from transformer.training.objective import compiled_smoothed, plain_smoothed, smoothed_cross_entropy
 
 
 class Network:
@@ -18,7 +18,7 @@ class Network:
     def __init__(self, model: Transformer, smoothing: float, precision: torch.dtype, *, compiled: bool) -> None:
         self._model, self._smoothing, self._precision = model, smoothing, precision
         self._hidden = torch.compile(model.hidden, fullgraph=True) if compiled else model.hidden
-        self._objective = {"smoothed": compiled_smoothed()} if compiled else {}
+        self._smoothed = compiled_smoothed() if compiled else plain_smoothed
 
     def loss(self, batch: Batch) -> Tensor:
         """The smoothed cross-entropy summed over the batch's target tokens, float32."""
@@ -27,7 +27,7 @@ class Network:
         with autocast(weight.device, self._precision):
             hidden = self._hidden(batch.source, batch.target_in, batch.packing)
         return smoothed_cross_entropy(
-            hidden, weight, batch.target_out, self._smoothing, self._precision, **self._objective
+            hidden, weight, batch.target_out, self._smoothing, self._precision, self._smoothed
         )
 
 

@@ -71,7 +71,7 @@ def _chunk_rows(device: torch.device, vocabulary_size: int) -> int:
     return max(1, LARGE_CHUNK_LOGITS // vocabulary_size // TILE) * TILE
 
 
-def _smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+def plain_smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """The summed loss and its gradient at the logits (rows, vocabulary), both zero where the label is padding."""
     counted = (labels != PAD).float()
     logits = logits.float()
@@ -103,8 +103,8 @@ def compiled_smoothed() -> Smoothed:
 
 
 def _smoothed_to_dtype(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """`_smoothed` whose gradient has the logits' dtype as soon as it is written."""
-    loss, grad = _smoothed(logits, labels, smoothing)
+    """`plain_smoothed` whose gradient has the logits' dtype as soon as it is written."""
+    loss, grad = plain_smoothed(logits, labels, smoothing)
     return loss, grad.to(logits.dtype)
 
 
@@ -114,7 +114,7 @@ def smoothed_cross_entropy(
     target: Tensor,
     smoothing: float,
     dtype: torch.dtype,
-    smoothed: Smoothed = _smoothed,
+    smoothed: Smoothed = plain_smoothed,
 ) -> Tensor:
     """Sum of the label-smoothed loss over the tokens of a batch, padding left out.
 

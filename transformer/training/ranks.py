@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -130,8 +130,7 @@ class Ranks(Alone):
         """See `Alone.known_to_all`."""
         content = [find() if self.rank == 0 else None]
         dist.broadcast_object_list(content, 0, group=self.control)
-        (found,) = content
-        return found  # type: ignore[return-value]
+        return cast(T, content[0])
 
     def agreed(self, asked: str | None) -> str | None:
         """See `Alone.agreed`; it is of the update before, so that the votes travel while the next one is computed."""

@@ -19,7 +19,7 @@ from transformer.training.checkpoints import Checkpoint
 from transformer.working_folder import fingerprint
 
 STATE_FILE = "state.safetensors"
-CODE = ("model", "training", "data/tokenize")
+CODE = ("model", "training", "data/tokenize", "data/ranges.py")
 
 
 @dataclass

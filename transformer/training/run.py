@@ -200,9 +200,10 @@ class Run:
         return Validation(loss, bleu)
 
     def _pieces(self, groups: Update) -> list[Indices]:
-        limit = self.params.training.micro_batch_tokens
+        training = self.params.training
+        limit = training.micro_batch_tokens
         if self.packed:
-            return packed_batches(self.train, groups, limit)
+            return packed_batches(self.train, groups, limit, training.devices * training.nodes)
         return [piece for group in groups for piece in micro_batches(self.train, group, limit)]
 
     def _mine(self, pieces: list[Indices]) -> Sequence[int]:

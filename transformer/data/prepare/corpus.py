@@ -26,7 +26,7 @@ from transformer.files import write_json
 from transformer.progress import byte_progress, chunk_progress
 from transformer.working_folder import fingerprint, working_folder
 
-CODE = ("data/prepare", "data/cleaning.py", "data/parts.py")
+CODE = ("data/prepare", "data/cleaning.py", "data/parts.py", "data/ranges.py")
 NOWHERE = -1  # in place of a position in SPLITS
 
 

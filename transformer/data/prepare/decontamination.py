@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from transformer.data.cleaning import fold_text
 from transformer.data.prepare.bit_counts import bit_counts, columns_at_least
 from transformer.data.prepare.placeholders import mask
-
-Integers = NDArray[np.int64]
+from transformer.data.ranges import Integers, ranges
 
 CODE_POINT_BITS = 21  # three code points fit into 63 bits, so trigrams are compared themselves, not by a hash
 ROWS_AT_A_TIME = 512  # texts whose trigrams are sorted together
@@ -71,13 +70,6 @@ def _changes(values: Integers) -> NDArray[np.bool_]:
     changes = np.ones(len(values), dtype=bool)
     np.not_equal(values[1:], values[:-1], out=changes[1:])
     return changes
-
-
-def ranges(begins: Integers, counts: Integers) -> Integers:
-    """The concatenation of arange(begin, begin + count) over all entries."""
-    ends = np.cumsum(counts)
-    offsets: Integers = np.repeat(begins - (ends - counts), counts)
-    return offsets + np.arange(len(offsets))
 
 
 class HeldOutSources:

@@ -12,13 +12,12 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet as pq
 import sentencepiece
-from numpy.typing import NDArray
 
 from transformer.chunks import map_chunks, read_table
 from transformer.data.tokenize.params import TokenizationParams
-from transformer.data.tokenize.store import SIDES, id_type, side_writer
+from transformer.data.tokenize.store import SIDES, side_writer
 from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary, train_vocabulary
-from transformer.data.tokenize.words import COUNTS, WordEncoder, count_words, encode_chunk
+from transformer.data.tokenize.words import COUNTS, WordEncoder, count_words, encode_chunk, frequent_words
 from transformer.errors import DataError
 from transformer.executor import Executor
 from transformer.files import atomic_path, write_json
@@ -28,8 +27,9 @@ from transformer.working_folder import fingerprint, working_folder
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
-CODE = ("data/tokenize",)
+CODE = ("data/tokenize", "data/ranges.py")
 BATCH_PAIRS = 20_000
+MOST_WORDS = 1 << 21  # that the vocabulary is learned on; SentencePiece takes some 700 bytes for each
 
 
 def tokenize(
@@ -81,12 +81,10 @@ def _vocabulary(params: TokenizationParams, corpus: Path, folder: Path, executor
     """The vocabulary that an earlier run left, or a new one."""
     path = folder / VOCABULARY_FILE
     if not path.exists():
-        words: Counter[str] = Counter()
         with chunk_progress("count words", _chunk_count(corpus, "train")) as shown:
             chunks = _training_pairs(params, corpus)
-            for counted in map_chunks(executor, count_words, None, chunks, folder / "words", shown):
-                table = read_table(counted)
-                words.update(dict(zip(*(table.column(name).to_pylist() for name in ("word", "count")), strict=True)))
+            counted = map_chunks(executor, count_words, None, chunks, folder / "words", shown)
+        words = frequent_words(map(read_table, counted), MOST_WORDS)
         log.info("learning %d byte-pair pieces from %d distinct words", params.vocabulary_size, len(words))
         vocabulary = train_vocabulary(params, words)
         with atomic_path(path) as temporary:
@@ -109,15 +107,9 @@ def _encode_split(
         sentences, pieces = counts[side]["sentences"], counts[side]["tokens"]
         with side_writer(tokens, split, side, vocabulary.size, sentences, pieces + sentences) as writer:
             for path in paths:
-                writer.append(*_flat(read_table(path, [side]).column(side), id_type(vocabulary.size).itemsize))
+                for encoded in read_table(path, [side]).column(side).chunks:
+                    writer.append(encoded.flatten().to_numpy(), encoded.value_lengths().to_numpy())
     return {side: _rates(count) for side, count in counts.items()}
-
-
-def _flat(column: pyarrow.ChunkedArray, id_bytes: int) -> tuple[memoryview, NDArray[np.int64]]:
-    """The ids of a column of sentences one after the other, as bytes, and the number of tokens of each sentence."""
-    _, offsets, ids = column.combine_chunks().buffers()
-    ends = np.frombuffer(offsets, np.int32, len(column) + 1)
-    return memoryview(ids)[: ends[-1]], np.diff(ends).astype(np.int64) // id_bytes
 
 
 def _rates(count: Counter[str]) -> dict[str, float]:

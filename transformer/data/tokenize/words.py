@@ -2,11 +2,16 @@
 
 import json
 from collections import Counter
-from itertools import chain
+from collections.abc import Iterable
+from itertools import chain, compress
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from transformer.data.ranges import ranges
 from transformer.data.tokenize.store import SIDES, id_type
 from transformer.data.tokenize.vocabulary import EOS, UNK, Vocabulary
 
@@ -17,69 +22,105 @@ LARGEST_CACHE = 1 << 19  # words; about 100 MB
 
 def count_words(_shared: None, pairs: pyarrow.Table) -> pyarrow.Table:
     """How often each word occurs in both sides of some pairs: columns word and count, in order of appearance."""
-    counts: Counter[str] = Counter()
-    for side in SIDES:
-        for text in pairs.column(side).to_pylist():
-            counts.update(text.split())
-    return pyarrow.table({"word": list(counts), "count": pyarrow.array(counts.values(), pyarrow.int64())})
+    words = [pc.split_pattern(text, " ").flatten() for side in SIDES for text in pairs.column(side).chunks]
+    counts = pyarrow.chunked_array(words, pyarrow.string()).value_counts()
+    table = pyarrow.table({"word": counts.field("values"), "count": counts.field("counts")})
+    return table.filter(pc.not_equal(table.column("word"), ""))
+
+
+def frequent_words(counted: Iterable[pyarrow.Table], most: int) -> Counter[str]:
+    """The sums of some counts of words, in order of appearance; of more than `most` words the rare ones are left out.
+
+    Exact while no more than `most` are distinct. Beyond, the rarer half is forgotten whenever there are too many, so
+    that a word that is rare throughout may be missing, and a count too small by what was forgotten of it (Manku and
+    Motwani 2002, "Approximate frequency counts over data streams").
+    """
+    words: Counter[str] = Counter()
+    for table in counted:
+        words.update(dict(zip(*(table.column(name).to_pylist() for name in ("word", "count")), strict=True)))
+        if len(words) > most:
+            counts = np.fromiter(words.values(), np.int64, len(words))
+            kept = np.zeros(len(words), dtype=bool)
+            kept[np.argsort(-counts, kind="stable")[: most // 2]] = True
+            words = Counter(dict(compress(words.items(), kept)))
+    return words
+
+
+class Encoded(NamedTuple):
+    """Some texts as ids."""
+
+    ids: pyarrow.ListArray  # the ids of each text, EOS included
+    words: int  # in all texts, cut at spaces
+    round_trips: int  # texts that decoding gives back
 
 
 class WordEncoder:
-    """Sentences to the bytes of their ids, EOS included; remembers words it has seen."""
+    """Sentences to ids, EOS included; remembers words it has seen."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.dtype = id_type(vocabulary.size)
         self.is_byte = np.array([vocabulary.is_byte(id_) for id_ in range(vocabulary.size)])
-        self._end = self._bytes([EOS])
         self._words: dict[str, bytes] = {}
         self._lossy: set[str] = set()  # words that do not come back
 
-    def encode(self, texts: list[str]) -> tuple[list[bytes], int]:
-        """The ids of each text as bytes of `dtype`, and how many texts decoding gives back."""
-        words = [text.split(" ") for text in texts]
-        self._learn(set(chain.from_iterable(words)))
-        encoded, round_trips = [], 0
-        for text, parts in zip(texts, words, strict=True):
-            if SPACE_MARK in text:
-                encoded.append(self._bytes([*self.vocabulary.encode(text), EOS]))
-                continue
-            encoded.append(b"".join(map(self._words.__getitem__, parts)) + self._end)
-            # SentencePiece drops further spaces: an empty part is lost, unless the text has nothing else.
-            round_trips += ("" not in parts or not text) and self._lossy.isdisjoint(parts)
-        return encoded, round_trips
+    def encode(self, texts: pyarrow.Array) -> Encoded:
+        """Encode an array of strings."""
+        parts = pc.split_pattern(texts, " ")
+        words = int(np.count_nonzero(pc.binary_length(parts.flatten())))
+        marked = pc.match_substring(texts, SPACE_MARK)
+        if pc.any(marked).as_py():
+            whole = pyarrow.ListArray.from_arrays(np.arange(len(texts) + 1, dtype=np.int32), texts)
+            parts = pc.if_else(marked, whole, parts)
+        ends = np.concatenate([[0], np.cumsum(parts.value_lengths())])
+        coded = parts.flatten().dictionary_encode()
+        which = coded.indices.to_numpy()
+        pieces, lengths, lossy = self._look_up(coded.dictionary.to_pylist())
+        offsets = np.concatenate([[0], np.cumsum(lengths[which])])[ends]
+        ids = pieces[ranges((np.cumsum(lengths) - lengths)[which], lengths[which])]
+        with_ends = np.insert(ids, offsets[1:], EOS)
+        lost = np.diff(np.concatenate([[0], np.cumsum(lossy[which])])[ends])
+        comes_back = (lost == 0) | (pc.binary_length(texts).to_numpy() == 0)
+        listed = pyarrow.ListArray.from_arrays((offsets + np.arange(len(offsets))).astype(np.int32), with_ends)
+        return Encoded(listed, words, int(np.sum(comes_back)))
 
-    def _learn(self, words: set[str]) -> None:
+    def _look_up(self, words: list[str]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64], NDArray[np.bool_]]:
+        """The ids of words one behind the other, how many each has, and whether it is lost in a sentence."""
+        self._learn(words)
+        found = [self._words[word] for word in words]
+        lengths = np.fromiter(map(len, found), np.int64, len(found)) // self.dtype.itemsize
+        # Between two spaces is an empty word, and SentencePiece drops the second space.
+        lossy = np.fromiter((not word or word in self._lossy for word in words), bool, len(words))
+        return np.frombuffer(b"".join(found), self.dtype), lengths, lossy
+
+    def _learn(self, words: list[str]) -> None:
         if len(self._words) > LARGEST_CACHE:
             self._words.clear()
             self._lossy.clear()
-        new = sorted(words - self._words.keys())
+        new = [word for word in words if word not in self._words]
         encoded = self.vocabulary.encode_batch(new)
-        flat, end = self._bytes(list(chain.from_iterable(encoded))), 0
+        flat, end = np.array(list(chain.from_iterable(encoded)), self.dtype).tobytes(), 0
         for word, ids in zip(new, encoded, strict=True):
             begin, end = end, end + len(ids) * self.dtype.itemsize
             self._words[word] = flat[begin:end]
         decoded = self.vocabulary.decode_batch(encoded)
         self._lossy.update(word for word, text in zip(new, decoded, strict=True) if word != text)
 
-    def _bytes(self, ids: list[int]) -> bytes:
-        return np.array(ids, self.dtype).tobytes()
-
 
 def encode_chunk(encoder: WordEncoder, pairs: pyarrow.Table) -> pyarrow.Table:
-    """Both sides of some pairs as bytes of ids, EOS included; the metadata COUNTS tells what each side holds."""
+    """Both sides of some pairs as lists of ids, EOS included; the metadata COUNTS tells what each side holds."""
     columns, counts = {}, {}
     for side in SIDES:
-        texts = pairs.column(side).to_pylist()
-        encoded, round_trips = encoder.encode(texts)
-        ids = np.frombuffer(b"".join(encoded), encoder.dtype)
-        columns[side] = pyarrow.array(encoded, pyarrow.binary())
+        texts = pairs.column(side).combine_chunks()
+        encoded = encoder.encode(texts)
+        columns[side] = encoded.ids
+        ids = encoded.ids.flatten().to_numpy()
         counts[side] = {
             "sentences": len(texts),
-            "words": sum(len(text.split()) for text in texts),
+            "words": encoded.words,
             "tokens": len(ids) - len(texts),
             "unknown": int(np.sum(ids == UNK)),
             "bytes": int(np.sum(encoder.is_byte[ids])),
-            "round_trips": round_trips,
+            "round_trips": encoded.round_trips,
         }
     return pyarrow.table(columns).replace_schema_metadata({COUNTS: json.dumps(counts)})
