@@ -35,6 +35,13 @@ class S3Server:
         """Create a bucket."""
         self._client().create_bucket(Bucket=bucket)
 
+    def replace(self, bucket: str, key: str, content: bytes | None) -> None:
+        """Put another content in an object's place, or none."""
+        if content is None:
+            self._client().delete_object(Bucket=bucket, Key=key)
+        else:
+            self._client().put_object(Bucket=bucket, Key=key, Body=content)
+
     def objects(self, bucket: str) -> dict[str, int]:
         """Key -> bytes of every object."""
         listed = self._client().list_objects_v2(Bucket=bucket).get("Contents", [])

@@ -1,5 +1,6 @@
 """Outgrowing one machine: Prefect and MLflow on PostgreSQL, artifacts and DVC's cache in S3, all of them real."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from postgres import Postgres, postgres
 from prefect_server import PrefectServer
 from s3_server import S3Server, s3_server
 
+from flows.lineage.places import Places
 from flows.tracking.delivery import Delivery
 from flows.tracking.spool import Spool
 
@@ -120,7 +122,9 @@ stages:
 """
 
 
-def test_dvc_keeps_data_and_run_cache_in_s3(storage: S3Server, tmp_path: Path) -> None:
+def test_dvc_keeps_data_and_run_cache_in_s3_where_lineage_reads_them(
+    storage: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage.create("dvc")
     environment = os.environ | storage.environment
     environment |= {"DVC_NO_ANALYTICS": "true", "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
@@ -140,6 +144,7 @@ def test_dvc_keeps_data_and_run_cache_in_s3(storage: S3Server, tmp_path: Path) -
     dvc("repro")
     dvc("push", "--run-cache")
     assert any("/runs/" in key for key in storage.objects("dvc"))
+    check_remote(folder, storage, monkeypatch)
     shutil.rmtree(folder / ".dvc" / "cache")
     (folder / "out.txt").unlink()
     dvc("pull")
@@ -151,3 +156,16 @@ def test_dvc_keeps_data_and_run_cache_in_s3(storage: S3Server, tmp_path: Path) -
     dvc("repro", "--pull")
     assert (folder / "out.txt").read_text() == "LOUD\n"
     assert (folder / "calls.txt").read_text() == "ran\n"  # once, at the very first
+
+
+def check_remote(folder: Path, storage: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lineage verify` sees what the bucket really holds: the object, another one in its place, or nothing."""
+    for name, value in storage.environment.items():
+        monkeypatch.setenv(name, value)
+    loud, quiet = (hashlib.md5(text).hexdigest() for text in (b"LOUD\n", b"quiet\n"))
+    (key,) = (key for key in storage.objects("dvc") if key.endswith(f"files/md5/{loud[:2]}/{loud[2:]}"))
+    for content, found in ((b"LOUD\n", loud), (b"quiet\n", quiet), (None, None), (b"LOUD\n", loud)):
+        storage.replace("dvc", key, content)
+        places = Places(folder)
+        assert places.remote_problem is None
+        assert places.remote.md5_of(loud) == found

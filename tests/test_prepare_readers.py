@@ -228,6 +228,18 @@ def test_parquet_errors(tmp_path: Path) -> None:
     assert "a.parquet holds no pair for en-de" in error_of(parquet_part(), tmp_path)
 
 
+def test_parquet_is_not_kept_in_memory(tmp_path: Path) -> None:
+    texts = [f"{number} {'x' * 100}" for number in range(20_000)]
+    pyarrow.parquet.write_table(
+        pyarrow.table({"en": texts, "de": texts}), tmp_path / "a.parquet", row_group_size=500,
+        compression="none", use_dictionary=False,
+    )  # fmt: skip
+    before = pyarrow.total_allocated_bytes()
+    held = [pyarrow.total_allocated_bytes() - before for _ in read_part(parquet_part(), tmp_path, 500, int)]
+    assert len(held) == 40
+    assert max(held) < (tmp_path / "a.parquet").stat().st_size / 2
+
+
 def catalogue_part(**fields: Any) -> Part:
     names = {"source_field": "*/translations/en.json", "target_field": "*/translations/de.json"}
     return part(**{"format": "catalogue", "source": "a.whl", "target": "a.whl", "split": None, **names, **fields})

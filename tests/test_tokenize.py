@@ -4,23 +4,25 @@ import io
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
+import pyarrow.parquet as pq
 import pytest
 import sentencepiece
 from conftest import synthetic_pairs
 from corpora import Pairs, write_corpus, write_tokens
 
-from transformer.data.tokenize import words
+from transformer.data.tokenize import encode, words
 from transformer.data.tokenize.encode import tokenize
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.data.tokenize.store import TokenSplit
 from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, UNK, Vocabulary, train_vocabulary
-from transformer.data.tokenize.words import WordEncoder, count_words, frequent_words
+from transformer.data.tokenize.words import WordEncoder, count_words, frequent_words, words_with_counts
 from transformer.errors import DataError
 from transformer.executor import LocalExecutor
 
@@ -82,7 +84,7 @@ def test_text_that_does_not_come_back_is_reported(tmp_path: Path) -> None:
 
 def test_special_ids_are_where_the_library_expects_them() -> None:
     vocabulary = train_vocabulary(
-        PARAMS, Counter(word for pair in splits()["train"] for text in pair for word in text.split())
+        PARAMS, Counter(word for pair in splits()["train"] for text in pair for word in text.split()).items()
     )
     assert (PAD, UNK, BOS, EOS) == (0, 1, 2, 3)
     assert vocabulary.size == 400
@@ -130,6 +132,34 @@ def test_a_file_that_is_no_vocabulary_is_named(tmp_path: Path) -> None:
         Vocabulary.load(tmp_path / "nothing")
 
 
+class Watching(LocalExecutor):
+    """Notes how many bytes Arrow holds whenever a chunk is done."""
+
+    def __init__(self) -> None:
+        super().__init__(workers=1)
+        self.before = pyarrow.total_allocated_bytes()
+        self.held: list[int] = []
+
+    def map(self, task: Any, shared: Any, chunks: Any) -> Iterator[Any]:
+        for result in super().map(task, shared, chunks):
+            self.held.append(pyarrow.total_allocated_bytes() - self.before)
+            yield result
+
+
+def test_the_corpus_is_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode, "BATCH_PAIRS", 200)
+    write_corpus(tmp_path / "corpus", splits())
+    texts = [" ".join([f"w{number % 50}"] * 60) for number in range(8000)]
+    path = tmp_path / "corpus" / "train.parquet"
+    table = pyarrow.table({"source": texts, "target": texts})
+    pq.write_table(table, path, row_group_size=400, compression="none", use_dictionary=False)
+    executor = Watching()
+    folders = tmp_path / "corpus", tmp_path / "tokens", tmp_path / "report.json", tmp_path / "work"
+    tokenize(PARAMS.model_copy(update={"vocabulary_size": 290}), *folders, executor)
+    assert len(executor.held) == 2 * 40 + 2
+    assert max(executor.held) < path.stat().st_size / 2
+
+
 ODD = [
     "",
     " ",
@@ -151,7 +181,7 @@ ODD = [
 def test_word_by_word_is_what_sentencepiece_makes_of_the_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "LARGEST_CACHE", 50)
     sentences = [text for pair in splits()["train"] for text in pair]
-    vocabulary = train_vocabulary(PARAMS, Counter(" ".join(sentences).split()))
+    vocabulary = train_vocabulary(PARAMS, Counter(" ".join(sentences).split()).items())
     encoder = WordEncoder(vocabulary)
     random_ = random.Random(1)
     for _ in range(30):
@@ -166,7 +196,7 @@ def test_word_by_word_is_what_sentencepiece_makes_of_the_sentence(monkeypatch: p
 
 
 def test_no_text_at_all_is_encoded() -> None:
-    vocabulary = train_vocabulary(PARAMS, Counter(" ".join(chain.from_iterable(splits()["train"])).split()))
+    vocabulary = train_vocabulary(PARAMS, Counter(" ".join(chain.from_iterable(splits()["train"])).split()).items())
     encoded = WordEncoder(vocabulary).encode(pyarrow.array([], pyarrow.string()))
     assert (encoded.ids.to_pylist(), encoded.words, encoded.round_trips) == ([], 0, 0)
 
@@ -177,7 +207,7 @@ def counted(texts: Iterable[str]) -> list[pyarrow.Table]:
 
 def test_words_are_counted_in_order_of_appearance() -> None:
     texts = ["b a b", "c a", "", "a d"]
-    assert list(frequent_words(counted(texts), 4).items()) == [("b", 2), ("a", 3), ("c", 1), ("d", 1)]
+    assert list(words_with_counts(frequent_words(counted(texts), 4))) == [("b", 2), ("a", 3), ("c", 1), ("d", 1)]
 
 
 def test_of_too_many_words_the_frequent_ones_stay_with_their_counts() -> None:
@@ -185,7 +215,7 @@ def test_of_too_many_words_the_frequent_ones_stay_with_their_counts() -> None:
     drawn = np.random.default_rng(1).zipf(1.3, 60_000) % 5000
     texts = [" ".join(map(str, part)) for part in np.split(drawn, 60)]
     exact = Counter(" ".join(texts).split())
-    kept = frequent_words(counted(texts), 500)
+    kept = dict(words_with_counts(frequent_words(counted(texts), 500)))
     assert len(exact) > 3000
     assert len(kept) <= 500
     assert dict(exact.most_common(50)).items() <= kept.items()
@@ -202,7 +232,7 @@ def test_words_with_counts_teach_what_the_sentences_do() -> None:
         character_coverage=1.0, normalization_rule_name="identity", byte_fallback=True, minloglevel=2,
         pad_id=PAD, unk_id=UNK, bos_id=BOS, eos_id=EOS,
     )  # fmt: skip
-    learned = train_vocabulary(PARAMS, Counter(" ".join(sentences).split()))
+    learned = train_vocabulary(PARAMS, Counter(" ".join(sentences).split()).items())
     both = [sentencepiece.SentencePieceProcessor(model_proto=m) for m in (model.getvalue(), learned.model)]
     first, second = ([(p.id_to_piece(i), p.get_score(i)) for i in range(400)] for p in both)
     assert first == second

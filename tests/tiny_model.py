@@ -38,7 +38,7 @@ def tiny_config(vocabulary: Vocabulary) -> ModelConfig:
 
 def tiny_vocabulary() -> Vocabulary:
     params = TokenizationParams(vocabulary_size=330, character_coverage=0.9995, training_pairs=1000)
-    return train_vocabulary(params, Counter(" ".join(sentence(seed, 9) for seed in range(200)).split()))
+    return train_vocabulary(params, Counter(" ".join(sentence(seed, 9) for seed in range(200)).split()).items())
 
 
 def tiny_weights(vocabulary: Vocabulary, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -31,21 +31,21 @@ def ignore_progress(_done: int) -> None:
 @contextmanager
 def byte_progress(label: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Yield a function that takes the number of bytes done so far; `total` is None where nobody knows it."""
-    with _progress(label, total, done, (DownloadColumn(), TransferSpeedColumn()), decimal) as report:
+    with _progress(label, total, done, (DownloadColumn(), TransferSpeedColumn()), _bytes) as report:
         yield report
 
 
 @contextmanager
 def chunk_progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield a function that takes the number of chunks done so far."""
-    with _progress(label, total, 0, (MofNCompleteColumn(),), "{} chunks".format) as report:
+    with _progress(label, total, 0, (MofNCompleteColumn(),), "{:.10g} chunks".format) as report:
         yield report
 
 
 @contextmanager
 def sentence_progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield a function that takes the number of sentences just done."""
-    with _progress(label, total, 0, (MofNCompleteColumn(),), "{} sentences".format) as report:
+    with _progress(label, total, 0, (MofNCompleteColumn(),), "{:.10g} sentences".format) as report:
         done = 0
 
         def advance(count: int) -> None:
@@ -56,9 +56,13 @@ def sentence_progress(label: str, total: int) -> Iterator[Callable[[int], None]]
         yield advance
 
 
+def _bytes(count: float) -> str:
+    return decimal(int(count))
+
+
 @contextmanager
 def _progress(
-    label: str, total: int | None, done: int, counts: tuple[ProgressColumn, ...], amount: Callable[[int], str]
+    label: str, total: int | None, done: int, counts: tuple[ProgressColumn, ...], amount: Callable[[float], str]
 ) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield _log_lines(label, total, done, amount)
@@ -69,7 +73,7 @@ def _progress(
         yield lambda reached: bar.update(task, completed=reached)
 
 
-def _log_lines(label: str, total: int | None, done: int, amount: Callable[[int], str]) -> Callable[[int], None]:
+def _log_lines(label: str, total: int | None, done: int, amount: Callable[[float], str]) -> Callable[[int], None]:
     started = last = time.monotonic()
     log.info("%s: %s", label, amount(total) if total is not None else "size not announced")
 
@@ -82,6 +86,6 @@ def _log_lines(label: str, total: int | None, done: int, amount: Callable[[int],
         speed = max(reached - done, 1) / (now - started)
         remaining = f", about {(total - reached) / speed:.0f} s left" if total is not None else ""
         whole = f" of {amount(total)}" if total is not None else ""
-        log.info("%s: %s%s, %s a second%s", label, amount(reached), whole, amount(int(speed)), remaining)
+        log.info("%s: %s%s, %s a second%s", label, amount(reached), whole, amount(round(speed, 1)), remaining)
 
     return report

@@ -45,7 +45,7 @@ def read_parquet_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pair
     path = raw / part.source
     columns = [part.source_field, part.target_field]
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:  # a buffer would keep all that was read
             for name in columns:
                 _check_text_column(path, file.schema_arrow, name)
             for batch in file.iter_batches(PARQUET_ROWS, columns=columns):

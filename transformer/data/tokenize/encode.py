@@ -17,7 +17,14 @@ from transformer.chunks import map_chunks, read_table
 from transformer.data.tokenize.params import TokenizationParams
 from transformer.data.tokenize.store import SIDES, side_writer
 from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary, train_vocabulary
-from transformer.data.tokenize.words import COUNTS, WordEncoder, count_words, encode_chunk, frequent_words
+from transformer.data.tokenize.words import (
+    COUNTS,
+    WordEncoder,
+    count_words,
+    encode_chunk,
+    frequent_words,
+    words_with_counts,
+)
 from transformer.errors import DataError
 from transformer.executor import Executor
 from transformer.files import atomic_path, write_json
@@ -58,7 +65,7 @@ def tokenize(
 
 
 def _batches(corpus: Path, split: str) -> Iterator[pyarrow.Table]:
-    with pq.ParquetFile(corpus / f"{split}.parquet") as file:
+    with pq.ParquetFile(corpus / f"{split}.parquet", pre_buffer=False) as file:  # a buffer would keep all of it
         for batch in file.iter_batches(BATCH_PAIRS, columns=list(SIDES)):
             yield pyarrow.table(batch)
 
@@ -85,8 +92,8 @@ def _vocabulary(params: TokenizationParams, corpus: Path, folder: Path, executor
             chunks = _training_pairs(params, corpus)
             counted = map_chunks(executor, count_words, None, chunks, folder / "words", shown)
         words = frequent_words(map(read_table, counted), MOST_WORDS)
-        log.info("learning %d byte-pair pieces from %d distinct words", params.vocabulary_size, len(words))
-        vocabulary = train_vocabulary(params, words)
+        log.info("learning %d byte-pair pieces from %d distinct words", params.vocabulary_size, words.num_rows)
+        vocabulary = train_vocabulary(params, words_with_counts(words))
         with atomic_path(path) as temporary:
             temporary.write_bytes(vocabulary.model)
     return Vocabulary.load(path)

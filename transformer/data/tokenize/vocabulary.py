@@ -1,7 +1,7 @@
 """The shared byte-pair vocabulary (paper, section 5.1), a SentencePiece model."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
@@ -72,7 +72,7 @@ class Vocabulary:
         return bool(self._processor.is_byte(id_))
 
 
-def train_vocabulary(params: TokenizationParams, words: Mapping[str, int]) -> Vocabulary:
+def train_vocabulary(params: TokenizationParams, words: Iterable[tuple[str, int]]) -> Vocabulary:
     """Learn a byte-pair vocabulary from words, cut at white space, and how often each occurs.
 
     No piece crosses white space, so the merges are the same as those learned on the sentences; their memory is that
@@ -85,7 +85,7 @@ def train_vocabulary(params: TokenizationParams, words: Mapping[str, int]) -> Vo
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(f"{word}\t{count}" for word, count in words.items()),
+            sentence_iterator=(f"{word}\t{count}" for word, count in words),
             input_format="tsv",
             model_writer=model,
             model_type="bpe",

@@ -1,9 +1,8 @@
 """Sentences encoded word by word: no piece crosses a space, so each distinct word is encoded once and looked up."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable
-from itertools import chain, compress
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from transformer.data.tokenize.vocabulary import EOS, UNK, Vocabulary
 COUNTS = b"counts"
 SPACE_MARK = "\u2581"  # how SentencePiece spells a space; text that has one of its own is encoded whole
 LARGEST_CACHE = 1 << 19  # words; about 100 MB
+NO_WORDS = pyarrow.table({"word": pyarrow.array([], pyarrow.string()), "count": pyarrow.array([], pyarrow.int64())})
 
 
 def count_words(_shared: None, pairs: pyarrow.Table) -> pyarrow.Table:
@@ -28,22 +28,35 @@ def count_words(_shared: None, pairs: pyarrow.Table) -> pyarrow.Table:
     return table.filter(pc.not_equal(table.column("word"), ""))
 
 
-def frequent_words(counted: Iterable[pyarrow.Table], most: int) -> Counter[str]:
+def frequent_words(counted: Iterable[pyarrow.Table], most: int) -> pyarrow.Table:
     """The sums of some counts of words, in order of appearance; of more than `most` words the rare ones are left out.
 
     Exact while no more than `most` are distinct. Beyond, the rarer half is forgotten whenever there are too many, so
     that a word that is rare throughout may be missing, and a count too small by what was forgotten of it (Manku and
     Motwani 2002, "Approximate frequency counts over data streams").
     """
-    words: Counter[str] = Counter()
+    waiting = [NO_WORDS]
     for table in counted:
-        words.update(dict(zip(*(table.column(name).to_pylist() for name in ("word", "count")), strict=True)))
-        if len(words) > most:
-            counts = np.fromiter(words.values(), np.int64, len(words))
-            kept = np.zeros(len(words), dtype=bool)
-            kept[np.argsort(-counts, kind="stable")[: most // 2]] = True
-            words = Counter(dict(compress(words.items(), kept)))
-    return words
+        waiting.append(table)
+        if sum(part.num_rows for part in waiting) > 2 * most:
+            waiting = [_summed(waiting, most)]
+    return _summed(waiting, most)
+
+
+def _summed(counted: list[pyarrow.Table], most: int) -> pyarrow.Table:
+    grouped = pyarrow.concat_tables(counted).group_by("word", use_threads=False)  # threads would change the order
+    words = grouped.aggregate([("count", "sum")]).rename_columns(["word", "count"])
+    if words.num_rows <= most:
+        return words
+    kept = np.zeros(words.num_rows, dtype=bool)
+    kept[np.argsort(-words.column("count").to_numpy(), kind="stable")[: most // 2]] = True
+    return words.filter(pyarrow.array(kept))
+
+
+def words_with_counts(counted: pyarrow.Table) -> Iterator[tuple[str, int]]:
+    """The rows of a table of words and counts, few of them in memory at a time."""
+    for batch in counted.to_batches(1 << 16):
+        yield from zip(*(batch.column(name).to_pylist() for name in ("word", "count")), strict=True)
 
 
 class Encoded(NamedTuple):
