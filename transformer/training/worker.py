@@ -7,6 +7,7 @@ that ends with an error for the user leaves it there, for the launcher and for t
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from dataclasses import asdict
@@ -98,6 +99,8 @@ def main() -> None:
         _leave(folder, error)
         _die(error.exit_code)
     except BaseException as error:
+        # Torchrun ends the other ranks of a dead one; half a report would be the end of torchrun too.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         errors.record_exception(error)
         reason = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
         log.warning("rank %s: %s", os.environ["RANK"], reason)
