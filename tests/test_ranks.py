@@ -250,6 +250,26 @@ def test_an_unexpected_error_comes_out_in_one_line(tokens: Path, tmp_path: Path,
     assert raised.value.exit_code == ExitCode.FAILURE
 
 
+def test_a_dying_rank_finishes_its_report(tmp_path: Path) -> None:
+    """Torchrun's SIGTERM comes while it is written; half a report would end torchrun."""
+    script = """
+import os, signal
+from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
+from transformer.training import worker
+record = ErrorHandler.record_exception
+def interrupted(handler, error):
+    os.kill(os.getpid(), signal.SIGTERM)
+    record(handler, error)
+ErrorHandler.record_exception = interrupted
+worker.main()
+"""
+    report = tmp_path / "error.json"
+    environment = os.environ | {"TORCHELASTIC_ERROR_FILE": str(report), "RANK": "0"}
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=CHECKOUT, env=environment, check=False)
+    assert done.returncode == ExitCode.FAILURE
+    assert "job.json" in json.loads(report.read_text())["message"]["message"]
+
+
 def test_devices_that_are_not_there_are_refused_at_once(tokens: Path, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"training\.nodes = 2: MASTER_ADDR and MASTER_PORT must name the first"):
         launch(params(nodes=2), paths(tmp_path, tokens), lambda record: None)

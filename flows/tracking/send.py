@@ -20,6 +20,7 @@ from flows.tracking.spool import Spool
 from flows.tracking.workspace import main_workspace, tracking_folder, tracking_uri
 
 POLL_SECONDS = 1.0
+LOOK_SECONDS = 0.1  # between looks at another sender's progress
 LINGER_SECONDS = 4.0  # the next stage of a pipeline usually starts within this time
 PATIENCE_SECONDS = 10.0  # with a server that is away, once no stage runs any more
 LONGEST_PAUSE_SECONDS = 10.0  # between attempts while the server is away
@@ -43,12 +44,12 @@ def start_sender() -> None:
 
 
 @contextmanager
-def sender_lock(tracking: Path, wait: bool = False) -> Iterator[bool]:
+def sender_lock(tracking: Path) -> Iterator[bool]:
     """Hold the lock during the body, in which no other sender starts; yields False where another process has it."""
     tracking.mkdir(parents=True, exist_ok=True)
     with (tracking / "sender.lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:
@@ -105,22 +106,31 @@ def _deliver_each(tracking: Path, spools: list[Spool]) -> bool:
 def main() -> None:
     """Deliver, as the detached sender or, with `--wait`, in the foreground with a closing line."""
     parser = argparse.ArgumentParser(description="Send recorded runs to MLflow.")
-    parser.add_argument("--wait", action="store_true", help="wait for the sender at work, then tell what is left")
-    wait = parser.parse_args().wait
-    tracking = tracking_folder()
-    if not wait:
-        os.nice(10)
-    # A stage that found the lock taken relies on its holder: look once more after letting go.
-    while True:
-        with sender_lock(tracking, wait) as free:
-            if not free:
-                return
-            sent = send_all(tracking, 0.0 if wait else LINGER_SECONDS, 5.0 if wait else PATIENCE_SECONDS)
-        if not sent or not Spool.waiting(tracking):
-            break
+    parser.add_argument("--wait", action="store_true", help="until all is with MLflow; tell what is left")
+    wait, tracking = parser.parse_args().wait, tracking_folder()
     if wait:
+        wait_for_delivery(tracking)
         left = len(Spool.waiting(tracking))
         print(f"MLflow: {tracking_uri()}" + (f" can't be reached, {left} runs wait in {tracking}" if left else ""))
+        return
+    os.nice(10)
+    # A stage that found the lock taken relies on its holder: look once more after letting go.
+    while True:
+        with sender_lock(tracking) as free:
+            if not free or not send_all(tracking):
+                return
+        if not Spool.waiting(tracking):
+            return
+
+
+def wait_for_delivery(tracking: Path) -> None:
+    """Until nothing waits: the sender at work delivers it, or else this process does, while the server answers."""
+    while Spool.waiting(tracking):
+        with sender_lock(tracking) as free:
+            if free and not send_all(tracking, linger=0.0, patience=5.0):
+                return
+        if not free:
+            time.sleep(LOOK_SECONDS)
 
 
 if __name__ == "__main__":
