@@ -18,14 +18,14 @@ CHECKOUT = Path(__file__).parents[1]
 
 
 def until(condition: Callable[[], bool], seconds: float = 120.0, what: str = "something") -> None:
-    """Wait for a condition that other processes bring about; looking takes a fifth of the time at most."""
+    """Wait for a condition that other processes bring about, without taking much of their time by looking."""
     deadline = time.monotonic() + seconds
     while True:
         began = time.monotonic()
         if condition():
             return
         assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(max(0.1, 4 * (time.monotonic() - began)))
+        time.sleep(min(0.5, max(0.1, 4 * (time.monotonic() - began))))
 
 
 def free_port() -> int:
