@@ -201,13 +201,17 @@ def test_ctrl_c_ends_everything_without_a_retry(
 
 def test_stages_tagged_gpu_take_turns_across_runs(prefect_server: PrefectServer, tmp_path: Path) -> None:
     turns = tmp_path / "turns"
-    command = f"echo begin >> {turns}; sleep 2; echo end >> {turns}"
+    command = f"echo begin >> {turns}; sleep 4; echo end >> {turns}"
     stages = {"train": {"cmd": command, **meta(tags=["gpu"])}}
     first, second = (Pipeline(prefect_server, tmp_path / name, stages) for name in ("one", "two"))
     processes = [first.start(), second.start()]
+    told = ""
     for process in processes:
         _, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
+        told += errors
+    assert told.count("waiting for a slot of the concurrency limit 'gpu'") == 1
+    assert "failed to process" not in told  # as Prefect says of every wait
     assert turns.read_text().split() == ["begin", "end", "begin", "end"]
     with prefect_server.client() as client:
         limit = client.read_global_concurrency_limit_by_name("gpu")
