@@ -18,14 +18,11 @@ CHECKOUT = Path(__file__).parents[1]
 
 
 def until(condition: Callable[[], bool], seconds: float = 120.0, what: str = "something") -> None:
-    """Wait for a condition that other processes bring about, without taking much of their time by looking."""
+    """Wait for a condition that other processes bring about."""
     deadline = time.monotonic() + seconds
-    while True:
-        began = time.monotonic()
-        if condition():
-            return
+    while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(min(0.5, max(0.1, 4 * (time.monotonic() - began))))
+        time.sleep(0.1)
 
 
 def free_port() -> int:
