@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from transformer.data.ranges import offsets
 from transformer.data.tokenize.store import TokenSide, TokenSplit
 from transformer.data.tokenize.vocabulary import EOS, Vocabulary
 
@@ -39,7 +40,7 @@ def random_split(pairs: int, vocabulary_size: int, seed: int = 1) -> TokenSplit:
 
 
 def _side(lengths: NDArray[np.int64], vocabulary_size: int, random: np.random.Generator) -> TokenSide:
-    offsets = np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
-    ids = random.integers(EOS + 1, vocabulary_size, offsets[-1], dtype=np.uint32)
-    ids[offsets[1:] - 1] = EOS
-    return TokenSide(ids, offsets)
+    places = offsets(lengths)
+    ids = random.integers(EOS + 1, vocabulary_size, places[-1], dtype=np.uint32)
+    ids[places[1:] - 1] = EOS
+    return TokenSide(ids, places)

@@ -3,7 +3,9 @@
 import gzip
 import hashlib
 import io
+import json
 import random
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,9 +111,9 @@ def registry_of(replica: dict[str, bytes], folder: Path) -> Path:
     return path
 
 
-def fetch(folder: Path, registry: Path, corpus: str, target: str, retries: int = 3) -> Path:
+def fetch(folder: Path, registry: Path, corpus: str, source: str, target: str, retries: int = 3) -> Path:
     params = DownloadParams(corpora=[corpus], retries=retries, timeout_seconds=5.0)
-    languages = LanguageParams(source="en", target=target)
+    languages = LanguageParams(source=source, target=target)
     raw = folder / "raw"
     download(params, languages, registry, raw, folder / "manifest.json", folder / "cache", sleep=lambda seconds: None)
     return raw
@@ -129,7 +131,7 @@ def test_the_entries_from_download_to_corpus(
 ) -> None:
     site.statuses = [503]
     site.cut_after = [1000, 7, 2000]  # the transfer goes on with ranges
-    raw = fetch(tmp_path, registry_of(replica, tmp_path), corpus, target)
+    raw = fetch(tmp_path, registry_of(replica, tmp_path), corpus, "en", target)
     assert {"bytes=1000-", "bytes=1007-", "bytes=3007-"} <= {asked for _, asked in site.requests}
     assert {path for path, _ in site.requests} <= replica.keys()
     params = PreparationParams(
@@ -144,7 +146,24 @@ def test_the_entries_from_download_to_corpus(
     assert splits["test"].num_rows == tests * LINES["held_out"]
     for split in splits.values():
         for row in split.to_pylist():
-            assert row["target"].replace(f"{target} ", "en ").removesuffix(target) == row["source"].removesuffix("en")
+            assert re.sub(f"{target}\\b", "en", row["target"]) == row["source"]
+
+
+@pytest.mark.parametrize(("source", "target"), [("en", "de"), ("de", "en")])
+def test_of_the_test_sets_the_asked_direction_is_taken(
+    tmp_path: Path, replica: dict[str, bytes], site: Site, source: str, target: str
+) -> None:
+    raw = fetch(tmp_path, registry_of(replica, tmp_path), "wmt14-en-de", source, target)
+    records = {record["file"]: record for record in json.loads((tmp_path / "manifest.json").read_text())["files"]}
+    for name, folder in {"test-full": "test-full", "test-filtered": "test"}.items():
+        stem = f"{folder}/newstest2014-deen"
+        taken = [f"{stem}-src.{source}.sgm", f"{stem}-ref.{target}.sgm"]
+        found = {f"{folder}/{path.name}": path.read_bytes() for path in (raw / "wmt14-en-de" / folder).iterdir()}
+        assert found == {member: content_of(member) for member in taken}
+        # The registry knows only the md5 of these two; the manifest tells what came.
+        content, record = replica[f"{STATMT}/wmt14/{name}.tgz"], records[f"wmt14-en-de/{name}.tgz"]
+        assert (record["bytes"], record["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+        assert record["raw"] == [f"wmt14-en-de/{member}" for member in taken]
 
 
 @pytest.mark.parametrize("path", [f"{STATMT}/wmt14/training-parallel-nc-v9.tgz", f"{STATMT}/wmt14/test-full.tgz"])
@@ -154,6 +173,6 @@ def test_other_bytes_than_the_registry_knows_are_refused(
     registry = registry_of(replica, tmp_path)
     site.files[path] = replica[path][:-1] + bytes([replica[path][-1] ^ 1])
     with pytest.raises(UserError, match=path.rpartition("/")[2]) as caught:
-        fetch(tmp_path, registry, "wmt14-en-de", "de", retries=0)
+        fetch(tmp_path, registry, "wmt14-en-de", "en", "de", retries=0)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "raw" / "parts.json").exists()

@@ -163,7 +163,7 @@ def test_the_entry_of_a_number_that_lives_on_in_another_process_is_dropped(stage
 
 
 def test_the_entry_of_a_working_dvc_is_kept(training: Stages) -> None:
-    with running(training, "working run"):
+    with Running(training, "working run"):
         read_graph(training.folder)
         assert str(training.folder / "model") in (training.folder / ".dvc" / "tmp" / "rwlock").read_text()
         assert "is in use by" in str(training.failure("train"))
@@ -189,7 +189,7 @@ def test_a_lock_that_is_held_when_the_stage_ends_costs_nothing(stages: Callable[
     assert "out" in (made.folder / "dvc.lock").read_text()
 
 
-class running:  # noqa: N801  # a context manager
+class Running:
     """A stage at work in a thread of its own; yields its processes, and stops them at the end."""
 
     def __init__(self, made: Stages, run: str) -> None:
@@ -226,7 +226,7 @@ def here(made: Stages) -> list[psutil.Process]:
 
 
 def test_a_stop_reaches_the_stage_and_nothing_starts_afterwards(training: Stages) -> None:
-    work = running(training, "stopped run")
+    work = Running(training, "stopped run")
     with work:
         assert len(here(training)) == 2  # dvc and the trainer
     assert here(training) == []
@@ -239,14 +239,14 @@ def test_a_stop_reaches_the_stage_and_nothing_starts_afterwards(training: Stages
 def test_a_stage_that_ignores_the_request_is_killed(training: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
     (training.folder / "trainer.py").write_text(TRAINER.replace("save)", "signal.SIG_IGN)"))
     monkeypatch.setattr(live_processes, "GRACE_SECONDS", 1.0)
-    with running(training, "stubborn run"):
+    with Running(training, "stubborn run"):
         pass
     assert here(training) == []
     assert not (training.folder / "saved").exists()
 
 
 def test_the_stage_dies_with_dvc(training: Stages) -> None:
-    work = running(training, "killed dvc")
+    work = Running(training, "killed dvc")
     with work as processes:
         next(process for process in processes if "--single-item" in process.cmdline()).kill()
         until(lambda: here(training) == [], what="the end of the trainer")

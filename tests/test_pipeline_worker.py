@@ -18,8 +18,14 @@ from prefect_server import PrefectServer, Worker, until
 from workspace import STAGES, Workspace
 
 POOL = "pipeline-test"
-UPDATES = 500
-TRAINING = {**TINY_PARAMS["training"], "updates": UPDATES, "validate_every": UPDATES, "validation_bleu_sentences": 0}
+UPDATES = 1500  # some ten seconds: the first log lines reach Prefect, and those who wait for them, late
+TRAINING = {
+    **TINY_PARAMS["training"],
+    "updates": UPDATES,
+    "log_every": 15,
+    "validate_every": UPDATES,
+    "validation_bleu_sentences": 0,
+}
 
 
 class Operator:

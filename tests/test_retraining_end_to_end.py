@@ -197,9 +197,9 @@ def test_bad_data_is_noticed_once_and_its_model_refused(operator: Operator) -> N
 
 def test_after_a_crash_training_goes_on_and_a_person_approves(operator: Operator) -> None:
     with operator.nothing_touched():
-        overrides = {"training.updates": 400, "training.seed": 2, "training.validate_every": 400}
+        overrides = {"training.updates": 1000, "training.seed": 2, "training.validate_every": 1000}
         run = operator.trigger(revision="HEAD~1", overrides=overrides, promote="manual")
-        until(lambda: "/400  loss" in operator.log(run), 240, "training")
+        until(lambda: "/1000  loss" in operator.log(run), 240, "training")
         os.kill(flow_process(run).pid, signal.SIGKILL)
         last_words = (
             "Check whether the flow run exceeded its memory"  # a worker reports a crash twice, then says this

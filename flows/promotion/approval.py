@@ -19,7 +19,7 @@ POLL_SECONDS = 5
 KEY = "promotion"
 
 
-class Approval(RunInput):  # type: ignore[misc]  # Prefect is not typed here
+class Approval(RunInput):
     """What the UI asks for when the flow is resumed."""
 
     approve: bool

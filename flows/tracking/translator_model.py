@@ -10,7 +10,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 
-class TranslatorModel(PythonModel):  # type: ignore[misc]  # MLflow is not typed
+class TranslatorModel(PythonModel):
     """Beam search over the model folder in the artifacts."""
 
     def load_context(self, context: Any) -> None:

@@ -1,7 +1,7 @@
 """Which sentences make an update, and how an update is cut to fit a device (paper, section 5.1).
 
 An update is declared in target tokens over all devices. Its sentences depend on the seed, the epoch and the
-lengths alone; micro-batches only divide it, so that the result does not depend on who shares the work.
+lengths alone. Micro-batches only divide it: nothing but dropout depends on how many share the work.
 """
 
 import itertools
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transformer.data.ranges import ranges
+from transformer.data.ranges import offsets, ranges
 from transformer.data.tokenize.store import TokenSide, TokenSplit
 from transformer.data.tokenize.vocabulary import BOS, PAD
 from transformer.errors import ParamsError
@@ -195,7 +195,7 @@ def _row(ids: Indices, width: int) -> Tensor:
 
 def _spans(lengths: Indices, width: int, longest: int) -> Spans:
     """The spans of sentences of these lengths and of the padding up to `width` behind them."""
-    offsets = np.concatenate([np.zeros(1, np.int64), lengths.cumsum(), [width]])
+    edges = np.append(offsets(lengths), width)
     positions = np.zeros(width, np.int64)  # padding keeps place 0, which every table has
-    positions[: offsets[-2]] = ranges(np.zeros_like(lengths), lengths)
-    return Spans(torch.from_numpy(offsets.astype(np.int32)), torch.from_numpy(positions), longest)
+    positions[: edges[-2]] = ranges(np.zeros_like(lengths), lengths)
+    return Spans(torch.from_numpy(edges.astype(np.int32)), torch.from_numpy(positions), longest)

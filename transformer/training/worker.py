@@ -22,6 +22,7 @@ from transformer.files import write_json
 from transformer.model.device import select_device
 from transformer.params import Params
 from transformer.training.ranks import Ranks, joined
+from transformer.training.stopping import SIGNALS
 from transformer.training.train import Paths, Record, train
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,8 @@ def main() -> None:
         _die(error.exit_code)
     except BaseException as error:
         # Torchrun ends the other ranks of a dead one; half a report would be the end of torchrun too.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         errors.record_exception(error)
         reason = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
         log.warning("rank %s: %s", os.environ["RANK"], reason)

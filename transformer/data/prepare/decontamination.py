@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from transformer.data.cleaning import fold_text
 from transformer.data.prepare.bit_counts import bit_counts, columns_at_least
 from transformer.data.prepare.placeholders import mask
-from transformer.data.ranges import Integers, ranges
+from transformer.data.ranges import Integers, offsets, ranges
 
 CODE_POINT_BITS = 21  # three code points fit into 63 bits, so trigrams are compared themselves, not by a hash
 ROWS_AT_A_TIME = 512  # texts whose trigrams are sorted together
@@ -48,7 +48,7 @@ def trigram_sets(texts: Sequence[str]) -> TrigramSets:
     local = (np.cumsum(present) - 1)[points]
     local = (local[:-2] << 2 * bits) | (local[1:-1] << bits) | local[2:]
     counts = np.where(lengths == 0, 0, np.maximum(lengths - 2, 1))
-    local = local[ranges(np.cumsum(lengths + 2) - lengths - 2, counts)]
+    local = local[ranges(offsets(lengths + 2)[:-1], counts)]
     rows = np.repeat(np.arange(len(texts)), counts)
     if 3 * bits + row_bits < 64:
         keys = np.sort((local << row_bits) | rows)
@@ -121,7 +121,7 @@ class HeldOutSources:
         rows, number = rows[order], number[order]
         counts = np.bincount(rows, minlength=len(sets.sizes))
         elements = np.full((int(counts.max()), len(counts)), len(self._known))
-        elements[np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows], rows] = number
+        elements[np.arange(len(rows)) - offsets(counts)[rows], rows] = number
         return elements, counts
 
     def _near_block(self, elements: Integers, sizes: Integers) -> NDArray[np.bool_]:

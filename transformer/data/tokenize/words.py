@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from transformer.data.ranges import ranges
+from transformer.data.ranges import offsets, ranges
 from transformer.data.tokenize.store import SIDES, id_type
 from transformer.data.tokenize.vocabulary import EOS, UNK, Vocabulary
 
@@ -85,16 +85,16 @@ class WordEncoder:
         if pc.any(marked).as_py():
             whole = pyarrow.ListArray.from_arrays(np.arange(len(texts) + 1, dtype=np.int32), texts)
             parts = pc.if_else(marked, whole, parts)
-        ends = np.concatenate([[0], np.cumsum(parts.value_lengths())])
         coded = parts.flatten().dictionary_encode()
         which = coded.indices.to_numpy()
         pieces, lengths, lossy = self._look_up(coded.dictionary.to_pylist())
-        offsets = np.concatenate([[0], np.cumsum(lengths[which])])[ends]
-        ids = pieces[ranges((np.cumsum(lengths) - lengths)[which], lengths[which])]
-        with_ends = np.insert(ids, offsets[1:], EOS)
-        lost = np.diff(np.concatenate([[0], np.cumsum(lossy[which])])[ends])
+        ids = pieces[ranges(offsets(lengths)[which], lengths[which])]
+        first_word = offsets(parts.value_lengths().to_numpy())  # of each text
+        first_id = offsets(lengths[which])[first_word]
+        ended = np.insert(ids, first_id[1:], EOS)
+        lost = np.diff(offsets(lossy[which])[first_word])
         comes_back = (lost == 0) | (pc.binary_length(texts).to_numpy() == 0)
-        listed = pyarrow.ListArray.from_arrays((offsets + np.arange(len(offsets))).astype(np.int32), with_ends)
+        listed = pyarrow.ListArray.from_arrays((first_id + np.arange(len(first_id))).astype(np.int32), ended)
         return Encoded(listed, words, int(np.sum(comes_back)))
 
     def _look_up(self, words: list[str]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64], NDArray[np.bool_]]:
