@@ -1,11 +1,13 @@
-"""`transformer translate` as a user runs it: a process of its own, from another folder, with a model folder alone."""
+"""`transformer translate` as a user runs it: from another folder, with a model folder alone."""
 
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from transformer.files import write_json
 
 CHECKOUT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+Command = Callable[..., subprocess.CompletedProcess[bytes]]
 COMMAND = [sys.executable, "-m", "transformer", "translate"]
 
 
@@ -29,9 +32,23 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *options: str, text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own."""
     return subprocess.run(
         [*COMMAND, *options], input=text, cwd=folder, env=ENVIRONMENT, capture_output=True, timeout=60
     )
+
+
+@pytest.fixture
+def called(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Command:
+    """The command in this process, which has loaded torch already."""
+    monkeypatch.chdir(elsewhere)
+
+    def call(*options: str, text: bytes) -> subprocess.CompletedProcess[bytes]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+        status = main(["translate", *options])
+        return subprocess.CompletedProcess(options, status, *capsysbinary.readouterr())
+
+    return call
 
 
 def wrong(capsys: pytest.CaptureFixture[str], *options: str) -> str:
@@ -57,13 +74,13 @@ def test_stdin_and_file_give_one_line_each(elsewhere: Path) -> None:
     assert from_file.stdout == piped.stdout
 
 
-def test_the_models_own_settings_hold_unless_told_otherwise(elsewhere: Path) -> None:
+def test_the_models_own_settings_hold_unless_told_otherwise(elsewhere: Path, called: Command) -> None:
     model = shutil.copytree(elsewhere / "models" / "averaged", elsewhere / "greedy")
     write_json(model / "decoding.json", {**TINY_DECODING.model_dump(), "beam": 1})
     text = "".join(f"{sentence(seed, 5)}\n" for seed in range(8)).encode()
-    greedy = run(elsewhere, "--model", "greedy", text=text).stdout
-    assert greedy == run(elsewhere, "--beam", "1", text=text).stdout
-    assert greedy != run(elsewhere, text=text).stdout == run(elsewhere, "--beam", "4", text=text).stdout
+    greedy = called("--model", "greedy", text=text).stdout
+    assert greedy == called("--beam", "1", text=text).stdout
+    assert greedy != called(text=text).stdout == called("--beam", "4", text=text).stdout
 
 
 def test_named_pipe_is_read_once(elsewhere: Path) -> None:
@@ -85,9 +102,9 @@ def test_long_line_is_cut_with_a_warning_that_names_it(elsewhere: Path) -> None:
     assert found.stderr.count(b"\n") == 1
 
 
-def test_nbest_names_line_translation_and_score(elsewhere: Path) -> None:
+def test_nbest_names_line_translation_and_score(called: Command) -> None:
     lines = [sentence(3, 4), "", sentence(4, 2)]
-    found = run(elsewhere, "--nbest", "3", "--beam", "5", "--alpha", "1", text="\n".join(lines).encode())
+    found = called("--nbest", "3", "--beam", "5", "--alpha", "1", text="\n".join(lines).encode())
     rows = [row.split(" ||| ") for row in found.stdout.decode().splitlines()]
     assert [row[0] for row in rows] == ["1"] * 3 + ["2"] + ["3"] * 3
     scores = [float(row[2]) for row in rows]
@@ -95,9 +112,9 @@ def test_nbest_names_line_translation_and_score(elsewhere: Path) -> None:
     assert rows[3] == ["2", "", "0.0000"]
 
 
-def test_bad_utf8_names_file_and_line_after_the_good_ones(elsewhere: Path) -> None:
+def test_bad_utf8_names_file_and_line_after_the_good_ones(called: Command) -> None:
     good = "".join(f"{sentence(seed, 2)}\n" for seed in range(10)).encode()
-    found = run(elsewhere, text=good + b"caf\xe9\n")
+    found = called(text=good + b"caf\xe9\n")
     assert found.returncode == 3
     assert found.stderr.decode().startswith("transformer: stdin, line 11: byte 4 is not UTF-8")
     assert found.stderr.count(b"\n") == 1

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +92,12 @@ def test_a_kubernetes_job_asks_for_a_gpu_and_keeps_its_workspace(prefect_server:
 
 
 @pytest.fixture(scope="module")
-def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
+def client(prefect_server: PrefectServer) -> SyncPrefectClient:
     """A client of a server with both pools."""
-    with prefect_server.client() as client:
-        for pool in POOLS:
-            client.create_work_pool(WorkPoolCreate(name=pool, type=pool, base_job_template=template(pool)))
-        yield client
+    client = prefect_server.client
+    for pool in POOLS:
+        client.create_work_pool(WorkPoolCreate(name=pool, type=pool, base_job_template=template(pool)))
+    return client
 
 
 def test_all_deployments_go_to_a_pool_of_containers_and_its_variables_are_checked(

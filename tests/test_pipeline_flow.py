@@ -32,7 +32,7 @@ class Pipeline:
     """A DVC workspace without git, and what Prefect knows of the runs in it."""
 
     def __init__(self, server: PrefectServer, folder: Path, stages: dict[str, dict[str, Any]]) -> None:
-        self.server, self.folder = server, folder
+        self.server, self.client, self.folder = server, server.client, folder
         folder.mkdir()
         (folder / ".dvc").mkdir()
         (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
@@ -59,8 +59,7 @@ class Pipeline:
         return process.returncode, output, errors
 
     def last_run(self) -> UUID:
-        with self.server.client() as client:
-            runs = client.read_flow_runs()
+        runs = self.client.read_flow_runs()
         return max(runs, key=lambda run: run.created).id
 
     def tasks(self) -> dict[str, TaskRun]:
@@ -69,8 +68,7 @@ class Pipeline:
         found: dict[str, TaskRun] = {}
 
         def recorded() -> bool:  # the server writes task states down a moment after they have come
-            with self.server.client() as client:
-                runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [run]}))
+            runs = self.client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [run]}))
             found.update({task.name: task for task in runs})
             return all(task.state_type and (task.state_type.value != "RUNNING") for task in runs)
 
@@ -83,15 +81,13 @@ class Pipeline:
     def log(self, stage: str) -> list[tuple[int, str]]:
         """Level and text of each line in the log of the stage's task."""
         task = self.tasks()[stage].id
-        with self.server.client() as client:
-            lines = client.read_logs(LogFilter(task_run_id={"any_": [task]}))
+        lines = self.client.read_logs(LogFilter(task_run_id={"any_": [task]}))
         return [(line.level, line.message) for line in lines]
 
     def artifacts(self) -> dict[str, Any]:
         """The data of each artifact of the last run by its key."""
         run = self.last_run()
-        with self.server.client() as client:
-            found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id={"any_": [run]}))
+        found = self.client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id={"any_": [run]}))
         return {str(one.key): one.data for one in found}
 
     def processes(self) -> list[str]:
@@ -174,8 +170,7 @@ def test_a_failure_is_the_processs_exit_status_and_stops_only_what_needs_it(
     assert (folder / "attempts").read_text() == "attempt\n"
     assert pipeline.processes() == []
     assert pipeline.processes() == []
-    with prefect_server.client() as client:
-        assert client.read_flow_run(pipeline.last_run()).state_name == "Failed"
+    assert prefect_server.client.read_flow_run(pipeline.last_run()).state_name == "Failed"
     status, _, errors = pipeline.run("slow")
     assert status == 1
     assert errors.splitlines()[-1] == "error: stage slow: Task run exceeded timeout of 8.0 second(s)"
@@ -213,8 +208,7 @@ def test_stages_tagged_gpu_take_turns_across_runs(prefect_server: PrefectServer,
     assert told.count("waiting for a slot of the concurrency limit 'gpu'") == 1
     assert "failed to process" not in told  # as Prefect says of every wait
     assert turns.read_text().split() == ["begin", "end", "begin", "end"]
-    with prefect_server.client() as client:
-        limit = client.read_global_concurrency_limit_by_name("gpu")
+    limit = prefect_server.client.read_global_concurrency_limit_by_name("gpu")
     assert (limit.limit, limit.active_slots) == (1, 0)
 
 
@@ -229,18 +223,16 @@ def test_wrong_targets_and_hints_end_in_one_line(prefect_server: PrefectServer, 
 
 
 def test_cron_really_schedules(prefect_server: PrefectServer) -> None:
-    with prefect_server.client() as client:
-        deployment = client.create_deployment(
-            client.create_flow_from_name("pipeline"),
-            "nightly",
-            entrypoint="flows/pipeline.py:pipeline",
-            schedules=[
-                DeploymentScheduleCreate(schedule=CronSchedule(cron="30 2 * * *", timezone="UTC"), active=True)
-            ],
-        )
-        mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
-        until(lambda: len(client.read_flow_runs(flow_run_filter=mine)) >= 2, what="scheduled runs")
-        planned = {run.expected_start_time for run in client.read_flow_runs(flow_run_filter=mine)}
-        client.delete_deployment(deployment)
+    client = prefect_server.client
+    deployment = client.create_deployment(
+        client.create_flow_from_name("pipeline"),
+        "nightly",
+        entrypoint="flows/pipeline.py:pipeline",
+        schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron="30 2 * * *", timezone="UTC"), active=True)],
+    )
+    mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+    until(lambda: len(client.read_flow_runs(flow_run_filter=mine)) >= 2, what="scheduled runs")
+    planned = {run.expected_start_time for run in client.read_flow_runs(flow_run_filter=mine)}
+    client.delete_deployment(deployment)
     assert {(moment.hour, moment.minute) for moment in planned if moment} == {(2, 30)}
     assert min(moment.timestamp() for moment in planned if moment) > time.time()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,11 +24,18 @@ VOLATILE = {"data/manifest.json", "reports/training.json", "reports/metrics.json
 OFFLINE = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost"}
 
 
+def give_home(environment: dict[str, str], prefect_database: Path) -> None:
+    """Spare the temporary server its migrations; tests/test_setup.py has one that starts from nothing."""
+    Path(environment["PREFECT_HOME"]).mkdir()
+    shutil.copy(prefect_database, environment["PREFECT_HOME"])
+
+
 @pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
+def flow(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> tuple[Workspace, str]:
     """A fresh checkout in which the flow has run without a server or a network, and what it printed."""
     made = tiny_checkout(tmp_path_factory.mktemp("flow") / "checkout")
     made.environment |= OFFLINE
+    give_home(made.environment, prefect_database)
     return made, made.run("python", "-m", "flows.pipeline")
 
 
@@ -90,13 +98,16 @@ def test_the_records_name_the_flow_run(flow: tuple[Workspace, str], reproduced: 
     assert by_hand["runs"]["prefect_flow_run"] is None
 
 
-def test_ctrl_c_in_a_terminal_spares_the_temporary_server_until_the_end_is_told(tmp_path: Path) -> None:
+def test_ctrl_c_in_a_terminal_spares_the_temporary_server_until_the_end_is_told(
+    tmp_path: Path, prefect_database: Path
+) -> None:
     command = "trap 'touch saved; exit 75' TERM; touch begun; while true; do sleep 0.1; done"
     folder = tmp_path / "workspace"
     (folder / ".dvc").mkdir(parents=True)
     (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": command}}}))
     environment = Workspace(folder).environment | {"PYTHONPATH": str(CHECKOUT)} | OFFLINE
+    give_home(environment, prefect_database)
     with (tmp_path / "output").open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.pipeline"],

@@ -32,43 +32,35 @@ class Operator:
     """What a person does in Prefect's UI, and sees there."""
 
     def __init__(self, server: PrefectServer, workspace: Workspace) -> None:
-        self.server, self.workspace = server, workspace
-        with server.client() as client:
-            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
-            flow = client.create_flow_from_name("pipeline")
-            self.deployment = client.create_deployment(
-                flow,
-                "tiny",
-                entrypoint="flows/pipeline.py:pipeline",
-                work_pool_name=POOL,
-                pull_steps=[
-                    {"prefect.deployments.steps.set_working_directory": {"directory": str(workspace.folder)}}
-                ],
-            )
+        self.client, self.workspace = server.client, workspace
+        self.client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+        flow = self.client.create_flow_from_name("pipeline")
+        self.deployment = self.client.create_deployment(
+            flow,
+            "tiny",
+            entrypoint="flows/pipeline.py:pipeline",
+            work_pool_name=POOL,
+            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(workspace.folder)}}],
+        )
 
     def trigger(self, targets: Sequence[str] = ("train",)) -> UUID:
-        with self.server.client() as client:
-            return client.create_flow_run_from_deployment(self.deployment, parameters={"targets": list(targets)}).id
+        return self.client.create_flow_run_from_deployment(self.deployment, parameters={"targets": list(targets)}).id
 
     def cancel(self, run: UUID) -> None:
-        with self.server.client() as client:
-            client.set_flow_run_state(run, Cancelling())
+        self.client.set_flow_run_state(run, Cancelling())
 
     def state(self, run: UUID) -> State:
-        with self.server.client() as client:
-            state = client.read_flow_run(run).state
+        state = self.client.read_flow_run(run).state
         assert state is not None
         return state
 
     def log(self, run: UUID) -> str:
-        with self.server.client() as client:
-            lines = client.read_logs(LogFilter(flow_run_id={"any_": [run]}), limit=200)
+        lines = self.client.read_logs(LogFilter(flow_run_id={"any_": [run]}), limit=200)
         return "\n".join(line.message for line in lines)
 
     def tasks(self, run: UUID) -> dict[str, str]:
         """Stage -> name of its task's state."""
-        with self.server.client() as client:
-            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [run]}))
+        found = self.client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [run]}))
         return {task.name: task.state_name or "" for task in found}
 
     def until_training(self, run: UUID) -> None:
@@ -158,8 +150,7 @@ def test_prefect_may_restart_and_mlflow_be_away_while_the_run_goes_on(
     assert operator.until_final(run).name == "Completed", operator.log(run)
     skipped = dict.fromkeys(STAGES[: STAGES.index("train")], "Skipped")
     assert operator.tasks(run) == {**skipped, "train": "Completed"}
-    with prefect_server.client() as client:
-        assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
+    assert prefect_server.client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
 
 
 def test_three_attempts_and_an_outage_recorded_every_step_once(operator: Operator, tracking: MlflowServer) -> None:

@@ -41,24 +41,21 @@ class Operator:
     """What a person does and sees in Prefect's UI, in MLflow and in the workspace."""
 
     def __init__(self, server: PrefectServer, workspace: Workspace) -> None:
-        self.server, self.workspace = server, workspace
+        self.server, self.client, self.workspace = server, server.client, workspace
 
     def deploy(self) -> None:
-        with self.server.client() as client:
-            client.create_work_pool(WorkPoolCreate(name="local", type="process"))
+        self.client.create_work_pool(WorkPoolCreate(name="local", type="process"))
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         environment = self.workspace.environment | self.server.settings
         done = subprocess.run(command, cwd=self.workspace.folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def trigger(self, name: str = "retraining/retraining", **parameters: Any) -> UUID:
-        with self.server.client() as client:
-            deployment = client.read_deployment_by_name(name)
-            return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
+        deployment = self.client.read_deployment_by_name(name)
+        return self.client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
 
     def run(self, run: UUID) -> FlowRun:
-        with self.server.client() as client:
-            return client.read_flow_run(run)
+        return self.client.read_flow_run(run)
 
     def state(self, run: UUID) -> State:
         state = self.run(run).state
@@ -72,28 +69,25 @@ class Operator:
 
     def log(self, run: UUID) -> str:
         """The run's own lines and those of the pipeline in it."""
-        with self.server.client() as client:
-            parts = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id={"any_": [run]}))
-            runs = [run, *(part.id for part in parts)]
-            of_runs, lines = LogFilter(flow_run_id=LogFilterFlowRunId(any_=runs)), []
-            while page := client.read_logs(of_runs, limit=200, offset=len(lines)):
-                lines += page
+        parts = self.client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id={"any_": [run]}))
+        runs = [run, *(part.id for part in parts)]
+        of_runs, lines = LogFilter(flow_run_id=LogFilterFlowRunId(any_=runs)), []
+        while page := self.client.read_logs(of_runs, limit=200, offset=len(lines)):
+            lines += page
         return "\n".join(line.message for line in lines)
 
     def artifact(self, run: UUID, key: str) -> str:
-        with self.server.client() as client:
-            of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
-            return next(
-                str(found.data) for found in client.read_artifacts(artifact_filter=of_run) if found.key == key
-            )
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+        return next(
+            str(found.data) for found in self.client.read_artifacts(artifact_filter=of_run) if found.key == key
+        )
 
     def champion(self) -> str | None:
         aliases = self.workspace.mlflow_client().get_registered_model(MODEL).aliases
         return str(aliases["champion"]) if "champion" in aliases else None
 
     def retrainings_started_by_drift(self) -> list[UUID]:
-        with self.server.client() as client:
-            runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["retraining"])))
+        runs = self.client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["retraining"])))
         return [run.id for run in runs if (run.idempotency_key or "").startswith("drift-")]
 
     def version_tags(self, number: str) -> dict[str, str]:
@@ -207,17 +201,15 @@ def test_after_a_crash_training_goes_on_and_a_person_approves(operator: Operator
         until(lambda: last_words in operator.log(run), 120, "the worker's report of the crash")
         folder = operator.workspace.folder / "work" / "retraining" / str(run)[-8:]
         assert folder.is_dir()
-        with operator.server.client() as client:  # as the automation of `make serve` does
-            client.set_flow_run_state(run, AwaitingRetry(), force=True)
-            # The dead process's slot would be free in a minute; this test need not wait for it.
-            client.update_global_concurrency_limit("gpu", GlobalConcurrencyLimitUpdate(active_slots=0))
+        operator.client.set_flow_run_state(run, AwaitingRetry(), force=True)  # as the automation of `make serve` does
+        # The dead process's slot would be free in a minute; this test need not wait for it.
+        operator.client.update_global_concurrency_limit("gpu", GlobalConcurrencyLimitUpdate(active_slots=0))
         operator.until_state(run, "Paused")
         assert "resuming after update" in operator.log(run)
         assert operator.champion() == "1"
-        with operator.server.client() as client:
-            refused = client.resume_flow_run(run, run_input={"approve": "perhaps?"})
-            assert refused.status.value == "REJECT"
-            client.resume_flow_run(run, run_input={"approve": True, "comment": "looks fine"})
+        refused = operator.client.resume_flow_run(run, run_input={"approve": "perhaps?"})
+        assert refused.status.value == "REJECT"
+        operator.client.resume_flow_run(run, run_input={"approve": True, "comment": "looks fine"})
         operator.until_state(run, "Completed")
     assert not folder.exists()
     assert operator.champion() == "3"
