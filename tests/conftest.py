@@ -181,9 +181,9 @@ def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once_a_test_run(tmp_path_factory, "prefect", migrate) / "prefect.db"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> "Iterator[PrefectServer]":
-    """A running Prefect server for all tests that ask for one; what they create there must not clash by name."""
+    """A running Prefect server of the module's own."""
     from prefect_server import PrefectServer  # here: Prefect takes seconds to import and few tests need it
 
     server = PrefectServer(tmp_path_factory.mktemp("prefect"), prefect_database)

@@ -47,15 +47,6 @@ def watched() -> None:
 
 
 @pytest.fixture(scope="module")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Iterator[PrefectServer]:
-    """A server of this module's own: other tests' runs must not be revived or crashed, nor their workers get ours."""
-    server = PrefectServer(tmp_path_factory.mktemp("prefect"), prefect_database)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
 def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
     """A client of a server with the automations; whatever the tests emit goes there too."""
     with temporary_settings({PREFECT_API_URL: prefect_server.url}):

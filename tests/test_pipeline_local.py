@@ -24,18 +24,11 @@ VOLATILE = {"data/manifest.json", "reports/training.json", "reports/metrics.json
 OFFLINE = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost"}
 
 
-def give_home(environment: dict[str, str], prefect_database: Path) -> None:
-    """Spare the temporary server its migrations; tests/test_setup.py has one that starts from nothing."""
-    Path(environment["PREFECT_HOME"]).mkdir()
-    shutil.copy(prefect_database, environment["PREFECT_HOME"])
-
-
 @pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> tuple[Workspace, str]:
+def flow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
     """A fresh checkout in which the flow has run without a server or a network, and what it printed."""
     made = tiny_checkout(tmp_path_factory.mktemp("flow") / "checkout")
     made.environment |= OFFLINE
-    give_home(made.environment, prefect_database)
     return made, made.run("python", "-m", "flows.pipeline")
 
 
@@ -107,7 +100,8 @@ def test_ctrl_c_in_a_terminal_spares_the_temporary_server_until_the_end_is_told(
     (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": command}}}))
     environment = Workspace(folder).environment | {"PYTHONPATH": str(CHECKOUT)} | OFFLINE
-    give_home(environment, prefect_database)
+    Path(environment["PREFECT_HOME"]).mkdir()
+    shutil.copy(prefect_database, environment["PREFECT_HOME"])
     with (tmp_path / "output").open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.pipeline"],

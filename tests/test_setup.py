@@ -116,18 +116,6 @@ def test_prefect_sends_nothing(tmp_path: Path) -> None:
     assert python(client + "print(A.instance()._quick_enabled_check())", PREFECT_HOME=home) == "False"
 
 
-def test_prefects_ephemeral_server_runs_a_flow_with_these_versions(tmp_path: Path) -> None:
-    program = (
-        "import flows\nfrom prefect import flow, task\n"
-        "@task\ndef double(x): return 2 * x\n"
-        "@flow(log_prints=False)\ndef work(): return sum(double.submit(x).result() for x in (1, 2))\n"
-        "if __name__ == '__main__': print(work())\n"
-    )
-    (tmp_path / "work.py").write_text(program)
-    run = f"import runpy; runpy.run_path({str(tmp_path / 'work.py')!r}, run_name='__main__')"
-    assert python(run, PREFECT_HOME=str(tmp_path / "prefect"), PREFECT_LOGGING_LEVEL="ERROR") == "6"
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A folder with just what make reads."""
