@@ -58,5 +58,6 @@ def _packages() -> dict[str, str]:
     """Every installed distribution with its version; the first on the path is the one that is imported."""
     found: dict[str, str] = {}
     for one in distributions():
-        found.setdefault(one.name.lower().replace("_", "-"), one.version)
+        metadata = one.metadata  # read and parsed anew whenever it is asked for
+        found.setdefault(metadata["Name"].lower().replace("_", "-"), metadata["Version"])
     return dict(sorted(found.items()))
