@@ -21,7 +21,7 @@ from flows.tracking.workspace import main_workspace, tracking_folder, tracking_u
 
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 0.1  # between looks at another sender's progress
-LINGER_SECONDS = 10.0  # the next stage of a pipeline usually starts within this time
+LINGER_SECONDS = 4.0  # the next stage of a pipeline usually starts within this time
 PATIENCE_SECONDS = 10.0  # with a server that is away, once no stage runs any more
 LONGEST_PAUSE_SECONDS = 10.0  # between attempts while the server is away
 
