@@ -24,7 +24,7 @@ def until(condition: Callable[[], bool], seconds: float = 120.0, what: str = "so
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.2)
+        time.sleep(0.25)
 
 
 def free_port() -> int:
