@@ -28,8 +28,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One a core, at most four: the servers and processes of the tests want cores too."""
-    return min(4, os.cpu_count() or 1)
+    """One more than cores, as tests often wait; at most four, as their servers and processes want cores too."""
+    return min(4, (os.cpu_count() or 1) + 1)
 
 
 # What waits for processes of its own: first, the longest in front, so that none is left alone with one at the end.
