@@ -64,7 +64,7 @@ repro: setup
 	@python -m flows.tracking.send --wait
 	@echo 'Scores, plots and translations: reports/   the model: models/averaged   recorded runs: make ui'
 
-# One thread a process: with as many processes as cores, more would only wait for one another.
+# One thread a process: there are more processes than cores, and more threads would only wait for one another.
 test: setup-test
 	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
