@@ -1,6 +1,7 @@
 """Stages tagged `gpu` take turns, whatever flow run they are in: the Prefect concurrency limit of that name."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
@@ -67,7 +68,7 @@ def _wait_for_slot(run: str) -> AbstractContextManager[None]:
 
 def _is_no_timeout(record: logging.LogRecord) -> bool:
     """Prefect logs an error whenever nobody has given the slot back in time, which we have said already."""
-    return "ConcurrencySlotAcquisition" not in record.getMessage()
+    return not (isinstance(sys.exception(), TimeoutError) and "ConcurrencySlotAcquisition" in record.getMessage())
 
 
 def _create_limit() -> None:
