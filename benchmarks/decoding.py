@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.newstest import sentence_lengths
-from transformer.data.tokenize.vocabulary import EOS, PAD
 from transformer.decoding.search import beam_search
 from transformer.decoding.translator import batches_by_length
 from transformer.model.device import autocast, select_device, select_precision
 from transformer.model.transformer import Transformer
 from transformer.params import load_params
+from transformer.tokens.vocabulary import EOS, PAD
 
 PRESETS = Path(__file__).parents[1] / "presets"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from transformer.chunks import Executor
 from transformer.data.parts import Part, write_parts
-from transformer.executor import Executor
 
 CHUNK_PAIRS = 50_000
 WORDS = 400_000  # distinct words of a language

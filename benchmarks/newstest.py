@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from transformer.data.ranges import offsets
-from transformer.data.tokenize.store import TokenSide, TokenSplit
-from transformer.data.tokenize.vocabulary import EOS, Vocabulary
+from transformer.tokens.ranges import offsets
+from transformer.tokens.store import TokenSide, TokenSplit
+from transformer.tokens.vocabulary import EOS, Vocabulary
 
 # newstest2013 (WMT), 3000 pairs, in tokens of sacreBLEU's 13a: every twentieth part of the English lengths, and the
 # mean and spread of log(German length / English length). Byte-pair pieces are somewhat more.

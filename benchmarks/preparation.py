@@ -22,11 +22,11 @@ from pathlib import Path
 import psutil
 
 from benchmarks.generated_text import write_wmt_like
-from transformer.data.prepare.corpus import prepare
-from transformer.data.tokenize.encode import tokenize
-from transformer.data.tokenize.store import TokenSplit
-from transformer.executor import LocalExecutor
+from transformer.chunks import LocalExecutor
+from transformer.data.prepare.prepare import prepare
+from transformer.data.tokenize.tokenize import tokenize
 from transformer.params import Params, load_params
+from transformer.tokens.store import TokenSplit
 
 SECONDS_BETWEEN_SAMPLES = 0.2
 STAGES = ("generate", "prepare", "tokenize", "start")

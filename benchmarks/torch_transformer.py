@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer.data.tokenize.vocabulary import PAD
 from transformer.model.device import autocast
-from transformer.model.params import ModelParams
-from transformer.model.positions import Positions
+from transformer.model.layers import Positions
+from transformer.params import ModelParams
+from transformer.tokens.vocabulary import PAD
 from transformer.training.batching import Batch
 
 

@@ -21,10 +21,10 @@ from benchmarks.newstest import Pieces, random_split
 from benchmarks.torch_transformer import TorchTransformer
 from transformer.errors import DeviceMemoryError
 from transformer.params import Params, load_params
-from transformer.training.flops import peak_flops
 from transformer.training.loader import Loader
-from transformer.training.network import Network, compilations
+from transformer.training.objective import Network, compilations
 from transformer.training.run import Run
+from transformer.training.throughput import peak_flops
 
 PRESETS = Path(__file__).parents[1] / "presets"
 BASELINE, PADDED, PACKED = "torch.nn.Transformer", "padded, not compiled", "packed, compiled"

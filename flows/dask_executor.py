@@ -14,8 +14,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect_dask.task_runners import DaskTaskRunner
 
+from transformer.chunks import Chunk, Executor, Result, Shared, in_order
 from transformer.errors import UserError
-from transformer.executor import Chunk, Executor, Result, Shared, in_order
 
 CONNECT_SECONDS = 30
 
@@ -59,7 +59,7 @@ def run_on_dask(stage: str, scheduler: str, work: Callable[[Executor], None]) ->
         try:
             client = FlowRunContext.get().task_runner.client
         except OSError:
-            message = f"preparation.scheduler = {scheduler}: no Dask scheduler answers within {CONNECT_SECONDS} s"
+            message = f"compute.scheduler = {scheduler}: no Dask scheduler answers within {CONNECT_SECONDS} s"
             raise UserError(message) from None
         work(DaskExecutor(client))
 

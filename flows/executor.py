@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 
-from transformer.data.prepare.params import PreparationParams
-from transformer.executor import Executor, LocalExecutor
+from transformer.chunks import Executor, LocalExecutor
+from transformer.params import ComputeParams
 
 
-def with_executor(stage: str, preparation: PreparationParams, work: Callable[[Executor], None]) -> None:
-    """Call `work` with the executor that `preparation` chooses, and release it afterwards."""
-    if preparation.executor == "dask":
-        assert preparation.scheduler is not None
+def with_executor(stage: str, compute: ComputeParams, work: Callable[[Executor], None]) -> None:
+    """Call `work` with the executor that `compute` chooses, and release it afterwards."""
+    if compute.executor == "dask":
+        assert compute.scheduler is not None
         from flows.dask_executor import run_on_dask  # here: Prefect takes seconds to import
 
-        run_on_dask(stage, preparation.scheduler, work)
+        run_on_dask(stage, compute.scheduler, work)
     else:
         with LocalExecutor() as executor:
             work(executor)

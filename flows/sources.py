@@ -15,14 +15,18 @@ import requests
 from dvc.exceptions import DvcException
 
 from flows.overrides import commented_yaml
-from transformer.data.download.local import local_parts
-from transformer.data.download.registry import SIDES, Corpus, LocalCorpus, SourceFile, load_registry
-from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, ResumingDownloader, mirrored
-from transformer.data.download.wheel import WheelDownloader
+from transformer.data.download.corpora import SIDES, Corpus, LocalCorpus, SourceFile, load_corpora
+from transformer.data.download.download import local_parts
+from transformer.data.download.transfer import (
+    MIRROR_VARIABLE,
+    Patience,
+    ResumingDownloader,
+    WheelDownloader,
+    mirrored,
+)
 from transformer.errors import DataError
 from transformer.files import atomic_path, sha256_of, write_json
-from transformer.languages import LanguageParams
-from transformer.params import Params
+from transformer.params import LanguageParams, Params
 
 REGISTRY = Path("data", "corpora.yaml")
 MEMORY = Path("work", "sources.json")
@@ -70,7 +74,7 @@ class SourceCheck:
             DataError: a package index offers another file under the same version.
             ParamsError: the registry is malformed.
         """
-        entries = load_registry(self.folder / REGISTRY)
+        entries = load_corpora(self.folder / REGISTRY)
         found: list[Drift | None] = []
         for name in self.params.download.corpora:
             entry = entries[name]
@@ -189,7 +193,7 @@ def accept(folder: Path, drifts: list[Drift]) -> None:
 
 def link_local_files(main: Path, folder: Path, params: Params) -> None:
     """The user's own corpora, where git does not hold them: relative paths must lead to them from a worktree too."""
-    entries = load_registry(folder / REGISTRY)
+    entries = load_corpora(folder / REGISTRY)
     for name in params.download.corpora:
         entry = entries.get(name)
         if not isinstance(entry, LocalCorpus):

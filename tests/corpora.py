@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transformer.data.tokenize.encode import tokenize
-from transformer.data.tokenize.params import TokenizationParams
-from transformer.data.tokenize.store import Side, id_type, side_writer
-from transformer.data.tokenize.vocabulary import EOS
-from transformer.executor import LocalExecutor
+from transformer.chunks import LocalExecutor
+from transformer.data.tokenize.tokenize import tokenize
+from transformer.params import TokenizationParams
+from transformer.tokens.store import Side, id_type, side_writer
+from transformer.tokens.vocabulary import EOS
 
 Pairs = list[tuple[str, str]]
 

@@ -12,14 +12,14 @@ from tiny_model import sentence, tiny_config, tiny_vocabulary, tiny_weights, wri
 from torch import Tensor, nn
 
 from transformer.cli import main
-from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, Vocabulary
 from transformer.decoding.translator import Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.attention import AttentionMaps, RecordedAttention, attention_maps
 from transformer.evaluation.attention_plots import CELL, DPI, GAP, draw_attention, draw_examples, readable
-from transformer.model.attention import MultiHeadAttention
 from transformer.model.folder import assemble_model
+from transformer.model.layers import MultiHeadAttention
 from transformer.model.transformer import Transformer
+from transformer.tokens.vocabulary import BOS, EOS, PAD, Vocabulary
 
 CPU = torch.device("cpu")
 

@@ -8,15 +8,12 @@ import pytest
 import torch
 from tiny_model import tiny_config, tiny_vocabulary, tiny_weights
 
-from transformer.averaging.average import average
-from transformer.averaging.params import AveragingParams
-from transformer.averaging.selection import select
-from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary
-from transformer.decoding.params import DecodingParams, read_decoding
+from transformer.averaging.average import average, select
 from transformer.errors import DataError, ParamsError
-from transformer.model.folder import load_model, write_config
-from transformer.model.weights import read_weights
-from transformer.training.checkpoints import Checkpoint, kept, write_checkpoint, write_index
+from transformer.model.checkpoints import Checkpoint, kept, read_weights, write_checkpoint, write_index
+from transformer.model.folder import load_model, read_decoding, write_config
+from transformer.params import AveragingParams, DecodingParams
+from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 DECODING = DecodingParams(beam=3, alpha=1.5, max_extra_length=20, batch_tokens=100)
 

@@ -8,9 +8,10 @@ import pytest
 from conftest import TINY_PARAMS
 from corpora import write_side
 
-from transformer.data.tokenize.store import SIDES, TokenSplit
-from transformer.data.tokenize.vocabulary import BOS, EOS, PAD
 from transformer.errors import DataError, ParamsError
+from transformer.params import TrainingParams
+from transformer.tokens.store import SIDES, TokenSplit
+from transformer.tokens.vocabulary import BOS, EOS, PAD
 from transformer.training.batching import (
     Update,
     assemble,
@@ -19,7 +20,6 @@ from transformer.training.batching import (
     target_token_count,
     usable_sentences,
 )
-from transformer.training.params import TrainingParams
 
 
 def write_split(tokens: Path, pairs: list[tuple[list[int], list[int]]], vocabulary_size: int = 1000) -> TokenSplit:

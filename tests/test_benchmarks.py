@@ -13,10 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.newstest import SOURCE_QUANTILES, random_split, sentence_lengths
 from benchmarks.torch_transformer import TorchTransformer
 from benchmarks.training import BASELINE, PACKED, PADDED, measure, print_heading, print_row
-from transformer.data.tokenize.vocabulary import EOS
-from transformer.model.params import ModelParams
 from transformer.model.transformer import Transformer
-from transformer.params import params_from
+from transformer.params import ModelParams, params_from
+from transformer.tokens.vocabulary import EOS
 from transformer.training.batching import assemble
 
 PARAMS = params_from(TINY_PARAMS, "test")

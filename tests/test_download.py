@@ -18,13 +18,12 @@ import pytest
 import yaml
 from loopback_server import Site, serve
 
-from transformer.data.download.fetch import download
-from transformer.data.download.params import DownloadParams
+from transformer.data.download.download import download
 from transformer.data.download.transfer import MIRROR_VARIABLE
 from transformer.data.parts import Part, read_parts
 from transformer.errors import DataError, DownloadError, ParamsError
 from transformer.files import files_below
-from transformer.params import LanguageParams
+from transformer.params import DownloadParams, LanguageParams
 
 WHEEL = "toystrings-1.0-py3-none-any.whl"
 

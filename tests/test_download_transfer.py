@@ -11,7 +11,7 @@ import pytest
 from loopback_server import Site, serve
 
 from transformer.data.download.cache import SourceCache
-from transformer.data.download.registry import SourceFile
+from transformer.data.download.corpora import SourceFile
 from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, mirrored
 from transformer.errors import DataError, DownloadError
 

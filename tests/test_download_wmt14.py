@@ -15,14 +15,12 @@ import pytest
 import yaml
 from loopback_server import Site, serve
 
-from transformer.data.download.fetch import download
-from transformer.data.download.params import DownloadParams
+from transformer.chunks import LocalExecutor
+from transformer.data.download.download import download
 from transformer.data.download.transfer import MIRROR_VARIABLE
-from transformer.data.prepare.corpus import prepare
-from transformer.data.prepare.params import PreparationParams
+from transformer.data.prepare.prepare import prepare
 from transformer.errors import UserError
-from transformer.executor import LocalExecutor
-from transformer.params import LanguageParams
+from transformer.params import DownloadParams, LanguageParams, PreparationParams
 
 REGISTRY = Path(__file__).parents[1] / "data" / "corpora.yaml"
 LINES = {"training": 400, "held_out": 12}

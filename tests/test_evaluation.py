@@ -17,9 +17,9 @@ from transformer.evaluation.analysis import MIN_SENTENCES, by_length, by_origin,
 from transformer.evaluation.evaluate import evaluate, read_test_sets
 from transformer.evaluation.plots import draw_curves, read_curve
 from transformer.evaluation.scores import Score, bleu_and_chrf, score_corpus, sentence_chrf
+from transformer.model.checkpoints import Checkpoint, write_checkpoint, write_index
 from transformer.model.folder import write_config, write_model
 from transformer.params import Params
-from transformer.training.checkpoints import Checkpoint, write_checkpoint, write_index
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -11,15 +11,13 @@ import pytest
 from test_prepare import PARAMS, part, random_pairs, write_lines
 
 from flows.executor import with_executor
-from transformer.chunks import map_chunks, read_table
+from transformer.chunks import Executor, LocalExecutor, map_chunks, read_table
 from transformer.data.parts import write_parts
-from transformer.data.prepare.corpus import prepare
+from transformer.data.prepare.prepare import prepare
 from transformer.data.tokenize import encode
-from transformer.data.tokenize.params import TokenizationParams
 from transformer.errors import ParamsError, UserError
-from transformer.executor import Executor, LocalExecutor
 from transformer.files import files_below
-from transformer.params import params_from
+from transformer.params import TokenizationParams, params_from
 
 TOKENIZATION = TokenizationParams(vocabulary_size=300, character_coverage=1.0, training_pairs=10_000)
 

@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from transformer.data.tokenize.vocabulary import BOS, EOS, PAD
-from transformer.model.dropout import Dropout
-from transformer.model.layers import DecoderLayer, EncoderLayer
-from transformer.model.params import ModelParams
-from transformer.model.positions import sinusoids
+from transformer.model.layers import DecoderLayer, Dropout, EncoderLayer, sinusoids
 from transformer.model.transformer import Transformer
+from transformer.params import ModelParams
+from transformer.tokens.vocabulary import BOS, EOS, PAD
 
 
 def params(**changes: object) -> ModelParams:

@@ -14,15 +14,13 @@ from corpora import write_tokens
 from torch.nn.attention import varlen
 
 import transformer.training.objective as objective
-from transformer.data.tokenize.params import TokenizationParams
-from transformer.data.tokenize.vocabulary import BOS, EOS, PAD
 from transformer.errors import ParamsError
 from transformer.model.packing import Between, Packing, Spans, packed_attention
-from transformer.model.params import ModelParams
 from transformer.model.transformer import Transformer
-from transformer.params import Params, params_from
+from transformer.params import ModelParams, Params, TokenizationParams, params_from
+from transformer.tokens.vocabulary import BOS, EOS, PAD
 from transformer.training.batching import PACKED_STEP, Update, pack, packed_batches
-from transformer.training.network import compilations
+from transformer.training.objective import compilations
 from transformer.training.run import Run
 from transformer.training.train import Record, train
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from transformer.evaluation.published import TEST_SETS
-from transformer.paper.document import DOCUMENT, document
-from transformer.paper.presets import Presets
+from transformer.paper.document import DOCUMENT, Presets, document
 from transformer.paper.values import DEVIATIONS, FIXED, NOT_STATED, PRESETS, VALUES, Value
 
 CHECKOUT = Path(__file__).parents[1]

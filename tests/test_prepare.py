@@ -12,13 +12,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from transformer.chunks import LocalExecutor
 from transformer.data.parts import Part, write_parts
 from transformer.data.prepare import split_files
-from transformer.data.prepare.corpus import prepare
-from transformer.data.prepare.params import PreparationParams
+from transformer.data.prepare.prepare import prepare
 from transformer.errors import DataError
-from transformer.executor import LocalExecutor
 from transformer.files import sha256_of
+from transformer.params import PreparationParams
 
 Rows = list[tuple[str, str, str]]
 Pairs = list[tuple[str, str]]

@@ -8,11 +8,10 @@ import pytest
 
 from transformer.data.cleaning import fold_text
 from transformer.data.prepare import decontamination, splitting
-from transformer.data.prepare.bit_counts import bit_counts, columns_at_least
-from transformer.data.prepare.decontamination import HeldOutSources, trigram_sets
-from transformer.data.prepare.params import PreparationParams
+from transformer.data.prepare.decontamination import HeldOutSources, bit_counts, columns_at_least, trigram_sets
 from transformer.data.prepare.placeholders import mask
-from transformer.data.prepare.splitting import SPLITS, first_occurrences, split_numbers, text_hash
+from transformer.data.prepare.splits import SPLITS, first_occurrences, split_numbers, text_hash
+from transformer.params import PreparationParams
 
 
 def shingles(text: str) -> set[str]:

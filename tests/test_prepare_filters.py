@@ -3,9 +3,9 @@
 import pytest
 
 from transformer.data.prepare.filters import FILTER_NAMES, PairFilter
-from transformer.data.prepare.params import PreparationParams
 from transformer.data.prepare.placeholders import mask, numbers, placeholders
 from transformer.data.prepare.scripts import is_wrong_script, script_of
+from transformer.params import PreparationParams
 
 PARAMS = PreparationParams(
     max_words=10,

@@ -26,8 +26,8 @@ def lines_part(source: str = "a.en", target: str = "a.de") -> Part:
 
 def read(described: Part, raw: Path, batch_pairs: int = 3) -> list[tuple[str, str, str]]:
     batches = list(read_part(described, raw, batch_pairs, lambda count: None))
-    assert all(0 < len(batch) <= batch_pairs for batch in batches)
-    return [tuple(pair) for batch in batches for pair in batch]
+    assert all(0 < len(batch.source) <= batch_pairs for batch in batches)
+    return [pair for batch in batches for pair in zip(*batch, strict=True)]
 
 
 def error_of(described: Part, raw: Path) -> str:

@@ -16,7 +16,7 @@ from rich.console import Console
 from flows.run_report import report
 from flows.summary import summary
 from transformer.evaluation.published import PUBLISHED, beside_published
-from transformer.evaluation.quoted_bleu import compounds_split, moses_tokenised, quoted_bleus
+from transformer.evaluation.scores import compounds_split, moses_tokenised, quoted_bleus
 
 LINES = {
     "de": [

@@ -20,10 +20,9 @@ from conftest import CHECKOUT, TINY_PARAMS, synthetic_pairs
 from corpora import write_tokens
 from workspace import tiny_files
 
-from transformer.data.tokenize.params import TokenizationParams
-from transformer.data.tokenize.store import TokenSplit
 from transformer.errors import DataError, DivergedError, ExitCode, InterruptedTrainingError, ParamsError, UserError
-from transformer.params import Params, params_from
+from transformer.params import Params, TokenizationParams, params_from
+from transformer.tokens.store import TokenSplit
 from transformer.training.batching import micro_batches, plan_epoch, usable_sentences
 from transformer.training.launch import launch
 from transformer.training.ranks import shares

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from transformer.data.download.registry import Corpus, LocalCorpus, load_registry
+from transformer.data.download.corpora import Corpus, LocalCorpus, load_corpora
 from transformer.errors import ParamsError
 
 REGISTRY = Path(__file__).parents[1] / "data" / "corpora.yaml"
@@ -52,7 +52,7 @@ WMT14 = {
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, Corpus]:
-    return {name: entry for name, entry in load_registry(REGISTRY).items() if isinstance(entry, Corpus)}
+    return {name: entry for name, entry in load_corpora(REGISTRY).items() if isinstance(entry, Corpus)}
 
 
 def test_the_committed_corpora(published: dict[str, Corpus]) -> None:
@@ -105,7 +105,7 @@ def test_the_example_at_the_registrys_end_is_valid_as_written(tmp_path: Path) ->
     text = REGISTRY.read_text(encoding="utf-8")
     example = text[text.rindex("# mine:") :].replace("\n# ", "\n").removeprefix("# ")
     (tmp_path / "corpora.yaml").write_text(example)
-    entry = load_registry(tmp_path / "corpora.yaml")["mine"]
+    entry = load_corpora(tmp_path / "corpora.yaml")["mine"]
     assert isinstance(entry, LocalCorpus)
     assert entry.languages == ["de", "en"]
 
@@ -154,14 +154,14 @@ def test_a_wrong_registry_ends_in_one_line(tmp_path: Path, old: str, new: str, t
     path = tmp_path / "corpora.yaml"
     assert old in GOOD
     path.write_text(GOOD)
-    load_registry(path)
+    load_corpora(path)
     path.write_text(GOOD.replace(old, new))
     with pytest.raises(ParamsError, match=told) as caught:
-        load_registry(path)
+        load_corpora(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_registry(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="is missing"):
-        load_registry(tmp_path / "corpora.yaml")
+        load_corpora(tmp_path / "corpora.yaml")

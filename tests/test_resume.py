@@ -11,7 +11,7 @@ import yaml
 from conftest import CHECKOUT, TINY_PARAMS, synthetic_pairs
 from corpora import write_tokens
 
-from transformer.data.tokenize.params import TokenizationParams
+from transformer.params import TokenizationParams
 
 SCRIPT = """
 import sys

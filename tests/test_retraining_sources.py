@@ -17,7 +17,7 @@ import yaml
 from conftest import TINY_PARAMS
 
 from flows.sources import REGISTRY, Drift, SourceCheck, accept, link_local_files
-from transformer.data.download.registry import load_registry
+from transformer.data.download.corpora import load_corpora
 from transformer.errors import DataError, DownloadError
 from transformer.files import write_json
 from transformer.params import Params, params_from
@@ -146,7 +146,7 @@ def test_a_changed_source_is_found_every_time_and_can_be_accepted(
         accept(checkout, [found])
         assert check(checkout, mirror) == []
     assert (checkout / REGISTRY).read_text().startswith(HEADER)
-    entry = load_registry(checkout / REGISTRY)["web"].files["train.en"]
+    entry = load_corpora(checkout / REGISTRY)["web"].files["train.en"]
     assert (entry.sha256, entry.bytes) == (digest, len(text))
 
 
@@ -156,7 +156,7 @@ def test_where_only_md5_is_published(checkout: Path, web: Web) -> None:
     web.write("train.de", "zwei\n")
     (found,) = check(checkout, str(web.folder))
     accept(checkout, [found])
-    entry = load_registry(checkout / REGISTRY)["web"].files["train.de"]
+    entry = load_corpora(checkout / REGISTRY)["web"].files["train.de"]
     assert (entry.md5, entry.sha256) == (None, hashlib.sha256(b"zwei\n").hexdigest())
 
 

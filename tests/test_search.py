@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, UNK
-from transformer.decoding.params import DecodingParams
 from transformer.decoding.search import Hypothesis, beam_search, length_penalty
-from transformer.model.params import ModelParams
 from transformer.model.transformer import Transformer
+from transformer.params import DecodingParams, ModelParams
+from transformer.tokens.vocabulary import BOS, EOS, PAD, UNK
 
 VOCABULARY_SIZE = 14
 

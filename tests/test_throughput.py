@@ -10,16 +10,13 @@ from conftest import TINY_PARAMS, synthetic_pairs
 from corpora import write_tokens
 from torch.utils.flop_counter import FlopCounterMode
 
-from transformer.data.tokenize.params import TokenizationParams
 from transformer.errors import DivergedError, ParamsError
-from transformer.model.params import ModelParams
 from transformer.model.transformer import Transformer
-from transformer.params import params_from
+from transformer.params import ModelParams, TokenizationParams, params_from
 from transformer.training.batching import Update
-from transformer.training.flops import named_peak, peak_flops, training_flops
 from transformer.training.loader import Loader
 from transformer.training.run import Run, Work
-from transformer.training.throughput import Meter
+from transformer.training.throughput import Meter, named_peak, peak_flops, training_flops
 from transformer.training.train import Record, train
 
 

@@ -17,14 +17,15 @@ import sentencepiece
 from conftest import synthetic_pairs
 from corpora import Pairs, write_corpus, write_tokens
 
+from transformer.chunks import LocalExecutor
 from transformer.data.tokenize import encode, words
-from transformer.data.tokenize.encode import tokenize
-from transformer.data.tokenize.params import TokenizationParams
-from transformer.data.tokenize.store import TokenSplit
-from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, UNK, Vocabulary, train_vocabulary
-from transformer.data.tokenize.words import WordEncoder, count_words, frequent_words, words_with_counts
+from transformer.data.tokenize.encode import WordEncoder
+from transformer.data.tokenize.learn import count_words, frequent_words, train_vocabulary, words_with_counts
+from transformer.data.tokenize.tokenize import tokenize
 from transformer.errors import DataError
-from transformer.executor import LocalExecutor
+from transformer.params import TokenizationParams
+from transformer.tokens.store import TokenSplit
+from transformer.tokens.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
 PARAMS = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
 

@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from conftest import TINY_PARAMS, synthetic_pairs
 from corpora import Pairs, write_tokens
 
-from transformer.data.tokenize.params import TokenizationParams
-from transformer.data.tokenize.vocabulary import BOS, EOS, PAD
+from transformer.decoding.greedy import greedy
 from transformer.errors import DataError, DivergedError, InterruptedTrainingError
-from transformer.model.weights import read_weights
-from transformer.params import Params, params_from
+from transformer.model.checkpoints import read_weights
+from transformer.params import Params, TokenizationParams, params_from
+from transformer.tokens.vocabulary import BOS, EOS, PAD
 from transformer.training.resume import run_name
 from transformer.training.run import Run
 from transformer.training.train import Record, train
-from transformer.training.validation import greedy, greedy_bleu, validation_loss
+from transformer.training.validation import greedy_bleu, validation_loss
 from transformer.working_folder import working_folder
 
 VOCABULARY = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)

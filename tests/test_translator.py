@@ -7,11 +7,11 @@ import pytest
 import torch
 from tiny_model import MAX_POSITIONS, sentence, write_tiny_model
 
-from transformer.data.tokenize.vocabulary import EOS
-from transformer.decoding.params import DecodingParams
 from transformer.decoding.search import beam_search
 from transformer.decoding.translator import Translator, batches_by_length
 from transformer.errors import DataError
+from transformer.params import DecodingParams
+from transformer.tokens.vocabulary import EOS
 
 PARAMS = DecodingParams(beam=2, alpha=0.6, max_extra_length=6, batch_tokens=40)
 

@@ -10,11 +10,10 @@ from corpora import write_tokens
 from test_search import padded, sentences, settings, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from transformer.data.tokenize.params import TokenizationParams
+from transformer.decoding.greedy import greedy
 from transformer.decoding.search import beam_search
-from transformer.params import params_from
+from transformer.params import TokenizationParams, params_from
 from transformer.training.run import Run
-from transformer.training.validation import greedy
 
 aten = torch.ops.aten
 ASKING = {aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal, aten.is_nonzero, aten._unique2}

@@ -5,14 +5,12 @@ from pathlib import Path
 
 import torch
 
-from transformer.data.tokenize.params import TokenizationParams
-from transformer.data.tokenize.vocabulary import Vocabulary, train_vocabulary
-from transformer.decoding.params import DECODING_FILE, DecodingParams
+from transformer.data.tokenize.learn import train_vocabulary
 from transformer.files import write_json
-from transformer.languages import LanguageParams
-from transformer.model.folder import ModelConfig, write_model
-from transformer.model.params import ModelParams
+from transformer.model.folder import DECODING_FILE, ModelConfig, write_model
 from transformer.model.transformer import Transformer
+from transformer.params import DecodingParams, LanguageParams, ModelParams, TokenizationParams
+from transformer.tokens.vocabulary import Vocabulary
 
 TEXT = "the light door turns on off when motion stops in kitchen hall and garden is open closed now"
 WORDS = TEXT.split()

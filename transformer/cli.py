@@ -19,8 +19,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from transformer.decoding.params import DecodingParams, read_decoding
 from transformer.errors import DataError, ExitCode, ParamsError, UserError
+from transformer.model.folder import read_decoding
+from transformer.params import DecodingParams
 from transformer.progress import ignore_progress, sentence_progress
 
 if TYPE_CHECKING:

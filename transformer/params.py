@@ -1,22 +1,157 @@
-"""params.yaml as one checked object: the sections of all stages, and errors in the user's words."""
+"""params.yaml as one checked object, section by section in the order of the file, with errors in the user's words.
+
+What a value means for results, and the paper's value beside it, stand in params.yaml itself.
+"""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from transformer.averaging.params import AveragingParams
-from transformer.data.download.params import DownloadParams
-from transformer.data.prepare.params import PreparationParams
-from transformer.data.tokenize.params import TokenizationParams
-from transformer.decoding.params import DecodingParams
 from transformer.errors import ParamsError
-from transformer.evaluation.params import EvaluationParams
-from transformer.languages import LanguageParams
-from transformer.model.params import ModelParams
 from transformer.section import Location, Section, in_words
-from transformer.training.params import TrainingParams
+
+
+class LanguageParams(Section):
+    """The direction of translation, as the corpus spells its languages."""
+
+    source: str = Field(min_length=2)
+    target: str = Field(min_length=2)
+
+
+class DownloadParams(Section):
+    """Which corpora to fetch and how patiently."""
+
+    corpora: list[str] = Field(min_length=1)  # names in data/corpora.yaml
+    retries: int = Field(ge=0, le=100)  # further attempts after a failed transfer, with exponential back-off
+    timeout_seconds: float = Field(gt=0)  # a connection that is silent for longer counts as cut
+
+
+class PreparationParams(Section):
+    """Filters and splits; a filter's comment names the pairs it removes."""
+
+    max_words: int = Field(ge=1)  # longer than this on either side, by white space
+    max_length_ratio: float = Field(ge=1)  # the longer side over the shorter, in words and also in characters
+    near_duplicate_jaccard: float = Field(gt=0, le=1)  # training sources this similar to a held-out source
+    valid_share: float = Field(gt=0, lt=0.5)  # of the sources of a corpus without official splits
+    test_share: float = Field(gt=0, lt=0.5)
+    batch_pairs: int = Field(ge=1)  # pairs of a chunk: what a process holds, and an interruption loses, at a time
+
+
+class TokenizationParams(Section):
+    """The byte-pair vocabulary that both languages share."""
+
+    vocabulary_size: int = Field(ge=261)  # pieces, special ids and byte pieces included
+    character_coverage: float = Field(gt=0.9, le=1)  # share of characters with a piece; rarer ones become bytes
+    training_pairs: int = Field(ge=1)  # pairs of the training split that the vocabulary is learned on, at most
+
+
+class ModelParams(Section):
+    """The network's shape; names as in section 3 of the paper."""
+
+    d_model: int = Field(ge=2)
+    d_ff: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    key_size: int | None = Field(default=None, ge=1)  # d_k; None: d_model / heads, which is always d_v
+    encoder_layers: int = Field(ge=1)
+    decoder_layers: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+    positions: Literal["sinusoidal", "learned"]
+    norm: Literal["post", "pre"]
+    max_positions: int = Field(ge=8)  # longest sequence in tokens, end-of-sentence included
+
+    @property
+    def d_v(self) -> int:
+        """Width of a head's values."""
+        return self.d_model // self.heads
+
+    @property
+    def d_k(self) -> int:
+        """Width of a head's queries and keys."""
+        return self.key_size or self.d_v
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.d_model % (2 * self.heads):
+            raise ValueError(f"d_model must be a multiple of 2 x heads = {2 * self.heads}, not {self.d_model}")
+        return self
+
+
+class TrainingParams(Section):
+    """Optimisation, batches, validation and checkpoints."""
+
+    seed: int = Field(ge=0)
+    updates: int = Field(ge=1)
+    batch_target_tokens: int = Field(ge=1)  # target tokens of one update over all devices
+    length_groups: int = Field(ge=1)  # groups of like length that an update mixes
+    micro_batch_tokens: int = Field(ge=1)  # padded tokens of either side that one device holds at a time
+    label_smoothing: float = Field(ge=0, lt=1)
+    adam_beta1: float = Field(ge=0, lt=1)
+    adam_beta2: float = Field(ge=0, lt=1)
+    adam_epsilon: float = Field(gt=0)
+    schedule: Literal["inverse_sqrt", "linear"]  # how the rate falls after the warm-up
+    warmup_updates: int = Field(ge=1)
+    learning_rate_scale: float = Field(gt=0)  # factor on the paper's schedule
+    precision: Literal["auto", "bf16", "fp32"]
+    compile: bool | None  # torch.compile, with sentences packed without padding; null: on a GPU that can
+    log_every: int = Field(ge=1)  # updates
+    validate_every: int = Field(ge=1)  # updates
+    validation_bleu_sentences: int = Field(ge=0)  # sentences of the greedy BLEU; 0: none
+    early_stopping_patience: int | None = Field(ge=1)  # validations without a better loss; null: never
+    checkpoint_every_updates: int | None = Field(ge=1)
+    checkpoint_every_minutes: float | None = Field(gt=0)
+    keep_last: int = Field(ge=1)  # checkpoints kept beside the best one
+
+    @model_validator(mode="after")
+    def _a_group_holds_a_token(self) -> Self:
+        if self.length_groups > self.batch_target_tokens:
+            raise ValueError(f"length_groups must not exceed batch_target_tokens = {self.batch_target_tokens}")
+        return self
+
+
+class AveragingParams(Section):
+    """Which checkpoints become the model."""
+
+    rule: Literal["last", "best", "minutes"]  # by update, by validation loss, or by time apart (the paper)
+    count: int = Field(ge=1)
+    minutes_apart: float = Field(gt=0)  # for the rule `minutes`
+    min_updates_apart: int = Field(ge=1)  # closer checkpoints are near-duplicates and are refused
+
+
+class DecodingParams(Section):
+    """Beam search as in section 6.1 of the paper."""
+
+    beam: int = Field(ge=1, le=64)
+    alpha: float = Field(ge=0)  # exponent of the length penalty ((5 + length) / 6) ** alpha
+    max_extra_length: int = Field(ge=0)  # longest hypothesis = source tokens + this
+    batch_tokens: int = Field(ge=1)  # padded source tokens translated at a time
+
+
+class EvaluationParams(Section):
+    """What is scored and how finely it is broken down."""
+
+    test_sets: list[str] = Field(min_length=1)  # origins in data/corpus/test.parquet; the first is the headline
+    bootstrap_samples: int = Field(ge=100)  # of the 95 % interval
+    length_buckets: list[int] = Field(min_length=1)  # upper bounds of source lengths in words, ascending
+    attention_sentences: int = Field(ge=0)  # of the headline test set, whose attention is drawn
+
+
+class ComputeParams(Section):
+    """Where and how fast to compute; no stage of dvc.yaml depends on it, so changing it runs nothing again."""
+
+    device: Literal["auto", "cuda", "mps", "cpu"]  # of training and evaluation
+    devices: int = Field(ge=1)  # processes of a training on each machine, one a GPU
+    nodes: int = Field(ge=1)  # machines that share a training
+    threads: int | None = Field(ge=1)  # CPU threads of training; null: one a core
+    executor: Literal["local", "dask"]  # of the chunks of prepare and tokenize
+    scheduler: str | None  # address of the Dask scheduler
+
+    @model_validator(mode="after")
+    def _dask_has_a_scheduler(self) -> Self:
+        if self.executor == "dask" and self.scheduler is None:
+            raise ValueError("executor: dask needs the scheduler's address, for instance tcp://scheduler:8786")
+        return self
 
 
 class Params(Section):
@@ -31,6 +166,17 @@ class Params(Section):
     averaging: AveragingParams
     decoding: DecodingParams
     evaluation: EvaluationParams
+    compute: ComputeParams
+
+
+MOVED = {
+    f"{section}.{key}": f"compute.{key}"
+    for section, keys in {
+        "training": ("device", "devices", "nodes", "threads"),
+        "preparation": ("executor", "scheduler"),
+    }.items()
+    for key in keys
+}
 
 
 def load_params(path: Path) -> Params:
@@ -59,6 +205,10 @@ def params_from(content: dict[str, Any], origin: str) -> Params:
 
 
 def _known_keys(location: Location) -> str:
+    """What to write instead of the unknown key at `location`."""
+    key = ".".join(map(str, location))
+    if key in MOVED:
+        return f"it has moved, write {MOVED[key]} instead"
     section: type[Section] = Params
     for step in location[:-1]:
         inner = section.model_fields[str(step)].annotation

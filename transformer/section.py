@@ -37,7 +37,7 @@ class Section(BaseModel):
 def in_words(error: ValidationError, known_keys: Callable[[Location], str], within: str = "") -> str:
     """The first problem as one line that names the key, the value and what is allowed.
 
-    `known_keys` tells, for the place of an unknown key, which keys there are; `within` is put before the key.
+    `known_keys` tells, for the place of an unknown key, what to write there; `within` is put before the key.
     """
     problems = error.errors(include_url=False)
     # A misspelt key also leaves the right one missing: name what was written, not what was meant.

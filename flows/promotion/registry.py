@@ -10,7 +10,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from transformer.errors import ParamsError
-from transformer.languages import LanguageParams
+from transformer.params import LanguageParams
 
 ALIAS = "champion"
 PREFIX = "promotion."

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
-from transformer.data.download.fetch import download
+from transformer.data.download.download import download
 from transformer.params import Params
 
 
@@ -13,7 +13,7 @@ def main(params: Params, _run: StageRun) -> None:
     download(
         params.download,
         params.languages,
-        registry=Path("data/corpora.yaml"),
+        corpora=Path("data/corpora.yaml"),
         raw=Path("data/raw"),
         manifest=Path("data/manifest.json"),
         cache=Path("work/downloads"),

@@ -11,7 +11,10 @@ from transformer.params import Params
 def main(params: Params, _run: StageRun) -> None:
     """Translate and score, the averaged model next to the last single checkpoint."""
     evaluate(
-        params,
+        params.languages,
+        params.decoding,
+        params.evaluation,
+        params.compute.device,
         corpus=Path("data/corpus"),
         model=Path("models/averaged"),
         checkpoints=Path("models/checkpoints"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from flows.executor import with_executor
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
-from transformer.data.prepare.corpus import prepare
+from transformer.data.prepare.prepare import prepare
 from transformer.params import Params
 
 
@@ -14,7 +14,7 @@ def main(params: Params, _run: StageRun) -> None:
     raw, corpus, report, work = map(Path, ("data/raw", "data/corpus", "reports/corpus.json", "work/prepare"))
     with_executor(
         "prepare",
-        params.preparation,
+        params.compute,
         lambda executor: prepare(params.preparation, raw, corpus, report, work, executor),
     )
 

@@ -63,4 +63,4 @@ def _device(stage: str, params: Params) -> AbstractContextManager[None]:
         return nullcontext()
     from transformer.model.device import select_device  # here: torch takes seconds to import
 
-    return gpu_lock(str(select_device(params.training.device)))
+    return gpu_lock(str(select_device(params.compute.device)))

@@ -5,7 +5,7 @@ from pathlib import Path
 from flows.executor import with_executor
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
-from transformer.data.tokenize.encode import tokenize
+from transformer.data.tokenize.tokenize import tokenize
 from transformer.params import Params
 
 
@@ -14,7 +14,7 @@ def main(params: Params, _run: StageRun) -> None:
     corpus, tokens, report, work = map(Path, ("data/corpus", "data/tokens", "reports/tokens.json", "work/tokenize"))
     with_executor(
         "tokenize",
-        params.preparation,
+        params.compute,
         lambda executor: tokenize(params.tokenization, corpus, tokens, report, work, executor),
     )
 

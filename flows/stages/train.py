@@ -1,6 +1,6 @@
 """Stage `train`: data/tokens -> models/checkpoints; starting again after any end resumes exactly.
 
-With more than one of `training.devices` or `training.nodes` it starts itself under torchrun, a process a device. On
+With more than one of `compute.devices` or `compute.nodes` it starts itself under torchrun, a process a device. On
 each machine but the first, `python -m flows.stages.train join` takes part; docs/scale.md tells how.
 """
 
@@ -14,7 +14,7 @@ from flows.tracking.run import StageRun
 from flows.tracking.workspace import main_workspace
 from transformer.params import Params
 from transformer.training.launch import launch
-from transformer.training.train import OnRecord, Paths, Record, train
+from transformer.training.train import Figures, OnFigures, Paths, train
 
 # The resumable state lives in work/training, as DVC deletes outputs before a stage runs; that of a queued experiment
 # in the workspace that it belongs to, as DVC deletes the experiment's copy when it fails.
@@ -30,11 +30,11 @@ PATHS: Paths = {
 def main(params: Params, run: StageRun) -> None:
     """Train, here or on all devices; only the first rank's figures are recorded."""
 
-    def log(record: Record) -> None:
-        run.log(record.update, record.metrics)
+    def log(figures: Figures) -> None:
+        run.log(figures.update, figures.metrics)
 
-    if params.training.devices * params.training.nodes == 1:
-        train(params, **PATHS, on_record=log)
+    if params.compute.devices * params.compute.nodes == 1:
+        train(params.languages, params.model, params.training, params.compute, **PATHS, on_figures=log)
     else:
         _launch(params, log, leads=True)
 
@@ -45,9 +45,10 @@ def join() -> None:
         _launch(params, lambda _: None, leads=False)
 
 
-def _launch(params: Params, on_record: OnRecord, leads: bool) -> None:
+def _launch(params: Params, on_figures: OnFigures, leads: bool) -> None:
     bound = [sys.executable, "-S", die_with_parent.__file__, str(os.getpid()), sys.executable]
-    launch(params, PATHS, on_record, leads=leads, command=bound)
+    sections = (params.languages, params.model, params.training, params.compute)
+    launch(*sections, PATHS, on_figures, leads=leads, command=bound)
 
 
 if __name__ == "__main__":

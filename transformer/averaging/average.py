@@ -1,22 +1,19 @@
-"""The average stage: the mean of the chosen checkpoints' weights as a self-contained model folder."""
+"""The average stage: the mean of the chosen checkpoints' weights (paper, section 6.1) as a self-contained folder."""
 
 import logging
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from transformer.averaging.model_card import model_card
-from transformer.averaging.params import AveragingParams
-from transformer.averaging.selection import select
-from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary
-from transformer.decoding.params import DECODING_FILE, DecodingParams
-from transformer.errors import DataError
+from transformer.errors import DataError, ParamsError
 from transformer.files import sha256_of, write_json, write_text
-from transformer.model.folder import read_config, write_model
-from transformer.model.weights import read_weights
-from transformer.training.checkpoints import Checkpoint, read_index, vocabulary_hash
+from transformer.model.checkpoints import Checkpoint, read_index, read_weights, vocabulary_hash
+from transformer.model.folder import DECODING_FILE, ModelConfig, read_config, write_model
+from transformer.params import AveragingParams, DecodingParams
+from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -78,3 +75,85 @@ def mean_weights(files: list[Path]) -> dict[str, Tensor]:
 def _entry(checkpoint: Checkpoint, file: Path) -> dict[str, Any]:
     loss = checkpoint.valid_loss
     return {"file": file.name, "update": checkpoint.update, "valid_loss": loss, "sha256": sha256_of(file)}
+
+
+def select(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """The checkpoints that the rule picks, in order of update (the paper: the last 5 of base, the last 20 of big).
+
+    Raises:
+        ParamsError: there are not enough, or two of them are near-duplicates.
+    """
+    chosen = {"last": _last, "best": _best, "minutes": _minutes}[params.rule](params, checkpoints)
+    if len(chosen) < params.count:
+        raise ParamsError(
+            f"averaging.count = {params.count}, but the rule {params.rule} finds only {len(chosen)} of "
+            f"{len(checkpoints)} checkpoints: lower it, or raise training.keep_last"
+        )
+    chosen = sorted(chosen, key=lambda one: one.update)
+    for earlier, later in pairwise(chosen):
+        apart = later.update - earlier.update
+        if apart < params.min_updates_apart:
+            raise ParamsError(
+                f"checkpoints {earlier.file} and {later.file} are {apart} updates apart, less than "
+                f"averaging.min_updates_apart = {params.min_updates_apart}: averaging them changes nothing"
+            )
+    return chosen
+
+
+def _last(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    return [one for one in checkpoints if one.scheduled][-params.count :]
+
+
+def _best(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    validated = [(one.valid_loss, one.update, one) for one in checkpoints if one.valid_loss is not None]
+    return [one for _, _, one in sorted(validated)[: params.count]]
+
+
+def _minutes(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """From the last one backwards, each at least `minutes_apart` before the one chosen before it."""
+    chosen: list[Checkpoint] = []
+    previous = float("inf")
+    for one in reversed([one for one in checkpoints if one.scheduled]):
+        if one.minutes is None:
+            raise ParamsError("averaging.rule = minutes needs training.checkpoint_every_minutes to be set")
+        # A checkpoint falls due at the end of the update that passes the mark, so it may come a moment early.
+        if previous - one.minutes >= params.minutes_apart * 0.99 and len(chosen) < params.count:
+            chosen.append(one)
+            previous = one.minutes
+    return chosen
+
+
+def model_card(
+    config: ModelConfig, params: AveragingParams, decoding: DecodingParams, averaged: list[dict[str, Any]]
+) -> str:
+    """What a person who is handed the model folder alone should read first; equal models have equal cards."""
+    source, target = config.languages.source, config.languages.target
+    model = config.model
+    return f"""# Translation model {source} → {target}
+
+A Transformer as in "Attention Is All You Need" (Vaswani et al., 2017).
+
+| | |
+|---|---|
+| layers | {model.encoder_layers} encoder, {model.decoder_layers} decoder, {model.norm}-norm |
+| width | d_model {model.d_model}, d_ff {model.d_ff}, {model.heads} heads |
+| positions | {model.positions}, up to {model.max_positions} tokens |
+| vocabulary | {config.vocabulary_size} byte-pair pieces, shared by both languages |
+| weights | mean of {len(averaged)} checkpoints, rule `{params.rule}` |
+| search | beam {decoding.beam}, length penalty alpha {decoding.alpha} |
+
+Translate with this folder alone:
+
+    echo "text" | transformer translate --model .
+
+| checkpoint | update | validation loss | sha256 |
+|---|---|---|---|
+{_rows(averaged)}
+"""
+
+
+def _rows(averaged: list[dict[str, Any]]) -> str:
+    def loss(entry: dict[str, Any]) -> str:
+        return "" if entry["valid_loss"] is None else f"{entry['valid_loss']:.4f}"
+
+    return "\n".join(f"| {one['file']} | {one['update']} | {loss(one)} | `{one['sha256']}` |" for one in averaged)

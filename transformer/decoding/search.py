@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from transformer.data.tokenize.vocabulary import BOS, EOS, PAD, UNK
-from transformer.decoding.params import DecodingParams
-from transformer.model.device import steps_between_waits
+from transformer.decoding.greedy import steps_between_waits
 from transformer.model.transformer import DecoderState, Transformer
+from transformer.params import DecodingParams
+from transformer.tokens.vocabulary import BOS, EOS, PAD, UNK
 
 NEVER_EMITTED = (PAD, UNK, BOS)
 

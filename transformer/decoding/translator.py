@@ -9,14 +9,14 @@ from typing import Self
 import torch
 
 from transformer.data.cleaning import clean_text
-from transformer.data.tokenize.vocabulary import EOS, PAD, Vocabulary
-from transformer.decoding.params import DecodingParams, read_decoding
 from transformer.decoding.search import Hypothesis, beam_search
 from transformer.errors import DeviceMemoryError
 from transformer.model.device import autocast, select_device, select_precision
-from transformer.model.folder import load_model
+from transformer.model.folder import load_model, read_decoding
 from transformer.model.transformer import Transformer
+from transformer.params import DecodingParams
 from transformer.progress import ignore_progress
+from transformer.tokens.vocabulary import EOS, PAD, Vocabulary
 
 log = logging.getLogger(__name__)
 

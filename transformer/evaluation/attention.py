@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from transformer.data.cleaning import clean_text
-from transformer.data.tokenize.vocabulary import BOS, EOS, Vocabulary
 from transformer.errors import DataError
 from transformer.model.transformer import Transformer
+from transformer.tokens.vocabulary import BOS, EOS, Vocabulary
 
 MAX_PIECES = 80  # of a side; beyond it no label could be read
 

@@ -12,11 +12,11 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from transformer.data.tokenize.vocabulary import Vocabulary
 from transformer.errors import ParamsError
 from transformer.evaluation.attention import AttentionMaps, attention_maps, most_pieces
 from transformer.files import atomic_path
 from transformer.model.transformer import Transformer
+from transformer.tokens.vocabulary import Vocabulary
 
 HIDDEN, GRID, FRAME, FAINT, INK = "#e6e8ec", "#eef0f3", "#a9afb8", "#6b717a", "#222222"
 SHADES = ["#ffffff", "#cfe1f2", "#5b9bd0", "#2563a8", "#0b2545"]

@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import torch
 
-from transformer.decoding.params import DecodingParams
 from transformer.decoding.translator import Translation, Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.analysis import GroupScores, by_length, by_origin, repeats
 from transformer.evaluation.attention_plots import draw_examples
 from transformer.evaluation.plots import draw_curves, draw_scores
-from transformer.evaluation.quoted_bleu import quoted_bleus
-from transformer.evaluation.scores import CorpusScores, bleu_and_chrf, score_corpus, sentence_chrf
+from transformer.evaluation.scores import CorpusScores, bleu_and_chrf, quoted_bleus, score_corpus, sentence_chrf
 from transformer.files import write_json, write_text
+from transformer.model.checkpoints import read_index, read_weights
 from transformer.model.device import select_device, select_precision
 from transformer.model.folder import assemble_model, load_model, read_config
-from transformer.model.weights import read_weights
-from transformer.params import Params
+from transformer.params import DecodingParams, EvaluationParams, LanguageParams
 from transformer.progress import sentence_progress
-from transformer.training.checkpoints import read_index
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +40,16 @@ class TestSet:
 
 
 def evaluate(
-    params: Params, corpus: Path, model: Path, checkpoints: Path, training_report: Path, reports: Path
+    languages: LanguageParams,
+    decoding: DecodingParams,
+    evaluation: EvaluationParams,
+    device: str,
+    *,
+    corpus: Path,
+    model: Path,
+    checkpoints: Path,
+    training_report: Path,
+    reports: Path,
 ) -> None:
     """Score the model folder `model` on every test set, and the last single checkpoint on the first, the headline.
 
@@ -53,18 +60,18 @@ def evaluate(
         ParamsError: a test set is not in the corpus.
         DataError: an input is missing or malformed.
     """
-    tests = read_test_sets(corpus / "test.parquet", params.evaluation.test_sets)
+    tests = read_test_sets(corpus / "test.parquet", evaluation.test_sets)
     speed = _training_speed(training_report)
     draw_curves(reports / "plots", reports / "curves")
-    averaged, last_checkpoint = _translators(model, checkpoints, params.decoding)
+    averaged, last_checkpoint = _translators(model, checkpoints, decoding, select_device(device))
 
-    headline, language = tests[0], params.languages.target
+    headline, language = tests[0], languages.target
     found = {test.name: _translate(averaged, test, "averaged model") for test in tests}
     for test in tests:
         _write_translations(reports / "translations" / f"{test.name}.jsonl", test, found[test.name])
-    metrics = {test.name: _metrics(test, found[test.name], params) for test in tests}
+    metrics = {test.name: _metrics(test, found[test.name], language, evaluation.bootstrap_samples) for test in tests}
     hypotheses = [translation.text for translation in found[headline.name]]
-    lengths = by_length(headline.sources, hypotheses, headline.references, params.evaluation.length_buckets, language)
+    lengths = by_length(headline.sources, hypotheses, headline.references, evaluation.length_buckets, language)
     origins = by_origin(headline.origins, hypotheses, headline.references, language)
 
     single = [one.text for one in _translate(last_checkpoint, headline, "last checkpoint")]
@@ -77,12 +84,12 @@ def evaluate(
         averaged.vocabulary,
         headline.sources,
         hypotheses,
-        params.evaluation.attention_sentences,
+        evaluation.attention_sentences,
     )
     write_json(
         reports / "metrics.json",
         {
-            "languages": f"{params.languages.source}-{language}",
+            "languages": f"{languages.source}-{language}",
             "test": metrics[headline.name],
             "tests": metrics,
             "last_checkpoint": {"bleu": _rounded(single_bleu), "chrf": _rounded(single_chrf)},
@@ -124,9 +131,10 @@ def _training_speed(report: Path) -> float:
         raise DataError(f"{report} holds no target_tokens_per_second: run dvc repro --force train") from None
 
 
-def _translators(model: Path, checkpoints: Path, decoding: DecodingParams) -> tuple[Translator, Translator]:
+def _translators(
+    model: Path, checkpoints: Path, decoding: DecodingParams, device: torch.device
+) -> tuple[Translator, Translator]:
     """Of the averaged model and of the last single checkpoint, which shares its vocabulary."""
-    device = select_device("auto")
     precision = select_precision("auto", device)
     averaged = load_model(model, device)
     weights = read_weights(checkpoints / read_index(checkpoints)[-1].file)
@@ -144,9 +152,9 @@ def _translate(translator: Translator, test: TestSet, what: str) -> list[Transla
     return [translations[0] for translations in found]
 
 
-def _metrics(test: TestSet, found: list[Translation], params: Params) -> dict[str, Any]:
+def _metrics(test: TestSet, found: list[Translation], language: str, samples: int) -> dict[str, Any]:
     hypotheses = [translation.text for translation in found]
-    scores = score_corpus(hypotheses, test.references, params.languages.target, params.evaluation.bootstrap_samples)
+    scores = score_corpus(hypotheses, test.references, language, samples)
     log.info("%s: BLEU %.2f, chrF2 %.2f, TER %.2f", test.name, scores.bleu.value, scores.chrf.value, scores.ter.value)
     return {
         **_score_entries(scores),
@@ -156,7 +164,7 @@ def _metrics(test: TestSet, found: list[Translation], params: Params) -> dict[st
         "repetitive": sum(map(repeats, hypotheses)),
         "bleus": {
             name: {"bleu": _rounded(one.value), "label": one.label, "signature": one.signature}
-            for name, one in quoted_bleus(hypotheses, test.references, params.languages.target).items()
+            for name, one in quoted_bleus(hypotheses, test.references, language).items()
         },
     }
 

@@ -1,1 +1,1 @@
-"""The network of section 3 of the paper, one module a subsection."""
+"""The network of section 3 of the paper, and the folders that keep its weights."""

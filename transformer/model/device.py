@@ -37,11 +37,6 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
     return context
 
 
-def steps_between_waits(device: torch.device) -> int:
-    """Steps of decoding to a question which sentences are done: an accelerator's queue runs dry at every answer."""
-    return 1 if device.type == "cpu" else 8
-
-
 def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

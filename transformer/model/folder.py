@@ -1,4 +1,4 @@
-"""The model folder: weights, configuration and vocabulary, enough to translate, export and audit."""
+"""The model folder: weights, configuration, search and vocabulary, enough to translate, export and audit."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +8,17 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor
 
-from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary
 from transformer.errors import DataError
 from transformer.files import atomic_path, write_json
-from transformer.languages import LanguageParams
-from transformer.model.params import ModelParams
+from transformer.model.checkpoints import read_weights
 from transformer.model.transformer import Transformer
-from transformer.model.weights import read_weights
+from transformer.params import DecodingParams, LanguageParams, ModelParams
 from transformer.section import Section
+from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+DECODING_FILE = "decoding.json"
 
 
 class ModelConfig(Section):
@@ -51,6 +51,15 @@ def read_config(folder: Path) -> ModelConfig:
         DataError: it is missing or malformed.
     """
     return ModelConfig.read(folder / CONFIG_FILE)
+
+
+def read_decoding(folder: Path) -> DecodingParams:
+    """The settings of the search that a model folder's scores were measured with.
+
+    Raises:
+        DataError: they are missing or malformed.
+    """
+    return DecodingParams.read(folder / DECODING_FILE)
 
 
 def write_model(folder: Path, config: ModelConfig, weights: dict[str, Tensor], vocabulary: Vocabulary) -> None:

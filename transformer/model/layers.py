@@ -1,19 +1,223 @@
-"""Encoder and decoder layers (paper, section 3.1)."""
+"""What the encoder and the decoder are made of (paper, sections 3.1 to 3.5), from the products up to the layers.
 
+Embeddings are section 3.4, positional encodings 3.5, attention 3.2, the feed-forward network 3.3, the layers 3.1.
+"""
+
+import math
+import threading
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transformer.model.attention import MultiHeadAttention
-from transformer.model.dropout import Dropout
-from transformer.model.feed_forward import FeedForward
-from transformer.model.packing import Between
-from transformer.model.params import ModelParams
+from transformer.model.packing import Between, packed_attention
+from transformer.params import ModelParams
+
+DROPOUT_LEVELS = 1 << 16  # a probability is kept to 16 bits
+
+_random = threading.local()  # micro-batches that are computed side by side draw from generators of their own
+
+
+class Linear(nn.Linear):
+    """y = x W^T + b, with Xavier-uniform weights and zero biases.
+
+    On the CPU the rows are padded to one of a few counts: oneDNN compiles a kernel for each new count of rows, which
+    costs a quarter of the first epoch, and keeps half a megabyte of it for good.
+    """
+
+    def reset_parameters(self) -> None:
+        """Initialise as `torch.nn.MultiheadAttention` does."""
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, in) to (…, out)."""
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b for x of shape (…, in)."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.linear(x, weight, bias)
+    rows = x.reshape(-1, x.size(-1))
+    count = len(rows)
+    padded = F.pad(rows, (0, 0, 0, rounded_up(count) - count))
+    return F.linear(padded, weight, bias)[:count].view(*x.shape[:-1], -1)
+
+
+def rounded_up(count: int) -> int:
+    """The next of eight sizes an octave, so that at most an eighth is padding: … 1024, 1152, … 2048, 2304, …"""
+    step = max(8, 1 << max(0, (count - 1).bit_length() - 4))
+    return -(-count // step) * step
+
+
+def seed_dropout(seed: int, device: torch.device) -> None:
+    """Let all that this thread drops out on `device` from now on follow from `seed`."""
+    if device.type == "cpu":
+        _random.generator = torch.Generator().manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # from which compiled code draws
+    else:
+        torch.manual_seed(seed)
+
+
+class Dropout(nn.Module):
+    """Zero each number with probability p and scale the others by 1 / (1 - p), in training only (section 5.4).
+
+    On the CPU torch draws one Bernoulli number after another, which takes a tenth of an update; here four 16-bit
+    numbers come from each 64-bit draw.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x of any shape; `seed_dropout` decides what is dropped, else torch's default generator."""
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.dropout(x, self.p)
+        generator = getattr(_random, "generator", None)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None, generator=generator)
+        draws = words.view(torch.int16)[: x.numel()].view(x.shape)
+        kept = torch.ge(
+            draws, round(self.p * DROPOUT_LEVELS) - DROPOUT_LEVELS // 2, out=torch.empty(x.shape, dtype=x.dtype)
+        )
+        return x * kept.mul_(1 / (1 - self.p))
+
+
+class SharedEmbedding(nn.Module):
+    """One matrix for source embeddings, target embeddings and the pre-softmax projection (section 3.4)."""
+
+    def __init__(self, vocabulary_size: int, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary_size, d_model))
+        # Scaled by sqrt(d_model) on the way in, so that both uses start with unit variance.
+        nn.init.normal_(self.weight, std=d_model**-0.5)
+        self.scale = math.sqrt(d_model)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Vectors of shape (…, d_model) for token ids of shape (…), multiplied by sqrt(d_model)."""
+        return F.embedding(tokens, self.weight) * self.scale
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores over the vocabulary, (…, vocabulary), for decoder outputs (…, d_model)."""
+        return linear(hidden, self.weight)
+
+
+def sinusoids(length: int, d_model: int) -> Tensor:
+    """The table of section 3.5, float32 of shape (length, d_model).
+
+    PE(pos, 2i) = sin(pos / 10000^(2i / d_model)), PE(pos, 2i + 1) = cos of the same angle.
+    """
+    position = torch.arange(length, dtype=torch.float64)[:, None]
+    frequency = 10000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    angle = position * frequency
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).reshape(length, d_model).float()
+
+
+class Positions(nn.Module):
+    """Adds a vector to each position (section 3.5): a constant sinusoid, or a learned row (Table 3, row E)."""
+
+    table: Tensor
+
+    def __init__(self, kind: str, length: int, d_model: int) -> None:
+        super().__init__()
+        if kind == "learned":
+            self.table = nn.Parameter(torch.empty(length, d_model))
+            nn.init.normal_(self.table, std=d_model**-0.5)
+        else:
+            self.register_buffer("table", sinusoids(length, d_model), persistent=False)
+
+    def forward(self, x: Tensor, positions: int | Tensor = 0) -> Tensor:
+        """Add to x (batch, length, d_model) the given positions (length,), or those from a first one on."""
+        if isinstance(positions, int):
+            return x + self.table[positions : positions + x.size(1)]
+        return x + self.table[positions]
+
+
+class MultiHeadAttention(nn.Module):
+    """MultiHead(Q, K, V) = Concat(head_1, …, head_h) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V).
+
+    Section 3.2. The three input projections are one matrix, so that self-attention is a single product. Heads have
+    d_v = d_model / heads, and d_k = `key_size`, by default the same.
+    """
+
+    def __init__(self, d_model: int, heads: int, key_size: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        keys = heads * (key_size or d_model // heads)
+        self.widths = [keys, keys, d_model]  # of queries, keys and values, all heads together
+        self.project_in = Linear(d_model, sum(self.widths))
+        self.project_out = Linear(d_model, d_model)
+        for weight in self.project_in.weight.split(self.widths):
+            nn.init.xavier_uniform_(weight)  # three matrices, not one of three times the height
+
+    def forward(self, x: Tensor, *, mask: Tensor | Between | None = None, causal: bool = False) -> Tensor:
+        """Self-attention over x of shape (batch, length, d_model).
+
+        `mask` is boolean, True where a key may be attended, broadcastable to (batch, heads, length, length); or says
+        where the sentences of a packed row (1, tokens, d_model) stand.
+        """
+        query, key, value = map(self._split, self.project_in(x).split(self.widths, dim=-1))
+        return self.attend(query, key, value, mask=mask, causal=causal)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """Queries (batch, heads, length, d_k) of x."""
+        width = self.widths[0]
+        return self._split(linear(x, self.project_in.weight[:width], self.project_in.bias[:width]))
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, each (batch, heads, length, d_k), of x: those of a memory are computed once."""
+        width = self.widths[0]
+        both = linear(x, self.project_in.weight[width:], self.project_in.bias[width:])
+        key, value = both.split(self.widths[1:], dim=-1)
+        return self._split(key), self._split(value)
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        mask: Tensor | Between | None = None,
+        causal: bool = False,
+    ) -> Tensor:
+        """softmax(Q K^T / sqrt(d_k)) V (section 3.2.1), heads joined and projected to (batch, length, d_model)."""
+        if isinstance(mask, Between):
+            heads = packed_attention(query, key, value, mask, causal)
+        else:
+            heads = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+        output: Tensor = self.project_out(heads.transpose(1, 2).flatten(2))
+        return output
+
+    def _split(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        return x.view(batch, length, self.heads, -1).transpose(1, 2)
+
+
+def padding_mask(tokens: Tensor, padding: int) -> Tensor:
+    """True where a key is a token, shape (batch, 1, 1, length), for ids of shape (batch, length)."""
+    return torch.ne(tokens, padding)[:, None, None, :]
+
+
+class FeedForward(nn.Module):
+    """FFN(x) = max(0, x W1 + b1) W2 + b2, at each position (section 3.3)."""
+
+    def __init__(self, d_model: int, d_ff: int) -> None:
+        super().__init__()
+        self.inner = Linear(d_model, d_ff)
+        self.outer = Linear(d_ff, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (…, d_model) to (…, d_model)."""
+        output: Tensor = self.outer(F.relu(self.inner(x)))
+        return output
 
 
 class Residual(nn.Module):
-    """LayerNorm(x + Dropout(sublayer(x))), or x + Dropout(sublayer(LayerNorm(x))) with pre-norm."""
+    """LayerNorm(x + Dropout(sublayer(x))) (section 3.1), or x + Dropout(sublayer(LayerNorm(x))) with pre-norm."""
 
     def __init__(self, params: ModelParams) -> None:
         super().__init__()
@@ -31,7 +235,7 @@ class Residual(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then a feed-forward network."""
+    """Self-attention, then a feed-forward network (section 3.1)."""
 
     def __init__(self, params: ModelParams) -> None:
         super().__init__()
@@ -48,7 +252,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Masked self-attention, attention over the memory, then a feed-forward network."""
+    """Masked self-attention, attention over the memory, then a feed-forward network (section 3.1)."""
 
     def __init__(self, params: ModelParams) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transformer.model.params import ModelParams
+from transformer.params import ModelParams
 
 FLASH_HEAD_SIZE = 256  # the widest head of the flash kernels; sizes are multiples of 8
 FLASH_CAPABILITY = (8, 0)

@@ -8,14 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from transformer.data.tokenize.vocabulary import PAD
-from transformer.model.attention import padding_mask
-from transformer.model.dropout import Dropout
-from transformer.model.embeddings import SharedEmbedding
-from transformer.model.layers import DecoderLayer, EncoderLayer
+from transformer.model.layers import DecoderLayer, Dropout, EncoderLayer, Positions, SharedEmbedding, padding_mask
 from transformer.model.packing import Between, Packing
-from transformer.model.params import ModelParams
-from transformer.model.positions import Positions
+from transformer.params import ModelParams
+from transformer.tokens.vocabulary import PAD
 
 
 @dataclass

@@ -1,14 +1,29 @@
 """docs/paper.md: what the paper says, what the presets hold, and where and why they differ."""
 
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from transformer.data.download.corpora import Corpus, load_corpora
 from transformer.evaluation.published import PUBLISHED, TEST_SETS
-from transformer.paper.presets import Presets
-from transformer.paper.values import DEVIATIONS, FIXED, PARAMETERS, PRESETS, VALUES, WITHOUT_KEY, Four, Plain, Value
+from transformer.model.transformer import Transformer
+from transformer.paper.values import (
+    DEVIATIONS,
+    FIXED,
+    PARAMETERS,
+    PRESETS,
+    VALID_PARTS,
+    VALUES,
+    WITHOUT_KEY,
+    Four,
+    Plain,
+    Value,
+)
+from transformer.params import Params, load_params
 
 DOCUMENT = Path("docs/paper.md")
 COLUMNS = ("en-de base", "en-de big", "en-fr base", "en-fr big")
-
 HEAD = """# The paper beside the presets
 
 Every value of sections 3, 5 and 6 of "Attention Is All You Need" (Vaswani et al., 2017, arXiv:1706.03762), and what
@@ -25,6 +40,47 @@ to the published ones of the same kind. `13a`, `lc` and `intl` are sacreBLEU's; 
 after Moses' tokeniser (sacremoses); for `tokenised_split` the hyphens of compounds are split off as well, as in
 tensor2tensor's `get_ende_bleu.sh`.
 """
+
+
+class Presets:
+    """The four presets of a checkout, and its corpus registry.
+
+    Raises:
+        ParamsError: a file is missing or malformed.
+    """
+
+    def __init__(self, checkout: Path) -> None:
+        self.params = [load_params(checkout / "presets" / f"{name}.yaml") for name in PRESETS]
+        self.registry = load_corpora(checkout / "data" / "corpora.yaml")
+
+    def held(self, key: str) -> Four:
+        """The values of `key`, spelled as in `Value`; lists as their members between commas."""
+        one, two, three, four = (self._value(params, key) for params in self.params)
+        return one, two, three, four
+
+    def parameters(self) -> list[float]:
+        """Millions of parameters of each preset's network, with as many pieces as its vocabulary has."""
+        with torch.device("meta"):
+            networks = [Transformer(one.model, one.tokenization.vocabulary_size) for one in self.params]
+        return [sum(weight.numel() for weight in network.parameters()) / 1e6 for network in networks]
+
+    def _value(self, params: Params, key: str) -> Plain:
+        if key == VALID_PARTS:
+            corpora = [self.registry[name] for name in params.download.corpora]
+            parts = [part for corpus in corpora if isinstance(corpus, Corpus) for part in corpus.parts]
+            return ", ".join(part.name for part in parts if part.split == "valid")
+        if " / " in key:
+            above, below = (_leaf(params, name) for name in key.split(" / "))
+            return float(above / below)
+        value: Plain | list[str] | None = _leaf(params, key)
+        if value is None:
+            return "none"
+        return ", ".join(value) if isinstance(value, list) else value
+
+
+def _leaf(params: Params, key: str) -> Any:
+    section, name = key.split(".")
+    return getattr(getattr(params, section), name)
 
 
 def document(checkout: Path) -> str:

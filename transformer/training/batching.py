@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transformer.data.ranges import offsets, ranges
-from transformer.data.tokenize.store import TokenSide, TokenSplit
-from transformer.data.tokenize.vocabulary import BOS, PAD
 from transformer.errors import ParamsError
 from transformer.model.packing import Packing, Spans
-from transformer.training.params import TrainingParams
+from transformer.params import TrainingParams
+from transformer.tokens.ranges import offsets, ranges
+from transformer.tokens.store import TokenSide, TokenSplit
+from transformer.tokens.vocabulary import BOS, PAD
 
 Indices = NDArray[np.int64]
 Update = list[Indices]  # groups of sentences, each of like length

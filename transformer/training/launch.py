@@ -1,6 +1,6 @@
 """A training on many devices: torchrun's agent starts one process a device and, after one has died, all of them anew.
 
-`launch` is called on each machine of `training.nodes`, with the same params and tokens. The environment variables
+`launch` is called on each machine of `compute.nodes`, with the same params and tokens. The environment variables
 MASTER_ADDR and MASTER_PORT name the one that leads to all of them; a single machine needs neither.
 """
 
@@ -28,11 +28,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from transformer.errors import InterruptedTrainingError, ParamsError, UserError
 from transformer.files import write_json
 from transformer.model.device import select_device
-from transformer.params import Params
-from transformer.training.params import TrainingParams
-from transformer.training.stopping import SIGNALS
-from transformer.training.train import OnRecord, Paths, Record
-from transformer.training.worker import JOB_FILE, RECORDS_FILE, read_outcome
+from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
+from transformer.training.resume import SIGNALS
+from transformer.training.train import Figures, OnFigures, Paths
+from transformer.training.worker import FIGURES_FILE, JOB_FILE, read_outcome
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +42,21 @@ POLL_SECONDS = 0.2
 
 
 def launch(
-    params: Params,
+    languages: LanguageParams,
+    shape: ModelParams,
+    settings: TrainingParams,
+    compute: ComputeParams,
     paths: Paths,
-    on_record: OnRecord,
+    on_figures: OnFigures,
     *,
     leads: bool = True,
     command: Sequence[str] = (sys.executable,),
 ) -> None:
-    """Train as `transformer.training.train.train` does, with a process for each of `training.devices`.
+    """Train as `transformer.training.train.train` does, with a process for each of `compute.devices`.
 
     Args:
-        params: all of params.yaml.
-        paths: as of `train`.
-        on_record: as of `train`, called from another thread.
+        languages, shape, settings, compute, paths: as of `train`.
+        on_figures: as of `train`, called from another thread.
         leads: this is the machine whose first rank writes and reports.
         command: starts Python as a child of this process.
 
@@ -63,16 +64,18 @@ def launch(
         ParamsError: the devices are not there, or nothing names the first machine.
         UserError: what a rank has ended with, or machines do not find one another.
     """
-    _check_devices(params.training)
+    _check_devices(compute)
     with tempfile.TemporaryDirectory(prefix="ranks-") as name, _signals_once():
         folder = Path(name)
         absolute = {key: str(cast(Path, path).absolute()) for key, path in paths.items()}
-        write_json(folder / JOB_FILE, {"params": params.model_dump(), "paths": absolute, "leads": leads})
+        sections = {"languages": languages, "model": shape, "training": settings, "compute": compute}
+        job = {name: section.model_dump() for name, section in sections.items()}
+        write_json(folder / JOB_FILE, {**job, "paths": absolute, "leads": leads})
         _silence_torchrun()
         try:
-            with _handed_on(folder / RECORDS_FILE, on_record):
+            with _handed_on(folder / FIGURES_FILE, on_figures):
                 python, *arguments = command
-                config = _config(params.training, leads, folder)
+                config = _config(compute, leads, folder)
                 elastic_launch(config, python)(*arguments, "-m", "transformer.training.worker", name)
         except SignalException as error:
             raise read_outcome(folder) or InterruptedTrainingError(
@@ -82,32 +85,32 @@ def launch(
             raise read_outcome(folder) or _failure(error) from None
         except (RendezvousError, dist.DistError) as error:
             raise read_outcome(folder) or UserError(
-                f"training.nodes = {params.training.nodes}: the machines do not, or no longer, find one another "
+                f"compute.nodes = {compute.nodes}: the machines do not, or no longer, find one another "
                 f"at MASTER_ADDR = {os.environ.get('MASTER_ADDR')} ({type(error).__name__})"
             ) from None
         if outcome := read_outcome(folder):
             raise outcome
 
 
-def _check_devices(training: TrainingParams) -> None:
-    device = select_device(training.device)
+def _check_devices(compute: ComputeParams) -> None:
+    device = select_device(compute.device)
     there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type)
-    if there is not None and training.devices > there:
-        raise ParamsError(f"training.devices = {training.devices}: this machine has {there} ({device.type})")
+    if there is not None and compute.devices > there:
+        raise ParamsError(f"compute.devices = {compute.devices}: this machine has {there} ({device.type})")
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if training.nodes > 1 and missing:
-        raise ParamsError(f"training.nodes = {training.nodes}: {' and '.join(missing)} must name the first machine")
+    if compute.nodes > 1 and missing:
+        raise ParamsError(f"compute.nodes = {compute.nodes}: {' and '.join(missing)} must name the first machine")
 
 
-def _config(training: TrainingParams, leads: bool, folder: Path) -> LaunchConfig:
+def _config(compute: ComputeParams, leads: bool, folder: Path) -> LaunchConfig:
     """Torchrun's options. Ports of ranks are new at each restart, so that nothing of the former attempt is found."""
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    several = training.nodes > 1
+    several = compute.nodes > 1
     host, port = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])) if several else ("localhost", 0)
     return LaunchConfig(
-        min_nodes=training.nodes,
-        max_nodes=training.nodes,
-        nproc_per_node=training.devices,
+        min_nodes=compute.nodes,
+        max_nodes=compute.nodes,
+        nproc_per_node=compute.devices,
         run_id="train",
         role="rank",
         rdzv_backend="c10d",
@@ -116,7 +119,7 @@ def _config(training: TrainingParams, leads: bool, folder: Path) -> LaunchConfig
         local_addr=_own_address(host, port) if several else "localhost",
         max_restarts=RESTARTS,
         logs_specs=DefaultLogsSpecs(log_dir=str(folder / "torchrun")),
-        virtual_local_rank=select_device(training.device).type == "cuda",  # each rank sees its own GPU alone
+        virtual_local_rank=select_device(compute.device).type == "cuda",  # each rank sees its own GPU alone
         signals_to_handle="SIGQUIT",  # the others are ours: see _signals_once
         shutdown_timeout=SAVING_SECONDS,
     )
@@ -158,8 +161,8 @@ def _silence_torchrun() -> None:
 
 
 @contextmanager
-def _handed_on(path: Path, on_record: OnRecord) -> Iterator[None]:
-    """Call `on_record` for each line that the first rank adds to the file; for updates done twice, once."""
+def _handed_on(path: Path, on_figures: OnFigures) -> Iterator[None]:
+    """Call `on_figures` for each line that the first rank adds to the file; for updates done twice, once."""
     path.touch()
     ended = threading.Event()
     known: set[tuple[Any, ...]] = set()
@@ -172,12 +175,12 @@ def _handed_on(path: Path, on_record: OnRecord) -> Iterator[None]:
                 last = ended.wait(POLL_SECONDS)
                 *lines, rest = (rest + stream.read()).split("\n")
                 for line in lines:
-                    record = Record(**json.loads(line))
-                    if (key := (record.update, *record.metrics)) not in known:
+                    figures = Figures(**json.loads(line))
+                    if (key := (figures.update, *figures.metrics)) not in known:
                         known.add(key)
-                        on_record(record)
+                        on_figures(figures)
 
-    thread = threading.Thread(target=follow, name="records", daemon=True)
+    thread = threading.Thread(target=follow, name="figures", daemon=True)
     thread.start()
     try:
         yield

@@ -7,7 +7,8 @@ gradients are summed over all, and every rank takes the same step; the first one
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -20,7 +21,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.nn.parallel import DistributedDataParallel
 
 from transformer.errors import DataError
-from transformer.training.resume import Progress
+from transformer.training.resume import TrainingState
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,30 @@ def shares(costs: Sequence[int], ranks: int) -> list[list[int]]:
 
 
 class Alone:
-    """A training in one process: there is nobody to share with or to ask."""
+    """A training in one process: there is nobody to share with or to ask.
+
+    On a CPU it computes micro-batches side by side: the products of a small model are too short to be shared between
+    cores without waiting, whole micro-batches are not. A GPU takes one after the other.
+    """
 
     rank = 0
     world = 1
     on_this_machine = 1
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+
+    def use_threads(self, device: torch.device, threads: int | None, micro_batches: int) -> None:
+        """Divide this machine's CPU threads: `threads` in all (None: one a core).
+
+        `micro_batches` is how many of them an update usually has.
+        """
+        threads = threads or torch.get_num_threads()
+        at_once = min(threads, micro_batches) if device.type == "cpu" else 1
+        torch.set_num_threads(threads)
+        if at_once > 1:
+            each = threads // at_once
+            self._pool = ThreadPoolExecutor(at_once, initializer=lambda: torch.set_num_threads(each))
 
     def mine(self, costs: Sequence[int]) -> Sequence[int]:
         """The numbers of the micro-batches that this rank computes of an update whose micro-batches cost as much."""
@@ -58,10 +78,36 @@ class Alone:
         """
 
     def begin(
-        self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, probe: Callable[[], Tensor]
-    ) -> Progress:
-        """Give every rank the first one's weights, Adam's moments and progress; `probe` computes any loss."""
-        return progress
+        self, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, probe: Callable[[], Tensor]
+    ) -> TrainingState:
+        """Give every rank the first one's weights, Adam's moments and state; `probe` computes any loss."""
+        return state
+
+    def backward(
+        self, parameters: list[nn.Parameter], loss: Callable[[int], Tensor], count: int, tokens: int
+    ) -> Tensor:
+        """Leave the gradient of an update's mean loss in every parameter's `grad`, on all ranks the same.
+
+        Args:
+            parameters: all that are trained.
+            loss: computes the summed loss of one of this rank's micro-batches, given by its place among them.
+            count: of this rank's micro-batches.
+            tokens: target tokens of the update; the loss is divided by them.
+
+        Returns:
+            The loss summed over all micro-batches, a device scalar.
+        """
+
+        def gradients(place: int) -> list[Tensor]:
+            term = loss(place)
+            return [term.detach(), *torch.autograd.grad(term / tokens, parameters)]
+
+        places = range(count)
+        terms = self._pool.map(gradients, places) if self._pool else map(gradients, places)
+        total, *sums = summed(terms)
+        for parameter, gradient in zip(parameters, sums, strict=True):
+            parameter.grad = gradient
+        return total
 
     def known_to_all(self, find: Callable[[], T]) -> T:
         """What the first rank finds; the others wait for it."""
@@ -72,19 +118,30 @@ class Alone:
         return asked
 
 
-ALONE = Alone()
+def summed(terms: Iterable[list[Tensor]]) -> list[Tensor]:
+    """The sum of each tensor over the terms, in their order, in the memory of the first term."""
+    iterator = iter(terms)
+    sums = next(iterator)
+    for term in iterator:
+        torch._foreach_add_(sums, term)
+    return sums
 
 
 class Ranks(Alone):
     """One of several processes in torch's process group."""
 
     def __init__(self, on_this_machine: int) -> None:
+        super().__init__()
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.on_this_machine = on_this_machine
         # Decisions go over gloo, beside the gradients, and never make a GPU wait.
         self.control = dist.new_group(backend="gloo", timeout=TIMEOUT)
         self._vote: tuple[Tensor, dist.Work] | None = None
         self._warned = self.rank > 0
+
+    def use_threads(self, device: torch.device, threads: int | None, micro_batches: int) -> None:
+        """See `Alone.use_threads`; the ranks on this machine get equal shares."""
+        torch.set_num_threads(max(1, (threads or torch.get_num_threads()) // self.on_this_machine))
 
     def mine(self, costs: Sequence[int]) -> Sequence[int]:
         """See `Alone.mine`."""
@@ -105,17 +162,17 @@ class Ranks(Alone):
             raise DataError("the machines differ in params.yaml, data/tokens, code or torch's version")
 
     def begin(
-        self, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, probe: Callable[[], Tensor]
-    ) -> Progress:
+        self, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, probe: Callable[[], Tensor]
+    ) -> TrainingState:
         """See `Alone.begin`."""
-        progress = self.known_to_all(lambda: progress)
+        state = self.known_to_all(lambda: state)
         # Brings the weights of the first rank to the others.
         self._parallel = DistributedDataParallel(_Watched(model), gradient_as_bucket_view=True)
-        if progress.update:
+        if state.update:
             for parameter in model.parameters():
                 moments = optimizer.state[parameter]
                 if self.rank:
-                    moments["step"] = torch.tensor(float(progress.update), device=parameter.device)
+                    moments["step"] = torch.tensor(float(state.update), device=parameter.device)
                     moments["exp_avg"], moments["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
                 for name in ("exp_avg", "exp_avg_sq"):
                     dist.broadcast(moments[name], 0)
@@ -124,7 +181,7 @@ class Ranks(Alone):
         for _ in range(2):
             self._parallel(probe).backward()
             optimizer.zero_grad()
-        return progress
+        return state
 
     def known_to_all(self, find: Callable[[], T]) -> T:
         """See `Alone.known_to_all`."""
@@ -148,17 +205,10 @@ class Ranks(Alone):
         work.wait()
         return int(number)
 
-    def backward(self, loss: Callable[[int], Tensor], count: int, tokens: int) -> Tensor:
-        """Leave the gradient of an update's mean loss in every parameter's `grad`, on all ranks the same.
-
-        Args:
-            loss: computes the summed loss of one of this rank's micro-batches, given by its place among them.
-            count: of this rank's micro-batches.
-            tokens: target tokens of the update; the loss is divided by them.
-
-        Returns:
-            The loss summed over all micro-batches, a device scalar.
-        """
+    def backward(
+        self, parameters: list[nn.Parameter], loss: Callable[[int], Tensor], count: int, tokens: int
+    ) -> Tensor:
+        """See `Alone.backward`."""
         terms = []
 
         def compute(term: Callable[[], Tensor]) -> None:
@@ -170,19 +220,20 @@ class Ranks(Alone):
             for place in range(count - 1):
                 compute(partial(loss, place))
         # The last one's gradients travel, bucket by bucket, while the rest of them is still computed.
-        compute(partial(loss, count - 1) if count else self._nothing)
+        compute(partial(loss, count - 1) if count else partial(_nothing, parameters))
         total = torch.stack(terms).sum()
         dist.all_reduce(total)
         return total
 
-    def _nothing(self) -> Tensor:
-        """A loss of zero from all parameters: a rank without a micro-batch still has to take part in the sum."""
-        return torch.stack([parameter.sum() for parameter in self._parallel.parameters()]).sum() * 0.0
-
     def leave(self) -> None:
-        """Leave the group in peace with the others."""
+        """Leave the group once nothing that the others wait for is under way."""
         self._settled_vote()
         dist.destroy_process_group()
+
+
+def _nothing(parameters: list[nn.Parameter]) -> Tensor:
+    """A loss of zero from all parameters: a rank without a micro-batch still has to take part in the sum."""
+    return torch.stack([parameter.sum() for parameter in parameters]).sum() * 0.0
 
 
 class _Watched(nn.Module):

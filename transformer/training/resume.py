@@ -1,12 +1,16 @@
-"""Exact resume: the whole state of a training run, in a working folder that only equal runs share.
+"""Stopping on request and exact resume: the whole state of a run, in a working folder that only equal runs share.
 
 The folder lies outside DVC's outputs, which DVC deletes before a stage runs, and is named by a fingerprint of the
 params, the token files, the code and torch's version: a run that would train anything else never finds it.
 """
 
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -15,15 +19,38 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from transformer.files import atomic_path
-from transformer.training.checkpoints import Checkpoint
+from transformer.model.checkpoints import Checkpoint
 from transformer.working_folder import fingerprint
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STATE_FILE = "state.safetensors"
-CODE = ("model", "training", "data/tokenize", "data/ranges.py")
+CODE = ("model", "training", "tokens", "decoding/greedy.py")
+
+
+class StopRequest:
+    """Set once a signal has come."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number).name
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Listen for the signals; the former handlers come back at the end."""
+    request = StopRequest()
+    former = {number: signal.signal(number, request) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far training is; with the weights and Adam's moments, all that the rest of it depends on."""
 
     update: int = 0
@@ -39,12 +66,12 @@ class Progress:
     finished: bool = False
 
 
-def run_name(settings: dict[str, Any], tokens: Path) -> str:
+def run_name(settings: Any, tokens: Path) -> str:
     """The name of the run that these settings, token files, this code and this torch make."""
     return fingerprint([settings, torch.__version__], CODE, tokens)
 
 
-def save_state(folder: Path, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def save_state(folder: Path, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write everything that the next update depends on, atomically.
 
     Dropout needs no entry: its randomness is a function of the seed and the update.
@@ -56,10 +83,10 @@ def save_state(folder: Path, progress: Progress, model: nn.Module, optimizer: to
         tensors[f"exp_avg.{name}"] = moments["exp_avg"]
         tensors[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
     with atomic_path(folder / STATE_FILE) as temporary:
-        save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(progress))})
+        save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(state))})
 
 
-def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress | None:
+def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState | None:
     """Restore what `save_state` wrote; None where nothing was saved yet."""
     path = folder / STATE_FILE
     if not path.exists():
@@ -76,4 +103,4 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
             optimizer.state[parameter] = {"step": step.clone().to(parameter.device), **moments}
     content["checkpoints"] = [Checkpoint(**entry) for entry in content["checkpoints"]]
     content["losses"] = [(loss, tokens) for loss, tokens in content["losses"]]
-    return Progress(**content)
+    return TrainingState(**content)

@@ -1,7 +1,7 @@
 """One training run: the network, the optimizer, the data, and the update that moves them (paper, section 5)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from transformer.data.tokenize.store import TokenSide, TokenSplit
-from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary
 from transformer.errors import DeviceMemoryError, DivergedError, ParamsError
 from transformer.model.device import autocast, select_device, select_precision
-from transformer.model.dropout import seed_dropout
+from transformer.model.layers import seed_dropout
 from transformer.model.packing import has_flash_kernel
 from transformer.model.transformer import Transformer
-from transformer.params import Params
+from transformer.params import ComputeParams, ModelParams, TrainingParams
+from transformer.tokens.store import TokenSide, TokenSplit
+from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 from transformer.training.batching import (
     Batch,
     Indices,
@@ -30,13 +30,26 @@ from transformer.training.batching import (
     plan_epoch,
     usable_sentences,
 )
-from transformer.training.cores import Cores
-from transformer.training.flops import training_flops
-from transformer.training.network import Network
-from transformer.training.ranks import ALONE, Alone, Ranks
-from transformer.training.resume import Progress
-from transformer.training.schedule import learning_rate
+from transformer.training.objective import Network
+from transformer.training.ranks import Alone
+from transformer.training.resume import TrainingState
+from transformer.training.throughput import training_flops
 from transformer.training.validation import Validation, greedy_bleu, validation_loss
+
+
+def learning_rate(update: int, d_model: int, training: TrainingParams) -> float:
+    """scale x d_model^-0.5 x min(update^-0.5, update x warmup^-1.5), updates counted from 1.
+
+    With the schedule `linear`, the rate falls from the same peak in a straight line, to zero after the last update.
+    """
+    warmup, last = training.warmup_updates, training.updates
+    rate: float = training.learning_rate_scale * float(d_model) ** -0.5 * update * float(warmup) ** -1.5
+    if update <= warmup:
+        return rate
+    peak = rate * warmup / update
+    if training.schedule == "linear":
+        return peak * (last + 1 - update) / (last + 1 - warmup)
+    return peak * math.sqrt(warmup / update)
 
 
 @dataclass(frozen=True)
@@ -51,9 +64,10 @@ class Work:
 
 @dataclass
 class Run:
-    """What an update needs; all of it follows from params and the token folder."""
+    """What an update needs; all of it follows from the params and the token folder."""
 
-    params: Params
+    shape: ModelParams
+    settings: TrainingParams
     device: torch.device
     precision: torch.dtype
     packed: bool  # sentences packed without padding, and the network compiled
@@ -65,70 +79,82 @@ class Run:
     model: Transformer
     network: Network
     optimizer: torch.optim.Optimizer
-    cores: Cores
     ranks: Alone
 
     @classmethod
-    def prepare(cls, params: Params, tokens: Path, ranks: Alone = ALONE) -> "Run":
+    def prepare(
+        cls,
+        shape: ModelParams,
+        settings: TrainingParams,
+        compute: ComputeParams,
+        tokens: Path,
+        ranks: Alone | None = None,
+    ) -> "Run":
         """Open the data and initialise the network from the seed."""
         vocabulary = Vocabulary.load(tokens / VOCABULARY_FILE)
         train, valid = (TokenSplit.open(tokens, split) for split in ("train", "valid"))
-        return cls.start(params, vocabulary, train, valid, ranks)
+        return cls.start(shape, settings, compute, vocabulary, train, valid, ranks)
 
     @classmethod
     def start(
-        cls, params: Params, vocabulary: Vocabulary, train: TokenSplit, valid: TokenSplit, ranks: Alone = ALONE
+        cls,
+        shape: ModelParams,
+        settings: TrainingParams,
+        compute: ComputeParams,
+        vocabulary: Vocabulary,
+        train: TokenSplit,
+        valid: TokenSplit,
+        ranks: Alone | None = None,
     ) -> "Run":
         """Initialise the network from the seed.
 
         Raises:
             ParamsError: `training.compile` asks for what the device has not.
         """
-        training = params.training
-        device = select_device(training.device)
-        precision = select_precision(training.precision, device)
-        packed = _packs(params, device, precision)
-        threads = max(1, (training.threads or torch.get_num_threads()) // ranks.on_this_machine)
-        cores = Cores(device, threads, 1 if packed or ranks.world > 1 else training.length_groups)
+        ranks = ranks or Alone()
+        device = select_device(compute.device)
+        precision = select_precision(settings.precision, device)
+        packed = _packs(settings.compile, shape, device, precision)
+        ranks.use_threads(device, compute.threads, 1 if packed else settings.length_groups)
         _set_numerics(device)
-        torch.manual_seed(training.seed)
-        model = Transformer(params.model, vocabulary.size).to(device)
-        betas = (training.adam_beta1, training.adam_beta2)
+        torch.manual_seed(settings.seed)
+        model = Transformer(shape, vocabulary.size).to(device)
+        betas = (settings.adam_beta1, settings.adam_beta2)
         return cls(
-            params=params,
+            shape=shape,
+            settings=settings,
             device=device,
             precision=precision,
             packed=packed,
             vocabulary=vocabulary,
             train=train,
             valid=valid,
-            train_sentences=usable_sentences(train, params.model.max_positions),
-            valid_sentences=usable_sentences(valid, params.model.max_positions),
+            train_sentences=usable_sentences(train, shape.max_positions),
+            valid_sentences=usable_sentences(valid, shape.max_positions),
             model=model,
-            network=Network(model, training.label_smoothing, precision, compiled=packed),
+            network=Network(model, settings.label_smoothing, precision, compiled=packed),
             optimizer=torch.optim.Adam(
-                model.parameters(), lr=0.0, betas=betas, eps=training.adam_epsilon, fused=device.type != "mps"
+                model.parameters(), lr=0.0, betas=betas, eps=settings.adam_epsilon, fused=device.type != "mps"
             ),
-            cores=cores,
             ranks=ranks,
         )
 
-    def begin(self, progress: Progress) -> Progress:
+    def begin(self, state: TrainingState) -> TrainingState:
         """Where training goes on, on all ranks: where the first one stands."""
         batch = self._batch(self.train_sentences[:1])
         self.model.train()
         with _kernels(self.device):
             return self.ranks.begin(
-                progress, self.model, self.optimizer, lambda: self.network.loss(batch.to(self.device))
+                state, self.model, self.optimizer, lambda: self.network.loss(batch.to(self.device))
             )
 
     def learning_rate(self, update: int) -> float:
         """The schedule at this update, counted from 1."""
-        return learning_rate(update, self.params.model.d_model, self.params.training)
+        return learning_rate(update, self.shape.d_model, self.settings)
 
     def plan(self, epoch: int) -> list[Update]:
         """The updates of this epoch in their order."""
-        return plan_epoch(self.train, self.train_sentences, self.params.training, epoch)
+        return plan_epoch(self.train, self.train_sentences, self.settings, epoch)
 
     def work(self, groups: Update) -> Work:
         """The update of these groups, ready for the device; background threads call this.
@@ -139,7 +165,7 @@ class Run:
         pieces = self._pieces(groups)
         sentences = np.concatenate(groups)
         sources, targets = (side.offsets[sentences + 1] - side.offsets[sentences] for side in self._sides())
-        flops = training_flops(self.params.model, self.vocabulary.size, sources, targets)
+        flops = training_flops(self.shape, self.vocabulary.size, sources, targets)
         batches = [(index, self._batch(pieces[index])) for index in self._mine(pieces)]
         return Work(groups, int(targets.sum()), flops, batches)
 
@@ -154,29 +180,18 @@ class Run:
             DeviceMemoryError: a micro-batch does not fit.
             ParamsError: torch.compile does not work on this machine.
         """
-        training = self.params.training
         self.model.train()
-        parameters = list(self.model.parameters())
 
-        def loss_of(place: int) -> Tensor:
+        def loss(place: int) -> Tensor:
             index, batch = work.batches[place]
-            seed_dropout(dropout_seed(training.seed, update, index), self.device)
+            seed_dropout(dropout_seed(self.settings.seed, update, index), self.device)
             return self.network.loss(batch.to(self.device))
-
-        def gradients(place: int) -> list[Tensor]:
-            loss = loss_of(place)
-            return [loss.detach(), *torch.autograd.grad(loss / work.tokens, parameters)]
 
         try:
             with _kernels(self.device):
-                if isinstance(self.ranks, Ranks):
-                    total = self.ranks.backward(loss_of, len(work.batches), work.tokens)
-                else:
-                    total, *sums = summed(self.cores.map(gradients, len(work.batches)))
-                    for parameter, gradient in zip(parameters, sums, strict=True):
-                        parameter.grad = gradient
+                total = self.ranks.backward(list(self.model.parameters()), loss, len(work.batches), work.tokens)
         except torch.OutOfMemoryError:
-            limit = f"training.micro_batch_tokens = {training.micro_batch_tokens}"
+            limit = f"training.micro_batch_tokens = {self.settings.micro_batch_tokens}"
             raise DeviceMemoryError(f"{limit} does not fit into the memory of {self.device}: lower it") from None
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = " ".join(str(error).split())[:300]
@@ -189,21 +204,19 @@ class Run:
 
     def validate(self) -> Validation:
         """Loss over the validation split and greedy BLEU of its first sentences."""
-        training = self.params.training
         self.model.eval()
         with autocast(self.device, self.precision):
             loss = validation_loss(
-                self.model, self.valid, self.valid_sentences, training.micro_batch_tokens, self.precision
+                self.model, self.valid, self.valid_sentences, self.settings.micro_batch_tokens, self.precision
             )
-            asked = self.valid_sentences[: training.validation_bleu_sentences]
+            asked = self.valid_sentences[: self.settings.validation_bleu_sentences]
             bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked) if len(asked) else None
         return Validation(loss, bleu)
 
     def _pieces(self, groups: Update) -> list[Indices]:
-        training = self.params.training
-        limit = training.micro_batch_tokens
+        limit = self.settings.micro_batch_tokens
         if self.packed:
-            return packed_batches(self.train, groups, limit, training.devices * training.nodes)
+            return packed_batches(self.train, groups, limit, self.ranks.world)
         return [piece for group in groups for piece in micro_batches(self.train, group, limit)]
 
     def _mine(self, pieces: list[Indices]) -> Sequence[int]:
@@ -217,7 +230,7 @@ class Run:
 
     def _batch(self, sentences: Indices) -> Batch:
         if self.packed:
-            batch = pack(self.train, sentences, self.params.model.max_positions)
+            batch = pack(self.train, sentences, self.shape.max_positions)
         else:
             batch = assemble(self.train, sentences)
         if self.device.type != "cuda":
@@ -229,9 +242,9 @@ class Run:
         return self.train.source, self.train.target
 
 
-def _packs(params: Params, device: torch.device, precision: torch.dtype) -> bool:
+def _packs(wanted: bool | None, shape: ModelParams, device: torch.device, precision: torch.dtype) -> bool:
     """Whether to pack and compile: where flash attention can keep sentences apart, unless params say otherwise."""
-    wanted, kernel = params.training.compile, has_flash_kernel(device, precision, params.model)
+    kernel = has_flash_kernel(device, precision, shape)
     if wanted and device.type != "cpu" and not kernel:
         raise ParamsError(
             "training.compile: true needs a GPU of compute capability 8.0 or higher, bf16, and heads of d_k = d_v, a "
@@ -247,15 +260,6 @@ def _set_numerics(device: torch.device) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-
-
-def summed(terms: Iterable[list[Tensor]]) -> list[Tensor]:
-    """The sum of each tensor over the terms, in their order, in the memory of the first term."""
-    iterator = iter(terms)
-    sums = next(iterator)
-    for term in iterator:
-        torch._foreach_add_(sums, term)
-    return sums
 
 
 def _kernels(device: torch.device) -> AbstractContextManager[None]:

@@ -16,41 +16,32 @@ from torch import Tensor
 
 from transformer.errors import InterruptedTrainingError
 from transformer.files import write_json, write_text
+from transformer.model.checkpoints import Checkpoint, best_of, delete_others, kept, write_checkpoint, write_index
 from transformer.model.folder import ModelConfig, write_config
-from transformer.params import Params
+from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
+from transformer.progress import Display, Silent, display
 from transformer.training.batching import Update
-from transformer.training.checkpoints import (
-    Checkpoint,
-    best_of,
-    delete_others,
-    kept,
-    write_checkpoint,
-    write_index,
-)
 from transformer.training.loader import Loader
-from transformer.training.progress_bar import Display, Silent, display
-from transformer.training.ranks import ALONE, Alone
-from transformer.training.resume import Progress, load_state, run_name, save_state
+from transformer.training.ranks import Alone
+from transformer.training.resume import StopRequest, TrainingState, load_state, run_name, save_state, stop_requests
 from transformer.training.run import Run, check_finite
-from transformer.training.stopping import StopRequest, stop_requests
 from transformer.training.throughput import Meter
 from transformer.working_folder import working_folder
 
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
-HOW_MANY = {"devices", "nodes"}  # that share the work, which a resumed run may change
 
 
 @dataclass(frozen=True)
-class Record:
+class Figures:
     """Figures of one update, for experiment tracking."""
 
     update: int
     metrics: dict[str, float]
 
 
-OnRecord = Callable[[Record], None]
+OnFigures = Callable[[Figures], None]
 
 
 class Paths(TypedDict):
@@ -74,50 +65,60 @@ class Pending:
 
 
 def train(
-    params: Params,
+    languages: LanguageParams,
+    shape: ModelParams,
+    settings: TrainingParams,
+    compute: ComputeParams,
+    *,
     tokens: Path,
     work: Path,
     checkpoints: Path,
     report: Path,
     curves: Path,
-    on_record: OnRecord,
-    ranks: Alone = ALONE,
+    on_figures: OnFigures,
+    ranks: Alone | None = None,
 ) -> None:
     """Train to the last update, from the saved state where one is found, and write the stage's outputs.
 
     Args:
-        params: all of params.yaml; only `languages`, `model` and `training` matter here.
+        languages: the direction, for the model's configuration.
+        shape: the network.
+        settings: how it is trained.
+        compute: on which device, with how many threads.
         tokens: the tokenize stage's folder.
         work: where working folders of resumable runs are.
         checkpoints: receives the kept checkpoints, their index and the model's configuration.
         report: receives what depends on the clock (tokens/s, minutes of each checkpoint).
         curves: receives training.csv and validation.csv.
-        on_record: called with each log interval's and each validation's figures.
+        on_figures: called with each log interval's and each validation's figures.
         ranks: the processes that share this training; only the first writes, shows and records.
 
     Raises:
         InterruptedTrainingError: SIGTERM or SIGINT came; the state is saved.
         DivergedError: the loss is no longer a finite number.
     """
-    run = Run.prepare(params, tokens, ranks)
-    settings = params.model_dump(include={"languages", "model", "training"}, exclude={"training": HOW_MANY})
-    name = run_name({**settings, "on": [str(run.device), str(run.precision)]}, tokens)
-    ranks.check_same(name)
-    with _folder(work, name, ranks) as folder, stop_requests() as stop:
-        progress = (load_state(folder, run.model, run.optimizer) if folder else None) or Progress()
-        progress = run.begin(progress)
+    run = Run.prepare(shape, settings, compute, tokens, ranks)
+    sections = [section.model_dump() for section in (languages, shape, settings)]
+    name = run_name([*sections, str(run.device), str(run.precision)], tokens)
+    run.ranks.check_same(name)
+    with _folder(work, name, run.ranks) as folder, stop_requests() as stop:
+        state = (load_state(folder, run.model, run.optimizer) if folder else None) or TrainingState()
+        state = run.begin(state)
         if not folder:
-            _Loop(run, progress, None, Silent(), lambda _: None).run(stop)
+            _Loop(run, state, None, Silent(), lambda _: None).run(stop)
             return
-        delete_others(folder / CHECKPOINTS, progress.checkpoints)
-        _announce(run, progress)
-        with display(params.training.updates, progress.update) as shown:
-            _Loop(run, progress, folder, shown, on_record).run(stop)
-        _write_outputs(run, progress, folder / CHECKPOINTS, checkpoints, report, curves)
+        delete_others(folder / CHECKPOINTS, state.checkpoints)
+        _announce(run, state)
+        with display(settings.updates, state.update) as shown:
+            _Loop(run, state, folder, shown, on_figures).run(stop)
+        _write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)
+        write_text(curves / "training.csv", _csv(state.training_curve))
+        write_text(curves / "validation.csv", _csv(state.validation_curve))
+        write_json(report, _report(run, state))
 
 
 def _folder(work: Path, name: str, ranks: Alone) -> AbstractContextManager[Path | None]:
-    """The working folder on the first rank; the others get by without."""
+    """The working folder on the first rank; the others need none."""
     return working_folder(work, name) if ranks.rank == 0 else nullcontext()
 
 
@@ -125,51 +126,51 @@ class _Loop:
     """The state that the steps of the loop share."""
 
     def __init__(
-        self, run: Run, progress: Progress, folder: Path | None, shown: Display, on_record: OnRecord
+        self, run: Run, state: TrainingState, folder: Path | None, shown: Display, on_figures: OnFigures
     ) -> None:
-        self.model_run, self.progress, self.folder = run, progress, folder
-        self.shown, self.on_record = shown, on_record
-        self.settings = run.params.training
-        self.started = time.monotonic() - progress.elapsed
-        self.scheduled_at = progress.elapsed
+        self.model_run, self.state, self.folder = run, state, folder
+        self.shown, self.on_figures = shown, on_figures
+        self.settings = run.settings
+        self.started = time.monotonic() - state.elapsed
+        self.scheduled_at = state.elapsed
         self.pending: list[Pending] = []
-        self.meter = Meter(run, progress.seconds)
+        self.meter = Meter(run.device, run.precision, run.ranks.world, compiled=run.packed, seconds=state.seconds)
 
     def run(self, stop: StopRequest) -> None:
         """Updates until the last one, an early stop, or a request to stop."""
-        progress = self.progress
-        if progress.finished:
+        state = self.state
+        if state.finished:
             return
-        with Loader(self.model_run, progress.epoch, progress.position) as loader:
-            while not progress.finished:
+        with Loader(self.model_run, state.epoch, state.position) as loader:
+            while not state.finished:
                 self._update(loader)
                 if asked := self.model_run.ranks.agreed(stop.signal):
                     self._save()
                     raise InterruptedTrainingError(
-                        f"{asked}: training stopped at update {progress.update} with its state saved; "
+                        f"{asked}: training stopped at update {state.update} with its state saved; "
                         "start it again to resume"
                     )
 
     def _update(self, loader: Loader) -> None:
-        progress = self.progress
+        state = self.state
         begun = time.monotonic()
         planned, work = loader.next()
-        progress.update += 1
-        loss = self.model_run.update(progress.update, work)
-        self.pending.append(Pending(progress.update, loss, work.tokens, work.groups))
-        progress.epoch, progress.position = planned.epoch, planned.position
-        progress.target_tokens += work.tokens
-        progress.seconds += time.monotonic() - begun
-        self.meter.count(work)
-        last = progress.update == self.settings.updates
-        if progress.update % self.settings.log_every == 0 or last:
+        state.update += 1
+        loss = self.model_run.update(state.update, work)
+        self.pending.append(Pending(state.update, loss, work.tokens, work.groups))
+        state.epoch, state.position = planned.epoch, planned.position
+        state.target_tokens += work.tokens
+        state.seconds += time.monotonic() - begun
+        self.meter.count(work.tokens, work.flops)
+        last = state.update == self.settings.updates
+        if state.update % self.settings.log_every == 0 or last:
             self._log(loader.waited)
         valid_loss = None
-        if progress.update % self.settings.validate_every == 0 or last:
+        if state.update % self.settings.validate_every == 0 or last:
             valid_loss = self._validate()
-        progress.finished = last or self._out_of_patience()
-        progress.elapsed = time.monotonic() - self.started
-        scheduled = self._checkpoint_due() or progress.finished
+        state.finished = last or self._out_of_patience()
+        state.elapsed = time.monotonic() - self.started
+        scheduled = self._checkpoint_due() or state.finished
         if scheduled or self._is_best(valid_loss):
             self._checkpoint(scheduled, valid_loss)
 
@@ -183,40 +184,40 @@ class _Loop:
             return
         begun = time.monotonic()
         losses: list[float] = torch.stack([pending.loss for pending in self.pending]).tolist()
-        self.progress.seconds += time.monotonic() - begun
+        self.state.seconds += time.monotonic() - begun
         for pending, loss in zip(self.pending, losses, strict=True):
             check_finite(loss, pending.update, pending.groups)
-            self.progress.losses.append((loss, pending.tokens))
+            self.state.losses.append((loss, pending.tokens))
         self.pending.clear()
 
     def _log(self, waited: float) -> None:
         self._settle()
-        progress = self.progress
-        loss = sum(loss for loss, _ in progress.losses) / sum(tokens for _, tokens in progress.losses)
-        progress.losses.clear()
-        row = {"loss": loss, "learning_rate": self.model_run.learning_rate(progress.update)}
-        progress.training_curve.append({"update": progress.update, **row})
-        speed = self.meter.read(progress.seconds, waited)
-        self.shown.training(progress.update, {**row, **speed})
-        self.on_record(Record(progress.update, {f"train/{name}": value for name, value in {**row, **speed}.items()}))
+        state = self.state
+        loss = sum(loss for loss, _ in state.losses) / sum(tokens for _, tokens in state.losses)
+        state.losses.clear()
+        row = {"loss": loss, "learning_rate": self.model_run.learning_rate(state.update)}
+        state.training_curve.append({"update": state.update, **row})
+        speed = self.meter.read(state.seconds, waited)
+        self.shown.training(state.update, {**row, **speed})
+        self.on_figures(Figures(state.update, {f"train/{name}": value for name, value in {**row, **speed}.items()}))
 
     def _validate(self) -> float:
         self._settle()
-        update = self.progress.update
+        update = self.state.update
         result = self.model_run.ranks.known_to_all(self.model_run.validate)
         row = {"loss": result.loss, "perplexity": result.perplexity}
         if result.bleu is not None:
             row["bleu"] = result.bleu
-        self.progress.validation_curve.append({"update": update, **row})
+        self.state.validation_curve.append({"update": update, **row})
         figures = "  ".join(f"{name} {value:.3f}" for name, value in row.items())
         self.shown.message(f"validation at update {update}: {figures}")
-        self.on_record(Record(update, {f"valid/{name}": value for name, value in row.items()}))
+        self.on_figures(Figures(update, {f"valid/{name}": value for name, value in row.items()}))
         return result.loss
 
     def _out_of_patience(self) -> bool:
         patience = self.settings.early_stopping_patience
-        losses = [row["loss"] for row in self.progress.validation_curve]
-        if patience is None or not losses or self.progress.validation_curve[-1]["update"] != self.progress.update:
+        losses = [row["loss"] for row in self.state.validation_curve]
+        if patience is None or not losses or self.state.validation_curve[-1]["update"] != self.state.update:
             return False
         stop = len(losses) - 1 - losses.index(min(losses)) >= patience
         if stop:
@@ -225,13 +226,13 @@ class _Loop:
 
     def _checkpoint_due(self) -> bool:
         by_updates = self.settings.checkpoint_every_updates
-        if by_updates and self.progress.update % by_updates == 0:
+        if by_updates and self.state.update % by_updates == 0:
             return True
         by_minutes = self.settings.checkpoint_every_minutes
-        return by_minutes is not None and self.progress.elapsed - self.scheduled_at >= 60 * by_minutes
+        return by_minutes is not None and self.state.elapsed - self.scheduled_at >= 60 * by_minutes
 
     def _is_best(self, valid_loss: float | None) -> bool:
-        best = best_of(self.progress.checkpoints)
+        best = best_of(self.state.checkpoints)
         return valid_loss is not None and (best is None or best.valid_loss is None or valid_loss < best.valid_loss)
 
     def _checkpoint(self, scheduled: bool, valid_loss: float | None) -> None:
@@ -239,24 +240,24 @@ class _Loop:
         if not self.folder:
             return
         self._settle()
-        progress = self.progress
-        minutes = progress.elapsed / 60 if self.settings.checkpoint_every_minutes else None
-        checkpoint = Checkpoint(progress.update, scheduled, valid_loss, minutes)
+        state = self.state
+        minutes = state.elapsed / 60 if self.settings.checkpoint_every_minutes else None
+        checkpoint = Checkpoint(state.update, scheduled, valid_loss, minutes)
         weights, vocabulary = self.model_run.model.state_dict(), self.model_run.vocabulary.model
         write_checkpoint(self.folder / CHECKPOINTS, checkpoint, weights, vocabulary)
-        progress.checkpoints = kept([*progress.checkpoints, checkpoint], self.settings.keep_last)
+        state.checkpoints = kept([*state.checkpoints, checkpoint], self.settings.keep_last)
         if scheduled:
-            self.scheduled_at = progress.elapsed
+            self.scheduled_at = state.elapsed
         self._save()
-        delete_others(self.folder / CHECKPOINTS, progress.checkpoints)
+        delete_others(self.folder / CHECKPOINTS, state.checkpoints)
 
     def _save(self) -> None:
         self._settle()
         if self.folder:
-            save_state(self.folder, self.progress, self.model_run.model, self.model_run.optimizer)
+            save_state(self.folder, self.state, self.model_run.model, self.model_run.optimizer)
 
 
-def _announce(run: Run, progress: Progress) -> None:
+def _announce(run: Run, state: TrainingState) -> None:
     weights = sum(parameter.numel() for parameter in run.model.parameters())
     pairs, left_out = len(run.train_sentences), len(run.train) - len(run.train_sentences)
     log.info("%.1f million weights on %s in %s", weights / 1e6, run.device, str(run.precision).removeprefix("torch."))
@@ -266,37 +267,34 @@ def _announce(run: Run, progress: Progress) -> None:
     log.info("%d training pairs, %d left out as longer than model.max_positions", pairs, left_out)
     if run.packed:
         log.info("sentences are packed without padding; the first update compiles the network, which takes minutes")
-    if progress.update:
-        log.info("resuming after update %d", progress.update)
+    if state.update:
+        log.info("resuming after update %d", state.update)
 
 
-def _write_outputs(
-    run: Run, progress: Progress, written: Path, checkpoints: Path, report: Path, curves: Path
+def _write_checkpoints(
+    run: Run, state: TrainingState, languages: LanguageParams, written: Path, checkpoints: Path
 ) -> None:
     checkpoints.mkdir(parents=True, exist_ok=True)
-    for checkpoint in progress.checkpoints:
+    for checkpoint in state.checkpoints:
         target = checkpoints / checkpoint.file
         target.unlink(missing_ok=True)
         os.link(written / checkpoint.file, target)
-    write_index(checkpoints, progress.checkpoints)
-    params = run.params
-    config = ModelConfig(languages=params.languages, vocabulary_size=run.vocabulary.size, model=params.model)
+    write_index(checkpoints, state.checkpoints)
+    config = ModelConfig(languages=languages, vocabulary_size=run.vocabulary.size, model=run.shape)
     write_config(checkpoints, config)
-    write_text(curves / "training.csv", _csv(progress.training_curve))
-    write_text(curves / "validation.csv", _csv(progress.validation_curve))
-    speed = progress.target_tokens / max(progress.seconds, 1e-9)
-    write_json(
-        report,
-        {
-            "updates": progress.update,
-            "epochs": progress.epoch,
-            "world_size": run.ranks.world,
-            "target_tokens": progress.target_tokens,
-            "target_tokens_per_second": round(speed, 1),
-            "training_seconds": round(progress.seconds, 1),
-            "elapsed_seconds": round(progress.elapsed, 1),
-        },
-    )
+
+
+def _report(run: Run, state: TrainingState) -> dict[str, float]:
+    speed = state.target_tokens / max(state.seconds, 1e-9)
+    return {
+        "updates": state.update,
+        "epochs": state.epoch,
+        "world_size": run.ranks.world,
+        "target_tokens": state.target_tokens,
+        "target_tokens_per_second": round(speed, 1),
+        "training_seconds": round(state.seconds, 1),
+        "elapsed_seconds": round(state.elapsed, 1),
+    }
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import sacrebleu
 import torch
-from torch import Tensor
 
-from transformer.data.tokenize.store import TokenSplit
-from transformer.data.tokenize.vocabulary import BOS, EOS, Vocabulary
-from transformer.model.device import steps_between_waits
+from transformer.decoding.greedy import greedy
 from transformer.model.transformer import Transformer
+from transformer.tokens.store import TokenSplit
+from transformer.tokens.vocabulary import Vocabulary
 from transformer.training.batching import Indices, assemble, micro_batches, target_token_count
 from transformer.training.objective import smoothed_cross_entropy
 
-MAX_EXTRA_LENGTH = 50  # paper, section 6.1
 GREEDY_TOKENS = 4096  # padded source tokens decoded at a time
 
 
@@ -57,21 +55,3 @@ def greedy_bleu(model: Transformer, vocabulary: Vocabulary, split: TokenSplit, s
         hypotheses += [vocabulary.decode(ids) for ids in greedy(model, source)]
     references = [vocabulary.decode(split.target[index].tolist()) for index in by_length]
     return float(sacrebleu.corpus_bleu(hypotheses, [references]).score)
-
-
-def greedy(model: Transformer, source: Tensor) -> list[list[int]]:
-    """The likeliest token at each position, until EOS or source length + 50; EOS is left out."""
-    state = model.start(source)
-    tokens = torch.full((len(source),), BOS, device=source.device)
-    ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
-    output = []
-    longest = min(source.size(1) + MAX_EXTRA_LENGTH, model.params.max_positions)
-    wait_every = steps_between_waits(source.device)
-    for step in range(1, longest + 1):
-        tokens = model.step(tokens, state).argmax(-1).masked_fill(ended, EOS)
-        output.append(tokens)
-        ended |= tokens == EOS
-        if step % wait_every == 0 and ended.all():
-            break
-    rows = torch.stack(output, dim=1).tolist()
-    return [row[: row.index(EOS)] if EOS in row else row for row in rows]

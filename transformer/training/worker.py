@@ -1,6 +1,6 @@
 """One rank: `python -m transformer.training.worker FOLDER`, started by `transformer.training.launch`.
 
-FOLDER belongs to the launcher of this machine. It holds `job.json`; the first rank adds its records there, and a rank
+FOLDER belongs to the launcher of this machine. It holds `job.json`; the first rank adds its figures there, and a rank
 that ends with an error for the user leaves it there, for the launcher and for the ranks of the next attempt.
 """
 
@@ -20,15 +20,15 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from transformer.errors import ExitCode, InterruptedTrainingError, UserError
 from transformer.files import write_json
 from transformer.model.device import select_device
-from transformer.params import Params
+from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
 from transformer.training.ranks import Ranks, joined
-from transformer.training.stopping import SIGNALS
-from transformer.training.train import Paths, Record, train
+from transformer.training.resume import SIGNALS
+from transformer.training.train import Figures, Paths, train
 
 log = logging.getLogger(__name__)
 
 JOB_FILE = "job.json"
-RECORDS_FILE = "records.jsonl"
+FIGURES_FILE = "figures.jsonl"
 OUTCOME_FILE = "outcome.json"
 KINDS = {kind.exit_code: kind for kind in UserError.__subclasses__() if kind.__module__ == UserError.__module__}
 
@@ -53,9 +53,15 @@ def work(folder: Path) -> None:
         UserError: something that this rank has met alone; the others wait for it in vain.
     """
     job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
-    params = Params.model_validate(job["params"])
+    compute = ComputeParams.model_validate(job["compute"])
+    sections = (
+        LanguageParams.model_validate(job["languages"]),
+        ModelParams.model_validate(job["model"]),
+        TrainingParams.model_validate(job["training"]),
+        compute,
+    )
     paths = cast(Paths, {name: Path(path) for name, path in job["paths"].items()})
-    with joined(select_device(params.training.device), job["leads"]) as ranks:
+    with joined(select_device(compute.device), job["leads"]) as ranks:
         if ranks.rank == 0:
             logging.getLogger().setLevel(logging.INFO)
             if (restart := int(os.environ["TORCHELASTIC_RESTART_COUNT"])) and not read_outcome(folder):
@@ -64,7 +70,7 @@ def work(folder: Path) -> None:
             _leave(folder, outcome)
             return
         try:
-            train(params, **paths, on_record=lambda record: _append(folder / RECORDS_FILE, record), ranks=ranks)
+            train(*sections, **paths, on_figures=lambda figures: _append(folder / FIGURES_FILE, figures), ranks=ranks)
         except InterruptedTrainingError as error:  # all ranks have agreed to it
             _leave(folder, error)
 
@@ -76,9 +82,9 @@ def _outcome_of_any(ranks: Ranks, folder: Path) -> UserError | None:
     return next(filter(None, found), None)
 
 
-def _append(path: Path, record: Record) -> None:
+def _append(path: Path, figures: Figures) -> None:
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(asdict(record)) + "\n")
+        stream.write(json.dumps(asdict(figures)) + "\n")
 
 
 def _die(status: ExitCode) -> NoReturn:

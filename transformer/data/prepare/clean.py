@@ -12,10 +12,9 @@ from transformer.chunks import read_table
 from transformer.data.cleaning import clean_text, fold_text
 from transformer.data.parts import Part, Split
 from transformer.data.prepare.filters import PairFilter
-from transformer.data.prepare.pairs import PairBatch
-from transformer.data.prepare.params import PreparationParams
-from transformer.data.prepare.split_files import pair_table
-from transformer.data.prepare.splitting import Hashes, text_hash
+from transformer.data.prepare.readers import PairBatch
+from transformer.data.prepare.splits import Hashes, pair_table, text_hash
+from transformer.params import PreparationParams
 
 HASHES = ("source_hash", "pair_hash")
 WORDS = ("source_words", "target_words")

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from transformer.data.prepare.params import PreparationParams
 from transformer.data.prepare.placeholders import numbers, placeholders
 from transformer.data.prepare.scripts import is_wrong_script, length_in_letters
+from transformer.params import PreparationParams
 
 
 @dataclass(frozen=True)

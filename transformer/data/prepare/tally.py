@@ -8,7 +8,7 @@ import pyarrow.compute
 
 from transformer.data.parts import Part
 from transformer.data.prepare.filters import FILTER_NAMES
-from transformer.data.prepare.splitting import SPLITS
+from transformer.data.prepare.splits import SPLITS
 
 REASONS = (*FILTER_NAMES, "duplicate_pair", "duplicate_source", "held_out_exact", "held_out_near")
 

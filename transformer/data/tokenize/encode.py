@@ -1,131 +1,98 @@
-"""The tokenize stage: learn the vocabulary on the training split, encode every split, report."""
+"""Sentences encoded word by word: no piece crosses a space, so each distinct word is encoded once and looked up."""
 
 import json
-import logging
-import shutil
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow
-import pyarrow.parquet as pq
-import sentencepiece
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from transformer.chunks import map_chunks, read_table
-from transformer.data.tokenize.params import TokenizationParams
-from transformer.data.tokenize.store import SIDES, side_writer
-from transformer.data.tokenize.vocabulary import VOCABULARY_FILE, Vocabulary, train_vocabulary
-from transformer.data.tokenize.words import (
-    COUNTS,
-    WordEncoder,
-    count_words,
-    encode_chunk,
-    frequent_words,
-    words_with_counts,
-)
-from transformer.errors import DataError
-from transformer.executor import Executor
-from transformer.files import atomic_path, write_json
-from transformer.progress import chunk_progress
-from transformer.working_folder import fingerprint, working_folder
+from transformer.tokens.ranges import offsets, ranges
+from transformer.tokens.store import SIDES, id_type
+from transformer.tokens.vocabulary import EOS, UNK, Vocabulary
 
-log = logging.getLogger(__name__)
-
-SPLITS = ("train", "valid", "test")
-CODE = ("data/tokenize", "data/ranges.py")
-BATCH_PAIRS = 20_000
-MOST_WORDS = 1 << 21  # that the vocabulary is learned on; SentencePiece takes some 700 bytes for each
+COUNTS = b"counts"
+SPACE_MARK = "\u2581"  # how SentencePiece spells a space; text that has one of its own is encoded whole
+LARGEST_CACHE = 1 << 19  # words; about 100 MB
 
 
-def tokenize(
-    params: TokenizationParams, corpus: Path, tokens: Path, report: Path, work: Path, executor: Executor
-) -> None:
-    """Write the vocabulary and the encoded splits to `tokens`, statistics to `report`.
+class Encoded(NamedTuple):
+    """Some texts as ids."""
 
-    The splits pass through memory in chunks that `executor` works on; the vocabulary and finished chunks wait in a
-    folder below `work`, so that a run that was interrupted goes on where it stopped.
-
-    Raises:
-        DataError: a split is missing, the training split is too small for the vocabulary asked for, or another
-            process is at the same work.
-    """
-    for split in SPLITS:
-        if not (corpus / f"{split}.parquet").exists():
-            raise DataError(f"{corpus / split}.parquet is missing: run the prepare stage first (dvc repro prepare)")
-    tokens.mkdir(parents=True, exist_ok=True)
-    settings = [params.model_dump(), BATCH_PAIRS, pyarrow.__version__, sentencepiece.__version__]
-    with working_folder(work, fingerprint(settings, CODE, corpus), kept=1) as folder:
-        vocabulary = _vocabulary(params, corpus, folder, executor)
-        (tokens / VOCABULARY_FILE).write_bytes(vocabulary.model)
-        statistics = {split: _encode_split(vocabulary, corpus, tokens, split, folder, executor) for split in SPLITS}
-        write_json(report, {"vocabulary_size": vocabulary.size, **statistics})
-        shutil.rmtree(folder)
+    ids: pyarrow.ListArray  # the ids of each text, EOS included
+    words: int  # in all texts, cut at spaces
+    round_trips: int  # texts that decoding gives back
 
 
-def _batches(corpus: Path, split: str) -> Iterator[pyarrow.Table]:
-    with pq.ParquetFile(corpus / f"{split}.parquet", pre_buffer=False) as file:  # a buffer would keep all of it
-        for batch in file.iter_batches(BATCH_PAIRS, columns=list(SIDES)):
-            yield pyarrow.table(batch)
+class WordEncoder:
+    """Sentences to ids, EOS included; remembers words it has seen."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.dtype = id_type(vocabulary.size)
+        self.is_byte = np.array([vocabulary.is_byte(id_) for id_ in range(vocabulary.size)])
+        self._words: dict[str, bytes] = {}
+        self._lossy: set[str] = set()  # words that do not come back
+
+    def encode(self, texts: pyarrow.Array) -> Encoded:
+        """Encode an array of strings."""
+        parts = pc.split_pattern(texts, " ")
+        words = int(np.count_nonzero(pc.binary_length(parts.flatten())))
+        marked = pc.match_substring(texts, SPACE_MARK)
+        if pc.any(marked).as_py():
+            whole = pyarrow.ListArray.from_arrays(np.arange(len(texts) + 1, dtype=np.int32), texts)
+            parts = pc.if_else(marked, whole, parts)
+        coded = parts.flatten().dictionary_encode()
+        which = coded.indices.to_numpy()
+        pieces, lengths, lossy = self._look_up(coded.dictionary.to_pylist())
+        ids = pieces[ranges(offsets(lengths)[which], lengths[which])]
+        first_word = offsets(parts.value_lengths().to_numpy())  # of each text
+        first_id = offsets(lengths[which])[first_word]
+        ended = np.insert(ids, first_id[1:], EOS)
+        lost = np.diff(offsets(lossy[which])[first_word])
+        comes_back = (lost == 0) | (pc.binary_length(texts).to_numpy() == 0)
+        listed = pyarrow.ListArray.from_arrays((first_id + np.arange(len(first_id))).astype(np.int32), ended)
+        return Encoded(listed, words, int(np.sum(comes_back)))
+
+    def _look_up(self, words: list[str]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64], NDArray[np.bool_]]:
+        """The ids of words one behind the other, how many each has, and whether it is lost in a sentence."""
+        self._learn(words)
+        found = [self._words[word] for word in words]
+        lengths = np.fromiter(map(len, found), np.int64, len(found)) // self.dtype.itemsize
+        # Between two spaces is an empty word, and SentencePiece drops the second space.
+        lossy = np.fromiter((not word or word in self._lossy for word in words), bool, len(words))
+        return np.frombuffer(b"".join(found), self.dtype), lengths, lossy
+
+    def _learn(self, words: list[str]) -> None:
+        if len(self._words) > LARGEST_CACHE:
+            self._words.clear()
+            self._lossy.clear()
+        new = [word for word in words if word not in self._words]
+        encoded = self.vocabulary.encode_batch(new)
+        flat, end = np.array(list(chain.from_iterable(encoded)), self.dtype).tobytes(), 0
+        for word, ids in zip(new, encoded, strict=True):
+            begin, end = end, end + len(ids) * self.dtype.itemsize
+            self._words[word] = flat[begin:end]
+        decoded = self.vocabulary.decode_batch(encoded)
+        self._lossy.update(word for word, text in zip(new, decoded, strict=True) if word != text)
 
 
-def _chunk_count(corpus: Path, split: str) -> int:
-    return -(-int(pq.read_metadata(corpus / f"{split}.parquet").num_rows) // BATCH_PAIRS)
-
-
-def _training_pairs(params: TokenizationParams, corpus: Path) -> Iterator[pyarrow.Table]:
-    """At most `training_pairs` pairs, spread evenly over the training split."""
-    pairs = pq.read_metadata(corpus / "train.parquet").num_rows
-    stride = max(1, -(-pairs // params.training_pairs))
-    begin = 0
-    for batch in _batches(corpus, "train"):
-        yield batch.take(np.arange(-begin % stride, batch.num_rows, stride))
-        begin += batch.num_rows
-
-
-def _vocabulary(params: TokenizationParams, corpus: Path, folder: Path, executor: Executor) -> Vocabulary:
-    """The vocabulary that an earlier run left, or a new one."""
-    path = folder / VOCABULARY_FILE
-    if not path.exists():
-        with chunk_progress("count words", _chunk_count(corpus, "train")) as shown:
-            chunks = _training_pairs(params, corpus)
-            counted = map_chunks(executor, count_words, None, chunks, folder / "words", shown)
-        words = frequent_words(map(read_table, counted), MOST_WORDS)
-        log.info("learning %d byte-pair pieces from %d distinct words", params.vocabulary_size, words.num_rows)
-        vocabulary = train_vocabulary(params, words_with_counts(words))
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(vocabulary.model)
-    return Vocabulary.load(path)
-
-
-def _encode_split(
-    vocabulary: Vocabulary, corpus: Path, tokens: Path, split: str, folder: Path, executor: Executor
-) -> dict[str, Any]:
-    """Encode a split chunk by chunk and put the chunks together; returns its statistics."""
-    with chunk_progress(f"encode {split}", _chunk_count(corpus, split)) as shown:
-        encoder = WordEncoder(vocabulary)
-        paths = map_chunks(executor, encode_chunk, encoder, _batches(corpus, split), folder / split, shown)
-    counts: dict[str, Counter[str]] = {side: Counter() for side in SIDES}
-    for path in paths:
-        for side, count in json.loads(read_table(path, []).schema.metadata[COUNTS]).items():
-            counts[side].update(count)
+def encode_chunk(encoder: WordEncoder, pairs: pyarrow.Table) -> pyarrow.Table:
+    """Both sides of some pairs as lists of ids, EOS included; the metadata COUNTS tells what each side holds."""
+    columns, counts = {}, {}
     for side in SIDES:
-        sentences, pieces = counts[side]["sentences"], counts[side]["tokens"]
-        with side_writer(tokens, split, side, vocabulary.size, sentences, pieces + sentences) as writer:
-            for path in paths:
-                for encoded in read_table(path, [side]).column(side).chunks:
-                    writer.append(encoded.flatten().to_numpy(), encoded.value_lengths().to_numpy())
-    return {side: _rates(count) for side, count in counts.items()}
-
-
-def _rates(count: Counter[str]) -> dict[str, float]:
-    tokens = max(1, count["tokens"])
-    return {
-        "sentences": count["sentences"],
-        "tokens": count["tokens"],
-        "tokens_per_word": round(count["tokens"] / max(1, count["words"]), 4),
-        "unknown_rate": round(count["unknown"] / tokens, 6),
-        "byte_rate": round(count["bytes"] / tokens, 6),
-        "round_trip_rate": round(count["round_trips"] / max(1, count["sentences"]), 6),
-    }
+        texts = pairs.column(side).combine_chunks()
+        encoded = encoder.encode(texts)
+        columns[side] = encoded.ids
+        ids = encoded.ids.flatten().to_numpy()
+        counts[side] = {
+            "sentences": len(texts),
+            "words": encoded.words,
+            "tokens": len(ids) - len(texts),
+            "unknown": int(np.sum(ids == UNK)),
+            "bytes": int(np.sum(encoder.is_byte[ids])),
+            "round_trips": encoded.round_trips,
+        }
+    return pyarrow.table(columns).replace_schema_metadata({COUNTS: json.dumps(counts)})

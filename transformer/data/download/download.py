@@ -1,31 +1,29 @@
-"""Stage 1, download: from the registry's entries to verified files and the list of parts in the raw folder."""
+"""The download stage: from the registry's entries to verified files and the list of parts in the raw folder."""
 
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from transformer.data.download.archive import extract, require_space
 from transformer.data.download.cache import SourceCache
-from transformer.data.download.local import copy_local, local_parts
-from transformer.data.download.params import DownloadParams
-from transformer.data.download.registry import SIDES, Corpus, Entry, LocalCorpus, load_registry
-from transformer.data.download.transfer import MIRROR_VARIABLE, Patience
-from transformer.data.download.wheel import catalogue_languages
-from transformer.data.parts import Part, write_parts
-from transformer.errors import ParamsError
-from transformer.files import sha256_of, write_json
-from transformer.languages import LanguageParams
+from transformer.data.download.corpora import SIDES, Corpus, Entry, LocalCorpus, format_of, load_corpora
+from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, catalogue_languages
+from transformer.data.parts import Part, Split, write_parts
+from transformer.errors import DataError, ParamsError
+from transformer.files import atomic_path, sha256_of, write_json
+from transformer.params import DownloadParams, LanguageParams
 
 logger = logging.getLogger(__name__)
+SPLITS: dict[str, Split | None] = {"train": "train", "valid": "valid", "test": "test", "all": None}
 
 
 @dataclass(frozen=True)
-class Record:
+class ManifestEntry:
     """A line of the manifest: one source file, as it was fetched."""
 
     file: str  # corpus/name
@@ -40,7 +38,7 @@ class Record:
 def download(
     params: DownloadParams,
     languages: LanguageParams,
-    registry: Path,
+    corpora: Path,
     raw: Path,
     manifest: Path,
     cache: Path,
@@ -51,7 +49,7 @@ def download(
     Args:
         params: the corpora and the patience.
         languages: the direction; a corpus serves either.
-        registry: data/corpora.yaml.
+        corpora: data/corpora.yaml.
         raw: emptied, then filled with `<corpus>/<file>` and the list of parts.
         manifest: where each file came from; holds times.
         cache: verified source files and cut transfers, which survive between runs.
@@ -62,29 +60,29 @@ def download(
         DownloadError: a source cannot be fetched, or the disk is too full.
         DataError: a source is not what the registry says.
     """
-    entries = load_registry(registry)
-    chosen = {name: _chosen(entries, name, languages, registry) for name in params.corpora}
+    entries = load_corpora(corpora)
+    chosen = {name: _chosen(entries, name, languages, corpora) for name in params.corpora}
     patience = Patience(params.retries, params.timeout_seconds, sleep)
     sources = SourceCache(cache, patience, os.environ.get(MIRROR_VARIABLE))
     _check_disk(chosen, languages, sources)
     shutil.rmtree(raw, ignore_errors=True)
     raw.mkdir(parents=True)
     parts: list[Part] = []
-    records: list[Record] = []
+    files: list[ManifestEntry] = []
     for name, entry in chosen.items():
         if isinstance(entry, LocalCorpus):
-            fetched = _fetch_local(name, entry, languages, registry, raw)
+            fetched = _fetch_local(name, entry, languages, corpora, raw)
         else:
             fetched = _fetch_published(name, entry, languages, sources, raw)
         parts += fetched[0]
-        records += fetched[1]
+        files += fetched[1]
     write_parts(raw, parts)
-    write_json(manifest, {"files": [vars(record) for record in records]})
+    write_json(manifest, {"files": [vars(file) for file in files]})
 
 
-def _chosen(entries: dict[str, Entry], name: str, languages: LanguageParams, registry: Path) -> Entry:
+def _chosen(entries: dict[str, Entry], name: str, languages: LanguageParams, corpora: Path) -> Entry:
     if name not in entries:
-        raise ParamsError(f"download.corpora: {registry} has no corpus {name!r}; it has {', '.join(entries)}")
+        raise ParamsError(f"download.corpora: {corpora} has no corpus {name!r}; it has {', '.join(entries)}")
     entry = entries[name]
     if entry.languages:
         _check_languages(name, entry.languages, languages)
@@ -123,8 +121,8 @@ def _check_disk(chosen: dict[str, Entry], languages: LanguageParams, sources: So
 
 def _fetch_published(
     name: str, corpus: Corpus, languages: LanguageParams, sources: SourceCache, raw: Path
-) -> tuple[list[Part], list[Record]]:
-    records = []
+) -> tuple[list[Part], list[ManifestEntry]]:
+    files = []
     for file, members in _wanted(corpus, languages).items():
         source = corpus.files[file]
         path = sources.fetch(file, source)
@@ -132,8 +130,8 @@ def _fetch_published(
             extract(path, members, raw / name)
         else:
             _link(path, raw / name / file)
-        records.append(
-            Record(
+        files.append(
+            ManifestEntry(
                 file=f"{name}/{file}",
                 source=source.url or f"package {source.wheel}",
                 bytes=path.stat().st_size,
@@ -161,20 +159,20 @@ def _fetch_published(
     for part, entry in zip(parts, corpus.parts, strict=True):
         if part.format == "catalogue":
             _check_languages(name, catalogue_languages(raw / part.source, entry.member), languages)
-    return parts, records
+    return parts, files
 
 
 def _fetch_local(
-    name: str, corpus: LocalCorpus, languages: LanguageParams, registry: Path, raw: Path
-) -> tuple[list[Part], list[Record]]:
-    parts, records = [], []
+    name: str, corpus: LocalCorpus, languages: LanguageParams, corpora: Path, raw: Path
+) -> tuple[list[Part], list[ManifestEntry]]:
+    parts, files = [], []
     for part, behind in local_parts(name, corpus, languages):
         parts.append(part)
         for path, file in behind.items():
-            copy_local(file, raw / path, f"{registry}: {name}")
+            copy_local(file, raw / path, f"{corpora}: {name}")
             size, digest = (raw / path).stat().st_size, sha256_of(raw / path)
-            records.append(Record(path, str(file), size, digest, corpus.licence, _utc(time.time()), [path]))
-    return parts, records
+            files.append(ManifestEntry(path, str(file), size, digest, corpus.licence, _utc(time.time()), [path]))
+    return parts, files
 
 
 def _link(file: Path, target: Path) -> None:
@@ -189,3 +187,55 @@ def _link(file: Path, target: Path) -> None:
 
 def _utc(timestamp: float) -> str:
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")
+
+
+def local_parts(name: str, corpus: LocalCorpus, languages: LanguageParams) -> Iterator[tuple[Part, dict[str, Path]]]:
+    """Each part of the corpus, with the user's file behind each path that the part names.
+
+    Relative paths start at the working directory, which is the repository's root in every stage.
+    """
+    pair = (languages.source, languages.target)
+    for split, sides in corpus.local.items():
+        if "file" in sides:
+            file = Path(str(sides["file"])).expanduser()
+            paths = [f"{name}/{split}{''.join(_suffixes(file))}"] * 2
+            behind = {paths[0]: file}
+            fields = [str(sides[language]) for language in pair]
+        else:
+            files = [Path(str(sides[language])).expanduser() for language in pair]
+            paths = [f"{name}/{split}.{one}{''.join(_suffixes(file))}" for one, file in zip(pair, files, strict=True)]
+            behind = dict(zip(paths, files, strict=True))
+            fields = ["", ""]
+        part = Part(
+            corpus=name,
+            name=f"{name}-{split}",
+            split=SPLITS[split],
+            format=format_of(paths[0]),
+            source=paths[0],
+            target=paths[1],
+            source_language=pair[0],
+            target_language=pair[1],
+            source_field=fields[0],
+            target_field=fields[1],
+        )
+        yield part, behind
+
+
+def _suffixes(file: Path) -> list[str]:
+    """The end of a file's name that tells its format; a side's `.src` or `.tgt` is not part of it."""
+    return [suffix for suffix in file.suffixes[-2:] if suffix in (".tsv", ".sgm", ".parquet", ".gz")]
+
+
+def copy_local(file: Path, target: Path, key: str) -> None:
+    """Copy a user's file into the raw folder. Never a link: DVC makes what lies there read-only.
+
+    Raises:
+        DataError: the file is missing; `key` names it in the registry.
+        DownloadError: the disk is too full.
+    """
+    if not file.is_file():
+        raise DataError(f"{key}: {file} does not exist (relative paths start at the repository's root)")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    require_space(target.parent, file.stat().st_size, file.name)
+    with atomic_path(target) as temporary:
+        shutil.copyfile(file, temporary)

@@ -1,12 +1,9 @@
-"""The shared byte-pair vocabulary (paper, section 5.1), a SentencePiece model."""
+"""The special ids, and text to piece ids and back with the shared byte-pair vocabulary (paper, section 5.1)."""
 
-import io
-from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
 
-from transformer.data.tokenize.params import TokenizationParams
 from transformer.errors import DataError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
@@ -70,39 +67,3 @@ class Vocabulary:
     def is_byte(self, id_: int) -> bool:
         """Whether a piece stands for one UTF-8 byte of a character that has no piece."""
         return bool(self._processor.is_byte(id_))
-
-
-def train_vocabulary(params: TokenizationParams, words: Iterable[tuple[str, int]]) -> Vocabulary:
-    """Learn a byte-pair vocabulary from words, cut at white space, and how often each occurs.
-
-    No piece crosses white space, so the merges are the same as those learned on the sentences; their memory is that
-    of the distinct words. Text arrives clean, so SentencePiece changes nothing (`identity`), and characters too rare
-    for a piece are spelled in bytes, so that nothing a user types is lost.
-
-    Raises:
-        DataError: the words do not hold as many pieces as asked for.
-    """
-    model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(f"{word}\t{count}" for word, count in words),
-            input_format="tsv",
-            model_writer=model,
-            model_type="bpe",
-            vocab_size=params.vocabulary_size,
-            character_coverage=params.character_coverage,
-            normalization_rule_name="identity",
-            byte_fallback=True,
-            max_sentence_length=65536,
-            pad_id=PAD,
-            unk_id=UNK,
-            bos_id=BOS,
-            eos_id=EOS,
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"tokenization.vocabulary_size = {params.vocabulary_size} does not fit this text: {reason}"
-        ) from None
-    return Vocabulary(model.getvalue())

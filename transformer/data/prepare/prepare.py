@@ -11,22 +11,20 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
-from transformer.chunks import map_chunks, read_table
+from transformer.chunks import Executor, map_chunks, read_table
 from transformer.data.parts import Part, read_parts
 from transformer.data.prepare.clean import CleanChunk, RawChunk, clean_chunk
 from transformer.data.prepare.decontamination import EXACT, NEAR, HeldOutSources, judge_chunk
-from transformer.data.prepare.params import PreparationParams
 from transformer.data.prepare.readers import bytes_of, read_part
-from transformer.data.prepare.split_files import pair_table, split_writer
-from transformer.data.prepare.splitting import SPLITS, first_occurrences, split_numbers
+from transformer.data.prepare.splits import SPLITS, first_occurrences, pair_table, split_numbers, split_writer
 from transformer.data.prepare.tally import Tally
 from transformer.errors import DataError
-from transformer.executor import Executor
 from transformer.files import write_json
+from transformer.params import PreparationParams
 from transformer.progress import byte_progress, chunk_progress
 from transformer.working_folder import fingerprint, working_folder
 
-CODE = ("data/prepare", "data/cleaning.py", "data/parts.py", "data/ranges.py")
+CODE = ("data/prepare", "data/cleaning.py", "data/parts.py", "tokens/ranges.py")
 NOWHERE = -1  # in place of a position in SPLITS
 
 
@@ -56,8 +54,7 @@ def prepare(params: PreparationParams, raw: Path, corpus: Path, report: Path, wo
     parts = read_parts(raw)
     tally = Tally(parts)
     corpus.mkdir(parents=True, exist_ok=True)
-    settings = params.model_dump(exclude={"executor", "scheduler"})
-    name = fingerprint([settings, platform.python_version(), pyarrow.__version__], CODE, raw)
+    name = fingerprint([params.model_dump(), platform.python_version(), pyarrow.__version__], CODE, raw)
     with working_folder(work, name, kept=1) as folder:
         cleaned = _clean(params, parts, raw, executor, folder / "clean", tally)
         chunks = _deduplicate(params, cleaned, tally)

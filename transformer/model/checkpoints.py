@@ -6,13 +6,27 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from transformer.errors import DataError
 from transformer.files import atomic_path, sha256_of, write_json
 
 INDEX_FILE = "index.json"
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors in a checkpoint or model file, by parameter name.
+
+    Raises:
+        DataError: the file is missing or not safetensors.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: run `dvc repro`, or `dvc pull` to fetch it") from None
+    except SafetensorError as error:
+        raise DataError(f"{path} is not a safetensors file: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def format_of(path: str) -> Format:
 Entry = Corpus | LocalCorpus
 
 
-def load_registry(path: Path) -> dict[str, Entry]:
+def load_corpora(path: Path) -> dict[str, Entry]:
     """Read and check the registry.
 
     Raises:

@@ -1,0 +1,104 @@
+"""The three splits: which pair belongs to which, exact duplicates among them, and their Parquet files."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from transformer.data.parts import Split
+from transformer.data.prepare.readers import PairBatch
+from transformer.files import atomic_path
+from transformer.params import PreparationParams
+
+Hashes = NDArray[np.uint64]
+
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+PARTITION_HASHES = 1 << 23  # some 400 MB while they are sorted
+COLUMNS = ("source", "target", "origin")
+SCHEMA = pyarrow.schema([pyarrow.field(name, pyarrow.string(), nullable=False) for name in COLUMNS])
+ROW_GROUP_PAIRS = 65536
+
+
+def text_hash(text: str) -> int:
+    """A 64-bit hash, the same on every machine; that any two of 40 million texts collide has odds of 1 to 23 000."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
+
+
+def split_numbers(source_hashes: Hashes, params: PreparationParams) -> NDArray[np.int8]:
+    """The positions in SPLITS of pairs by their sources alone, so a growing corpus never moves a line elsewhere."""
+    shares = source_hashes.astype(np.float64) / 2**64
+    held_out = np.where(shares < params.test_share, SPLITS.index("test"), SPLITS.index("valid"))
+    is_train = shares >= params.test_share + params.valid_share
+    return np.where(is_train, SPLITS.index("train"), held_out).astype(np.int8)
+
+
+def first_occurrences(read: Callable[[], Iterable[Hashes]]) -> NDArray[np.bool_]:
+    """Whether each hash differs from all before it; `read()` yields the same arrays each time, and n hashes in all.
+
+    Returns shape (n,). Only about PARTITION_HASHES of them are sorted at a time, and the arrays read once for each
+    such partition.
+    """
+    count = sum(len(hashes) for hashes in read())
+    partitions = -(-count // PARTITION_HASHES)
+    first = np.zeros(count, dtype=bool)
+    for partition in range(partitions):
+        values, places, begin = [], [], 0
+        for hashes in read():
+            chosen = np.flatnonzero(hashes % np.uint64(partitions) == partition)
+            values.append(hashes[chosen])
+            places.append(begin + chosen)
+            begin += len(hashes)
+        _, earliest = np.unique(np.concatenate(values), return_index=True)
+        first[np.concatenate(places)[earliest]] = True
+    return first
+
+
+def pair_table(batch: PairBatch) -> pyarrow.Table:
+    """The pairs as an Arrow table of `SCHEMA`."""
+    return pyarrow.table([batch.source, batch.target, batch.origin], schema=SCHEMA)
+
+
+class SplitWriter:
+    """Writes pairs in row groups of a fixed size, so the bytes do not depend on how the pairs were batched."""
+
+    def __init__(self, writer: pyarrow.parquet.ParquetWriter) -> None:
+        self._writer = writer
+        self._waiting: list[pyarrow.Table] = []
+        self._rows = 0
+
+    def write(self, pairs: pyarrow.Table) -> None:
+        """Add pairs, other columns than COLUMNS left out; they reach the file a row group at a time."""
+        self._waiting.append(pairs.select(COLUMNS).cast(SCHEMA))
+        self._rows += pairs.num_rows
+        while self._rows >= ROW_GROUP_PAIRS:
+            self._write_group(ROW_GROUP_PAIRS)
+
+    def finish(self) -> None:
+        """Write the last, shorter row group."""
+        if self._rows:
+            self._write_group(self._rows)
+
+    def _write_group(self, rows: int) -> None:
+        waiting = pyarrow.concat_tables(self._waiting)
+        # Copied into one piece, because page boundaries follow the pieces of a column.
+        self._writer.write_table(waiting.slice(0, rows).combine_chunks(), row_group_size=ROW_GROUP_PAIRS)
+        self._waiting, self._rows = [waiting.slice(rows)], waiting.num_rows - rows
+
+
+@contextmanager
+def split_writer(path: Path) -> Iterator[SplitWriter]:
+    """A writer whose file appears at `path`, complete, when the block ends without an error."""
+    with (
+        atomic_path(path) as temporary,
+        pyarrow.parquet.ParquetWriter(
+            temporary, SCHEMA, version="2.6", compression="zstd", compression_level=3, use_dictionary=["origin"]
+        ) as file,
+    ):
+        writer = SplitWriter(file)
+        yield writer
+        writer.finish()

@@ -1,0 +1,125 @@
+"""The tokenize stage: learn the vocabulary on the training split, encode every split, report."""
+
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet as pq
+import sentencepiece
+
+from transformer.chunks import Executor, map_chunks, read_table
+from transformer.data.tokenize.encode import COUNTS, WordEncoder, encode_chunk
+from transformer.data.tokenize.learn import count_words, frequent_words, train_vocabulary, words_with_counts
+from transformer.errors import DataError
+from transformer.files import atomic_path, write_json
+from transformer.params import TokenizationParams
+from transformer.progress import chunk_progress
+from transformer.tokens.store import SIDES, side_writer
+from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
+from transformer.working_folder import fingerprint, working_folder
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "valid", "test")
+STORED_SPLITS = ("train", "valid")  # evaluation reads test as text, as users' text comes
+CODE = ("data/tokenize", "tokens")
+BATCH_PAIRS = 20_000
+MOST_WORDS = 1 << 21  # that the vocabulary is learned on; SentencePiece takes some 700 bytes for each
+
+
+def tokenize(
+    params: TokenizationParams, corpus: Path, tokens: Path, report: Path, work: Path, executor: Executor
+) -> None:
+    """Write the vocabulary and the encoded train and valid splits to `tokens`, statistics of all splits to `report`.
+
+    The splits pass through memory in chunks that `executor` works on; the vocabulary and finished chunks wait in a
+    folder below `work`, so that a run that was interrupted goes on where it stopped.
+
+    Raises:
+        DataError: a split is missing, the training split is too small for the vocabulary asked for, or another
+            process is at the same work.
+    """
+    for split in SPLITS:
+        if not (corpus / f"{split}.parquet").exists():
+            raise DataError(f"{corpus / split}.parquet is missing: run the prepare stage first (dvc repro prepare)")
+    tokens.mkdir(parents=True, exist_ok=True)
+    settings = [params.model_dump(), BATCH_PAIRS, pyarrow.__version__, sentencepiece.__version__]
+    with working_folder(work, fingerprint(settings, CODE, corpus), kept=1) as folder:
+        vocabulary = _vocabulary(params, corpus, folder, executor)
+        (tokens / VOCABULARY_FILE).write_bytes(vocabulary.model)
+        statistics = {split: _encode_split(vocabulary, corpus, tokens, split, folder, executor) for split in SPLITS}
+        write_json(report, {"vocabulary_size": vocabulary.size, **statistics})
+        shutil.rmtree(folder)
+
+
+def _batches(corpus: Path, split: str) -> Iterator[pyarrow.Table]:
+    with pq.ParquetFile(corpus / f"{split}.parquet", pre_buffer=False) as file:  # a buffer would keep all of it
+        for batch in file.iter_batches(BATCH_PAIRS, columns=list(SIDES)):
+            yield pyarrow.table(batch)
+
+
+def _chunk_count(corpus: Path, split: str) -> int:
+    return -(-int(pq.read_metadata(corpus / f"{split}.parquet").num_rows) // BATCH_PAIRS)
+
+
+def _training_pairs(params: TokenizationParams, corpus: Path) -> Iterator[pyarrow.Table]:
+    """At most `training_pairs` pairs, spread evenly over the training split."""
+    pairs = pq.read_metadata(corpus / "train.parquet").num_rows
+    stride = max(1, -(-pairs // params.training_pairs))
+    begin = 0
+    for batch in _batches(corpus, "train"):
+        yield batch.take(np.arange(-begin % stride, batch.num_rows, stride))
+        begin += batch.num_rows
+
+
+def _vocabulary(params: TokenizationParams, corpus: Path, folder: Path, executor: Executor) -> Vocabulary:
+    """The vocabulary that an earlier run left, or a new one."""
+    path = folder / VOCABULARY_FILE
+    if not path.exists():
+        with chunk_progress("count words", _chunk_count(corpus, "train")) as shown:
+            chunks = _training_pairs(params, corpus)
+            counted = map_chunks(executor, count_words, None, chunks, folder / "words", shown)
+        words = frequent_words(map(read_table, counted), MOST_WORDS)
+        log.info("learning %d byte-pair pieces from %d distinct words", params.vocabulary_size, words.num_rows)
+        vocabulary = train_vocabulary(params, words_with_counts(words))
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(vocabulary.model)
+    return Vocabulary.load(path)
+
+
+def _encode_split(
+    vocabulary: Vocabulary, corpus: Path, tokens: Path, split: str, folder: Path, executor: Executor
+) -> dict[str, Any]:
+    """Encode a split chunk by chunk and, if it is stored, put the chunks together; returns its statistics."""
+    with chunk_progress(f"encode {split}", _chunk_count(corpus, split)) as shown:
+        encoder = WordEncoder(vocabulary)
+        paths = map_chunks(executor, encode_chunk, encoder, _batches(corpus, split), folder / split, shown)
+    counts: dict[str, Counter[str]] = {side: Counter() for side in SIDES}
+    for path in paths:
+        for side, count in json.loads(read_table(path, []).schema.metadata[COUNTS]).items():
+            counts[side].update(count)
+    for side in SIDES if split in STORED_SPLITS else ():
+        sentences, pieces = counts[side]["sentences"], counts[side]["tokens"]
+        with side_writer(tokens, split, side, vocabulary.size, sentences, pieces + sentences) as writer:
+            for path in paths:
+                for encoded in read_table(path, [side]).column(side).chunks:
+                    writer.append(encoded.flatten().to_numpy(), encoded.value_lengths().to_numpy())
+    return {side: _rates(count) for side, count in counts.items()}
+
+
+def _rates(count: Counter[str]) -> dict[str, float]:
+    tokens = max(1, count["tokens"])
+    return {
+        "sentences": count["sentences"],
+        "tokens": count["tokens"],
+        "tokens_per_word": round(count["tokens"] / max(1, count["words"]), 4),
+        "unknown_rate": round(count["unknown"] / tokens, 6),
+        "byte_rate": round(count["bytes"] / tokens, 6),
+        "round_trip_rate": round(count["round_trips"] / max(1, count["sentences"]), 6),
+    }

@@ -1,0 +1,1 @@
+"""Token ids as every stage from `tokenize` on reads them: special ids, vocabulary, store."""
