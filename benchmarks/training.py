@@ -103,11 +103,11 @@ def measure(name: str, params: Params, tokens: Path | None, updates: int | None)
 def configured(name: str, params: Params, tokens: Path | None) -> Run | None:
     """A run of that configuration; None where the device has none."""
     if tokens:
-        run = Run.prepare(params, tokens)
+        run = Run.prepare(params.model, params.training, params.compute, tokens)
     else:
         vocabulary = Pieces(params.tokenization.vocabulary_size)
         split = random_split(SYNTHETIC_PAIRS, vocabulary.size)
-        run = Run.start(params, vocabulary, split, split)
+        run = Run.start(params.model, params.training, params.compute, vocabulary, split, split)
     if name == PACKED:
         return run if run.packed else None
     smoothing = params.training.label_smoothing

@@ -72,8 +72,6 @@ TINY_PARAMS: dict[str, Any] = {
         "valid_share": 0.1,
         "test_share": 0.1,
         "batch_pairs": 1000,
-        "executor": "local",
-        "scheduler": None,
     },
     "tokenization": {"vocabulary_size": 400, "character_coverage": 1.0, "training_pairs": 10000},
     "model": {
@@ -102,11 +100,7 @@ TINY_PARAMS: dict[str, Any] = {
         "warmup_updates": 20,
         "learning_rate_scale": 1.0,
         "precision": "fp32",
-        "device": "cpu",
-        "devices": 1,
-        "nodes": 1,
         "compile": None,
-        "threads": 1,
         "log_every": 5,
         "validate_every": 20,
         "validation_bleu_sentences": 8,
@@ -122,6 +116,14 @@ TINY_PARAMS: dict[str, Any] = {
         "bootstrap_samples": 100,
         "length_buckets": [5, 10],
         "attention_sentences": 1,
+    },
+    "compute": {
+        "device": "cpu",
+        "devices": 1,
+        "nodes": 1,
+        "threads": 1,
+        "executor": "local",
+        "scheduler": None,
     },
 }
 

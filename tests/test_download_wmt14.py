@@ -134,7 +134,7 @@ def test_the_entries_from_download_to_corpus(
     assert {path for path, _ in site.requests} <= replica.keys()
     params = PreparationParams(
         max_words=250, max_length_ratio=1.5, near_duplicate_jaccard=0.5, valid_share=0.03, test_share=0.04,
-        batch_pairs=300, executor="local", scheduler=None,
+        batch_pairs=300,
     )  # fmt: skip
     prepare(params, raw, tmp_path / "corpus", tmp_path / "report.json", tmp_path / "work", LocalExecutor(1))
     splits = {split: pq.read_table(tmp_path / "corpus" / f"{split}.parquet") for split in ("train", "valid", "test")}

@@ -178,12 +178,15 @@ def workspace(tmp_path: Path) -> Path:
 def run_stage(workspace: Path, params: Params) -> None:
     evaluation = params.evaluation.model_copy(update={"test_sets": ["tiny-test", "second"]})
     evaluate(
-        params.model_copy(update={"evaluation": evaluation}),
-        workspace / "corpus",
-        workspace / "model",
-        workspace / "checkpoints",
-        workspace / "reports" / "training.json",
-        workspace / "reports",
+        params.languages,
+        params.decoding,
+        evaluation,
+        params.compute.device,
+        corpus=workspace / "corpus",
+        model=workspace / "model",
+        checkpoints=workspace / "checkpoints",
+        training_report=workspace / "reports" / "training.json",
+        reports=workspace / "reports",
     )
 
 

@@ -14,11 +14,12 @@ from flows.executor import with_executor
 from transformer.chunks import Executor, LocalExecutor, map_chunks, read_table
 from transformer.data.parts import write_parts
 from transformer.data.prepare.prepare import prepare
-from transformer.data.tokenize import encode
+from transformer.data.tokenize import tokenize as stage
 from transformer.errors import ParamsError, UserError
 from transformer.files import files_below
-from transformer.params import TokenizationParams, params_from
+from transformer.params import ComputeParams, TokenizationParams, params_from
 
+LOCAL = ComputeParams(device="cpu", devices=1, nodes=1, threads=1, executor="local", scheduler=None)
 TOKENIZATION = TokenizationParams(vocabulary_size=300, character_coverage=1.0, training_pairs=10_000)
 
 
@@ -47,14 +48,14 @@ def run(raw: Path, made: Path, executor: Executor, chunk_pairs: int = 7) -> dict
         made / "work",
         executor,
     )
-    encode.tokenize(TOKENIZATION, made / "corpus", made / "tokens", made / "tokens.json", made / "work", executor)
+    stage.tokenize(TOKENIZATION, made / "corpus", made / "tokens", made / "tokens.json", made / "work", executor)
     return contents(made)
 
 
 def test_any_number_of_workers_and_a_dask_cluster_write_equal_bytes(
     tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: Any
 ) -> None:
-    monkeypatch.setattr(encode, "BATCH_PAIRS", 100)
+    monkeypatch.setattr(stage, "BATCH_PAIRS", 100)
     expected = run(raw, tmp_path / "one", LocalExecutor(1))
     assert {"corpus/train.parquet", "tokens/spm.model", "tokens/train.target.ids.npy"} <= expected.keys()
     assert not any(name.startswith("work/") for name in expected)
@@ -68,7 +69,7 @@ def test_any_number_of_workers_and_a_dask_cluster_write_equal_bytes(
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         temporary_settings({PREFECT_API_URL: prefect_server.url}),
     ):
-        dask = PARAMS.model_copy(update={"executor": "dask", "scheduler": cluster.scheduler_address})
+        dask = LOCAL.model_copy(update={"executor": "dask", "scheduler": cluster.scheduler_address})
         with_executor("prepare", dask, lambda executor: run(raw, tmp_path / "dask", executor, 100))
         assert contents(tmp_path / "dask") == expected
     with temporary_settings({PREFECT_API_URL: prefect_server.url}):
@@ -80,8 +81,8 @@ def test_any_number_of_workers_and_a_dask_cluster_write_equal_bytes(
 def test_a_cluster_needs_an_address() -> None:
     from conftest import TINY_PARAMS
 
-    content = {**TINY_PARAMS, "preparation": {**TINY_PARAMS["preparation"], "executor": "dask"}}
-    with pytest.raises(ParamsError, match=r"preparation.*executor: dask needs the scheduler's address"):
+    content = {**TINY_PARAMS, "compute": {**TINY_PARAMS["compute"], "executor": "dask"}}
+    with pytest.raises(ParamsError, match=r"compute.*executor: dask needs the scheduler's address"):
         params_from(content, "params.yaml")
 
 
@@ -104,7 +105,7 @@ class Interrupted(LocalExecutor):
 def test_an_interrupted_stage_goes_on_with_the_next_chunk(
     tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    monkeypatch.setattr(encode, "BATCH_PAIRS", 40)
+    monkeypatch.setattr(stage, "BATCH_PAIRS", 40)
     run(raw, tmp_path / "prepared", LocalExecutor(1))
 
     def work(made: Path, executor: Executor) -> None:
@@ -112,7 +113,7 @@ def test_an_interrupted_stage_goes_on_with_the_next_chunk(
             prepare(PARAMS, raw, made / "out", made / "report.json", made / "work", executor)
         else:
             corpus = tmp_path / "prepared" / "corpus"
-            encode.tokenize(TOKENIZATION, corpus, made / "out", made / "report.json", made / "work", executor)
+            stage.tokenize(TOKENIZATION, corpus, made / "out", made / "report.json", made / "work", executor)
 
     whole = Interrupted(last=10_000)
     work(tmp_path / "whole", whole)

@@ -12,6 +12,7 @@ import torch._dynamo
 from conftest import TINY_PARAMS, synthetic_pairs
 from corpora import write_tokens
 from torch.nn.attention import varlen
+from trainings import prepared, trained
 
 import transformer.training.objective as objective
 from transformer.errors import ParamsError
@@ -22,7 +23,7 @@ from transformer.tokens.vocabulary import BOS, EOS, PAD
 from transformer.training.batching import PACKED_STEP, Update, pack, packed_batches
 from transformer.training.objective import compilations
 from transformer.training.run import Run
-from transformer.training.train import Record, train
+from transformer.training.train import Figures
 
 VOCABULARY = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
 
@@ -41,7 +42,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tokens: Path) -> Run:
-    return Run.prepare(params(), tokens)
+    return prepared(params(), tokens)
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_nothing_is_compiled_again_after_the_first_update(tokens: Path, monkeypa
     monkeypatch.setitem(objective.CHUNK_LOGITS, "cpu", 100 * 400)
     torch._dynamo.utils.counters.clear()
     asked = {"micro_batch_tokens": 100_000}
-    plain, run = Run.prepare(params(**asked), tokens), Run.prepare(params(**asked, compile=True), tokens)
+    plain, run = prepared(params(**asked), tokens), prepared(params(**asked, compile=True), tokens)
     assert run.packed
     assert not plain.packed
     made = []
@@ -152,12 +153,11 @@ def test_nothing_is_compiled_again_after_the_first_update(tokens: Path, monkeypa
 
 @pytest.mark.usefixtures("graphs_only")
 def test_a_compiled_run_logs_its_compilations(tmp_path: Path, tokens: Path, caplog: pytest.LogCaptureFixture) -> None:
-    records: list[Record] = []
-    outputs = tmp_path / "checkpoints", tmp_path / "training.json", tmp_path / "curves"
+    records: list[Figures] = []
     model = {**TINY_PARAMS["model"], "dropout": 0.1}
     training = {**TINY_PARAMS["training"], "compile": True, "updates": 15}
     asked = params_from({**TINY_PARAMS, "model": model, "training": training}, "test")
-    train(asked, tokens, tmp_path / "work", *outputs, records.append)
+    trained(tmp_path, tokens, asked, records.append)
     losses = [record.metrics["train/loss"] for record in records if "train/loss" in record.metrics]
     assert losses[-1] < losses[0]
     logged = [record.metrics["train/compilations"] for record in records if "train/compilations" in record.metrics]
@@ -220,8 +220,9 @@ def test_packed_attention_is_attention_of_each_sentence_alone(run: Run, causal: 
 
 def test_compiling_where_no_flash_kernel_is_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transformer.training.run.select_device", lambda name: torch.device("mps"))
+    asked = params(compile=True, precision="fp32")
     with pytest.raises(ParamsError, match=r"training\.compile: true needs a GPU"):
-        Run.start(params(compile=True, precision="fp32"), run.vocabulary, run.train, run.valid)
+        Run.start(asked.model, asked.training, asked.compute, run.vocabulary, run.train, run.valid)
 
 
 def test_a_compiler_that_does_not_work_is_named(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +231,7 @@ def test_a_compiler_that_does_not_work_is_named(tokens: Path, monkeypatch: pytes
 
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=without_compiler))
-    run = Run.prepare(params(compile=True, micro_batch_tokens=1000), tokens)
+    run = prepared(params(compile=True, micro_batch_tokens=1000), tokens)
     with pytest.raises(ParamsError, match=r"torch\.compile failed, training\.compile: false does without: .*gcc"):
         run.update(1, run.work([run.train_sentences[:5]]))
     torch._dynamo.reset()

@@ -72,6 +72,12 @@ def changed(content: dict[str, Any], key: str, value: object) -> dict[str, Any]:
         ("training.updates", "many", "training.updates = 'many': input should be a valid integer"),
         ("training.updates", 1.5, "training.updates = 1.5: input should be a valid integer"),
         ("training.lr", 1, "training.lr is not a key; allowed here: seed, updates,"),
+        ("training.devices", 2, "training.devices is not a key; it has moved, write compute.devices instead"),
+        (
+            "preparation.executor",
+            "dask",
+            "preparation.executor is not a key; it has moved, write compute.executor instead",
+        ),
         ("model.norm", "mid", "model.norm = 'mid': input should be 'post' or 'pre'"),
         ("model.dropout", 1.0, "model.dropout = 1.0: input should be less than 1"),
         ("model.heads", 5, "model: d_model must be a multiple of 2 x heads = 10, not 192"),

@@ -14,7 +14,7 @@ import pytest
 
 from transformer.chunks import LocalExecutor
 from transformer.data.parts import Part, write_parts
-from transformer.data.prepare import split_files
+from transformer.data.prepare import splits as split_files
 from transformer.data.prepare.prepare import prepare
 from transformer.errors import DataError
 from transformer.files import sha256_of
@@ -24,7 +24,6 @@ Rows = list[tuple[str, str, str]]
 Pairs = list[tuple[str, str]]
 PARAMS = PreparationParams(
     max_words=20, max_length_ratio=1.5, near_duplicate_jaccard=0.8, valid_share=0.1, test_share=0.1, batch_pairs=7,
-    executor="local", scheduler=None,
 )  # fmt: skip
 SPLITS = ("train", "valid", "test")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from transformer.data.cleaning import fold_text
-from transformer.data.prepare import decontamination, splitting
+from transformer.data.prepare import decontamination, splits
 from transformer.data.prepare.decontamination import HeldOutSources, bit_counts, columns_at_least, trigram_sets
 from transformer.data.prepare.placeholders import mask
 from transformer.data.prepare.splits import SPLITS, first_occurrences, split_numbers, text_hash
@@ -123,7 +123,7 @@ def test_first_occurrences_equal_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [not (value in seen or seen.add(value)) for value in values]
     hashes = np.array(values, dtype=np.uint64)
     for partition in (1 << 23, 700):
-        monkeypatch.setattr(splitting, "PARTITION_HASHES", partition)
+        monkeypatch.setattr(splits, "PARTITION_HASHES", partition)
         for pieces in (np.array_split(hashes, count) for count in (1, 40)):
             assert first_occurrences(partial(list, pieces)).tolist() == expected
     assert first_occurrences(lambda: []).tolist() == []
@@ -143,8 +143,6 @@ def test_split_shares() -> None:
         valid_share=0.05,
         test_share=0.1,
         batch_pairs=1,
-        executor="local",
-        scheduler=None,
     )
     hashes = np.array([text_hash(f"sentence {number}") for number in range(20000)], dtype=np.uint64)
     splits = [SPLITS[number] for number in split_numbers(hashes, params)]

@@ -14,8 +14,6 @@ PARAMS = PreparationParams(
     valid_share=0.1,
     test_share=0.1,
     batch_pairs=10,
-    executor="local",
-    scheduler=None,
 )
 
 

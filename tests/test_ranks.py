@@ -18,6 +18,7 @@ import pytest
 import yaml
 from conftest import CHECKOUT, TINY_PARAMS, synthetic_pairs
 from corpora import write_tokens
+from trainings import sections
 from workspace import tiny_files
 
 from transformer.errors import DataError, DivergedError, ExitCode, InterruptedTrainingError, ParamsError, UserError
@@ -26,7 +27,7 @@ from transformer.tokens.store import TokenSplit
 from transformer.training.batching import micro_batches, plan_epoch, usable_sentences
 from transformer.training.launch import launch
 from transformer.training.ranks import shares
-from transformer.training.train import Paths, Record, train
+from transformer.training.train import Figures, Paths, train
 from transformer.working_folder import working_folder
 
 VOCABULARY = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
@@ -45,11 +46,12 @@ TRAINING = {
 TOLERANCE = 1e-4  # of each loss, relative
 
 
-def params(**training: Any) -> Params:
+def params(devices: int = 1, nodes: int = 1, **training: Any) -> Params:
     content = {
         **TINY_PARAMS,
         "model": {**TINY_PARAMS["model"], "dropout": 0.2},
         "training": {**TRAINING, **training},
+        "compute": {**TINY_PARAMS["compute"], "devices": devices, "nodes": nodes},
     }
     return params_from(content, "test")
 
@@ -97,7 +99,7 @@ def ranks_below() -> list[psutil.Process]:
 def alone(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process makes."""
     folder = tmp_path_factory.mktemp("alone")
-    train(params(), **paths(folder, tokens), on_record=lambda record: None)
+    train(*sections(params()), **paths(folder, tokens), on_figures=lambda figures: None)
     return folder
 
 
@@ -105,7 +107,7 @@ def alone(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def four(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What four ranks make."""
     folder = tmp_path_factory.mktemp("four")
-    launch(params(devices=4), paths(folder, tokens), lambda record: None)
+    launch(*sections(params(devices=4)), paths(folder, tokens), lambda record: None)
     return folder
 
 
@@ -142,14 +144,14 @@ def test_a_killed_rank_changes_no_byte(four: Path, tokens: Path, tmp_path: Path)
     seen: list[int] = []
     victims: list[int] = []
 
-    def kill(record: Record) -> None:
+    def kill(record: Figures) -> None:
         seen.append(record.update)
         if record.update >= 9 and not victims:
             victim = next(rank for rank in ranks_below() if rank.environ()["RANK"] == "2")
             victims.append(record.update)
             victim.send_signal(signal.SIGKILL)
 
-    launch(params(devices=4), paths(tmp_path, tokens), kill)
+    launch(*sections(params(devices=4)), paths(tmp_path, tokens), kill)
     assert victims[0] < UPDATES
     assert sorted(set(seen)) == list(range(1, UPDATES + 1))
     assert results(tmp_path) == results(four)
@@ -159,18 +161,18 @@ def test_a_killed_rank_changes_no_byte(four: Path, tokens: Path, tmp_path: Path)
 def test_two_ranks_stopped_go_on_as_one_process(alone: Path, tokens: Path, tmp_path: Path) -> None:
     reached: list[int] = []
 
-    def stop(record: Record) -> None:
+    def stop(record: Figures) -> None:
         reached.append(record.update)
         if record.update == 6:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(InterruptedTrainingError, match=r"SIGTERM: training stopped at update \d+ with its state"):
-        launch(params(devices=2), paths(tmp_path, tokens), stop)
+        launch(*sections(params(devices=2)), paths(tmp_path, tokens), stop)
     assert not ranks_below()
     if max(reached) == UPDATES:
         pytest.fail("the signal came too late to test anything")
     resumed: list[int] = []
-    train(params(), **paths(tmp_path, tokens), on_record=lambda record: resumed.append(record.update))
+    train(*sections(params()), **paths(tmp_path, tokens), on_figures=lambda figures: resumed.append(figures.update))
     assert resumed[0] == max(reached) + 1
     assert losses(tmp_path) == pytest.approx(losses(alone), rel=TOLERANCE)
 
@@ -191,7 +193,9 @@ from transformer.params import load_params
 from transformer.training.launch import launch
 here, tokens, leads = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "leads"
 names = {"work": "work", "checkpoints": "checkpoints", "report": "training.json", "curves": "curves"}
-launch(load_params(here / "params.yaml"), {"tokens": tokens, **{key: here / name for key, name in names.items()}},
+params = load_params(here / "params.yaml")
+launch(params.languages, params.model, params.training, params.compute,
+       {"tokens": tokens, **{key: here / name for key, name in names.items()}},
        lambda record: print(record.update, flush=True), leads=leads)
 """
 
@@ -228,11 +232,15 @@ def test_an_error_of_all_ranks_and_one_of_the_first_alone_come_out_in_one_line(
 ) -> None:
     with ExitStack() as stack:
         if problem is DataError:  # another process holds the folder
-            train(params(**asked), **(paths(tmp_path, tokens) | {"checkpoints": tmp_path / "other"}), on_record=print)
+            train(
+                *sections(params(**asked)),
+                **(paths(tmp_path, tokens) | {"checkpoints": tmp_path / "other"}),
+                on_figures=print,
+            )
             (folder,) = (tmp_path / "work").iterdir()
             stack.enter_context(working_folder(tmp_path / "work", folder.name))
         with pytest.raises(problem, match=message) as raised:
-            launch(params(devices=2, **asked), paths(tmp_path, tokens), lambda record: None)
+            launch(*sections(params(devices=2, **asked)), paths(tmp_path, tokens), lambda record: None)
     assert "\n" not in str(raised.value)
     assert "Traceback" not in capfd.readouterr().err
     assert not (tmp_path / "checkpoints").exists()
@@ -244,7 +252,7 @@ def test_an_unexpected_error_comes_out_in_one_line(tokens: Path, tmp_path: Path,
     shutil.copytree(tokens, broken)
     (broken / "train.source.ids.npy").write_bytes(b"no array")
     with pytest.raises(UserError, match=r"^rank \d failed, .*ValueError: .*") as raised:
-        launch(params(devices=2), paths(tmp_path, broken), lambda record: None)
+        launch(*sections(params(devices=2)), paths(tmp_path, broken), lambda record: None)
     assert "\n" not in str(raised.value)
     assert raised.value.exit_code == ExitCode.FAILURE
 
@@ -270,8 +278,8 @@ worker.main()
 
 
 def test_devices_that_are_not_there_are_refused_at_once(tokens: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match=r"training\.nodes = 2: MASTER_ADDR and MASTER_PORT must name the first"):
-        launch(params(nodes=2), paths(tmp_path, tokens), lambda record: None)
+    with pytest.raises(ParamsError, match=r"compute\.nodes = 2: MASTER_ADDR and MASTER_PORT must name the first"):
+        launch(*sections(params(nodes=2)), paths(tmp_path, tokens), lambda record: None)
 
 
 def test_the_ranks_end_with_a_killed_stage_and_the_next_one_records_them(tmp_path: Path) -> None:
@@ -279,7 +287,11 @@ def test_the_ranks_end_with_a_killed_stage_and_the_next_one_records_them(tmp_pat
     pairs = synthetic_pairs(260)
     splits = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
     write_tokens(workspace.folder / "data", splits, VOCABULARY)
-    content = {**TINY_PARAMS, "training": {**TRAINING, "updates": 80, "devices": 2}}
+    content = {
+        **TINY_PARAMS,
+        "training": {**TRAINING, "updates": 80},
+        "compute": {**TINY_PARAMS["compute"], "devices": 2},
+    }
     (workspace.folder / "params.yaml").write_text(yaml.safe_dump(content))
     command = [sys.executable, "-m", "flows.stages.train"]
     stage = subprocess.Popen(
@@ -296,5 +308,5 @@ def test_the_ranks_end_with_a_killed_stage_and_the_next_one_records_them(tmp_pat
     report = json.loads((workspace.folder / "reports" / "training.json").read_text())
     assert (report["updates"], report["world_size"]) == (80, 2)
     record = json.loads((workspace.folder / "reports" / "lineage" / "train.json").read_text())
-    assert (record["params"]["training"]["devices"], record["params"]["training"]["nodes"]) == (2, 1)
+    assert (record["params"]["compute"]["devices"], record["params"]["compute"]["nodes"]) == (2, 1)
     assert "reports/training.json" in {output["path"] for output in record["outputs"]}

@@ -19,8 +19,10 @@ from pathlib import Path
 from transformer.params import load_params
 from transformer.training.train import train
 here = Path(sys.argv[1])
-train(load_params(here / "params.yaml"), here / "tokens", here / "work", here / "checkpoints",
-      here / "training.json", here / "curves", lambda record: print(record.update, flush=True))
+params = load_params(here / "params.yaml")
+train(params.languages, params.model, params.training, params.compute, tokens=here / "tokens", work=here / "work",
+      checkpoints=here / "checkpoints", report=here / "training.json", curves=here / "curves",
+      on_figures=lambda figures: print(figures.update, flush=True))
 """
 
 
@@ -38,9 +40,9 @@ def test_sigkill_at_random_moments_changes_no_byte(tmp_path: Path) -> None:
         "checkpoint_every_updates": 3,
         "seed": 1,
         "micro_batch_tokens": 150,
-        "threads": 2,
     }
-    params = {**TINY_PARAMS, "model": {**TINY_PARAMS["model"], "dropout": 0.2}, "training": training}
+    model, compute = {**TINY_PARAMS["model"], "dropout": 0.2}, {**TINY_PARAMS["compute"], "threads": 2}
+    params = {**TINY_PARAMS, "model": model, "training": training, "compute": compute}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         write_tokens(folder, splits, TokenizationParams(**TINY_PARAMS["tokenization"]))

@@ -27,7 +27,7 @@ def test_values_are_replaced_and_comments_kept(tmp_path: Path) -> None:
         "training.adam_epsilon": 1e-8,  # YAML 1.1 takes 1e-08 for a text
         "languages.target": "no",  # and a bare no for false
         "download.corpora": ["one", "yes"],
-        "training.threads": 2,
+        "compute.threads": 2,
         "training.checkpoint_every_minutes": None,
     }
     text, params = overridden(original, "params.yaml", overrides)

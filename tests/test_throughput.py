@@ -9,6 +9,7 @@ import torch
 from conftest import TINY_PARAMS, synthetic_pairs
 from corpora import write_tokens
 from torch.utils.flop_counter import FlopCounterMode
+from trainings import prepared, trained
 
 from transformer.errors import DivergedError, ParamsError
 from transformer.model.transformer import Transformer
@@ -17,7 +18,7 @@ from transformer.training.batching import Update
 from transformer.training.loader import Loader
 from transformer.training.run import Run, Work
 from transformer.training.throughput import Meter, named_peak, peak_flops, training_flops
-from transformer.training.train import Record, train
+from transformer.training.train import Figures
 
 
 def shape(d_model: int, d_ff: int, heads: int, layers: int) -> ModelParams:
@@ -78,7 +79,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tokens: Path) -> Run:
-    return Run.prepare(params_from(TINY_PARAMS, "test"), tokens)
+    return prepared(params_from(TINY_PARAMS, "test"), tokens)
 
 
 def test_the_loader_gives_every_epochs_plan_in_order_from_any_place(run: Run) -> None:
@@ -100,7 +101,7 @@ def test_the_loader_gives_every_epochs_plan_in_order_from_any_place(run: Run) ->
 
 def test_what_fails_in_the_background_is_raised_in_front(tokens: Path) -> None:
     training = {**TINY_PARAMS["training"], "micro_batch_tokens": 3}
-    run = Run.prepare(params_from({**TINY_PARAMS, "training": training}, "test"), tokens)
+    run = prepared(params_from({**TINY_PARAMS, "training": training}, "test"), tokens)
     with Loader(run, 0, 0) as loader, pytest.raises(ParamsError, match=r"training\.micro_batch_tokens = 3"):
         loader.next()
 
@@ -120,9 +121,9 @@ def test_waiting_for_slow_data_is_counted(run: Run, monkeypatch: pytest.MonkeyPa
 
 def test_the_meter_by_hand(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transformer.training.throughput.peak_flops", lambda device, precision: 5e12)
-    meter = Meter(run, 100.0)
+    meter = Meter(run.device, run.precision, 1, compiled=False, seconds=100.0)
     for _ in range(4):
-        meter.count(Work([], tokens=50, flops=10**12, batches=[]))
+        meter.count(tokens=50, flops=10**12)
     assert meter.read(102.0, waited=0.5) == {
         "target_tokens_per_second": 100.0,
         "seconds_per_update": 0.5,
@@ -130,15 +131,14 @@ def test_the_meter_by_hand(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         "data_wait_share": 0.25,
         "model_flops_utilization": 0.4,
     }
-    meter.count(Work([], tokens=30, flops=10**12, batches=[]))
+    meter.count(tokens=30, flops=10**12)
     assert meter.read(103.0, waited=0.5)["target_tokens_per_second"] == 30.0
 
 
 def test_training_records_the_figures(tmp_path: Path, tokens: Path) -> None:
-    records: list[Record] = []
+    records: list[Figures] = []
     asked = params_from({**TINY_PARAMS, "training": {**TINY_PARAMS["training"], "updates": 10}}, "test")
-    outputs = tmp_path / "checkpoints", tmp_path / "training.json", tmp_path / "curves"
-    train(asked, tokens, tmp_path / "work", *outputs, records.append)
+    trained(tmp_path, tokens, asked, records.append)
     logged = next(record.metrics for record in records if "train/loss" in record.metrics)
     assert logged["train/model_teraflops_per_second"] > 0
     assert 0 <= logged["train/data_wait_share"] < 1
@@ -158,9 +158,8 @@ def test_a_divergence_inside_an_interval_names_its_own_update(
         return loss * torch.nan if number >= 3 else loss
 
     monkeypatch.setattr(Run, "update", spoilt)
-    outputs = tmp_path / "checkpoints", tmp_path / "training.json", tmp_path / "curves"
     with pytest.raises(DivergedError, match=r"the loss became nan at update 3 \(rows (.*) of") as raised:
-        train(params_from(TINY_PARAMS, "test"), tokens, tmp_path / "work", *outputs, lambda record: None)
+        trained(tmp_path, tokens, params_from(TINY_PARAMS, "test"))
     rows = sorted(np.concatenate(groups[2]).tolist())
     assert f"(rows {', '.join(map(str, rows[:20]))}" in str(raised.value)
     assert len(groups) == 5

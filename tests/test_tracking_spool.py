@@ -121,7 +121,7 @@ def test_system_metrics_have_the_names_of_mlflows_own_monitor() -> None:
 
 
 def test_params_of_a_stage_are_the_leaves_of_its_sections(tiny_params: Params) -> None:
-    flat = provenance.flat_params(tiny_params, ["averaging", "training.seed"])
+    flat = provenance.as_texts(provenance.named_params(tiny_params, ["averaging", "training.seed"]))
     assert flat == {
         "averaging.rule": "last",
         "averaging.count": "2",

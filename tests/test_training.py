@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY_PARAMS, synthetic_pairs
 from corpora import Pairs, write_tokens
+from trainings import prepared, trained
 
 from transformer.decoding.greedy import greedy
 from transformer.errors import DataError, DivergedError, InterruptedTrainingError
@@ -22,19 +23,19 @@ from transformer.model.checkpoints import read_weights
 from transformer.params import Params, TokenizationParams, params_from
 from transformer.tokens.vocabulary import BOS, EOS, PAD
 from transformer.training.resume import run_name
-from transformer.training.run import Run
-from transformer.training.train import Record, train
+from transformer.training.train import Figures
 from transformer.training.validation import greedy_bleu, validation_loss
 from transformer.working_folder import working_folder
 
 VOCABULARY = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
 
 
-def params(model: dict[str, Any] | None = None, **training: Any) -> Params:
+def params(model: dict[str, Any] | None = None, threads: int = 1, **training: Any) -> Params:
     content = {
         **TINY_PARAMS,
         "model": {**TINY_PARAMS["model"], **(model or {})},
         "training": {**TINY_PARAMS["training"], **training},
+        "compute": {**TINY_PARAMS["compute"], "threads": threads},
     }
     return params_from(content, "test")
 
@@ -44,12 +45,6 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = synthetic_pairs(260)
     splits = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
     return write_tokens(tmp_path_factory.mktemp("training"), splits, VOCABULARY)
-
-
-def run_train(folder: Path, tokens: Path, asked: Params, on_record: Any = lambda record: None) -> Path:
-    outputs = folder / "checkpoints", folder / "training.json", folder / "curves"
-    train(asked, tokens, folder / "work", *outputs, on_record)
-    return folder / "checkpoints"
 
 
 def test_a_reversed_sequence_is_learned(tmp_path: Path) -> None:
@@ -65,8 +60,8 @@ def test_a_reversed_sequence_is_learned(tmp_path: Path) -> None:
         updates=600, batch_target_tokens=600, length_groups=4, micro_batch_tokens=1200, warmup_updates=100,
         learning_rate_scale=0.15, label_smoothing=0.0, validate_every=600, checkpoint_every_updates=600,
     )  # fmt: skip
-    run_train(tmp_path, tokens, asked)
-    run = Run.prepare(asked, tokens)
+    trained(tmp_path, tokens, asked)
+    run = prepared(asked, tokens)
     run.model.load_state_dict(read_weights(tmp_path / "checkpoints" / "update-00000600.safetensors"))
     run.model.eval()
     right = 0
@@ -81,7 +76,7 @@ def test_accumulated_micro_batches_equal_one_big_batch(tokens: Path) -> None:
     """By Adam's first moments, a tenth of the first gradient: weights would show the sign of mere rounding too."""
     found = []
     for micro_batch_tokens, threads in (100_000, 1), (64, 3):  # one after the other; two at a time
-        run = Run.prepare(params(micro_batch_tokens=micro_batch_tokens, threads=threads), tokens)
+        run = prepared(params(micro_batch_tokens=micro_batch_tokens, threads=threads), tokens)
         work = run.work([run.train_sentences[:40], run.train_sentences[40:70]])
         loss = run.update(1, work)
         moments = {name: run.optimizer.state[one]["exp_avg"] for name, one in run.model.named_parameters()}
@@ -95,7 +90,7 @@ def test_accumulated_micro_batches_equal_one_big_batch(tokens: Path) -> None:
 def test_the_update_is_adam_on_the_mean_loss_a_target_token(tokens: Path) -> None:
     """One update against torch's own cross-entropy and Adam, on a padded batch built by hand."""
     asked = params()
-    ours, reference = Run.prepare(asked, tokens), Run.prepare(asked, tokens)
+    ours, reference = prepared(asked, tokens), prepared(asked, tokens)
     sentences = ours.train_sentences[:30]
     ours.update(1, ours.work([sentences[:10], sentences[10:]]))
 
@@ -118,7 +113,7 @@ def test_the_update_is_adam_on_the_mean_loss_a_target_token(tokens: Path) -> Non
 
 
 def test_validation_loss_and_bleu_against_plain_ones(tokens: Path) -> None:
-    run = Run.prepare(params(), tokens)
+    run = prepared(params(), tokens)
     run.model.eval()
     total, count = 0.0, 0
     hypotheses, references = [], []
@@ -141,8 +136,8 @@ def test_validation_loss_and_bleu_against_plain_ones(tokens: Path) -> None:
 
 
 def test_outputs_curves_and_records(tmp_path: Path, tokens: Path) -> None:
-    records: list[Record] = []
-    checkpoints = run_train(tmp_path, tokens, params({"dropout": 0.1}), records.append)
+    records: list[Figures] = []
+    checkpoints = trained(tmp_path, tokens, params({"dropout": 0.1}), records.append)
     index = json.loads((checkpoints / "index.json").read_text())
     assert [entry["update"] for entry in index["checkpoints"]] == [20, 30, 40]
     assert index["last"] == "update-00000040.safetensors"
@@ -165,7 +160,7 @@ def test_outputs_curves_and_records(tmp_path: Path, tokens: Path) -> None:
 
 def test_an_early_stop_keeps_the_best(tmp_path: Path, tokens: Path) -> None:
     asked = params(updates=400, validate_every=5, early_stopping_patience=2, learning_rate_scale=30.0)
-    checkpoints = run_train(tmp_path, tokens, asked)
+    checkpoints = trained(tmp_path, tokens, asked)
     losses = pd.read_csv(tmp_path / "curves" / "validation.csv")["loss"].tolist()
     assert len(losses) < 80
     assert losses.index(min(losses)) == len(losses) - 3
@@ -178,23 +173,23 @@ def test_a_diverged_loss_stops_and_names_update_and_batch(tmp_path: Path, tokens
     with pytest.raises(
         DivergedError, match=r"the loss became (nan|inf) at update \d+ \(rows \d+, .*train\.parquet\)"
     ):
-        run_train(tmp_path, tokens, params(learning_rate_scale=1e30))
+        trained(tmp_path, tokens, params(learning_rate_scale=1e30))
     assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_signal_saves_and_the_rest_is_as_if_it_had_not_come(tmp_path: Path, tokens: Path) -> None:
     asked = params({"dropout": 0.2})
 
-    def interrupt(record: Record) -> None:
+    def interrupt(record: Figures) -> None:
         if record.update == 15:
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(InterruptedTrainingError, match="SIGTERM: training stopped at update 15 with its state saved"):
-        run_train(tmp_path / "a", tokens, asked, interrupt)
+        trained(tmp_path / "a", tokens, asked, interrupt)
     seen: list[int] = []
-    resumed = run_train(tmp_path / "a", tokens, asked, lambda record: seen.append(record.update))
+    resumed = trained(tmp_path / "a", tokens, asked, lambda record: seen.append(record.update))
     assert seen[0] == 20
-    whole = run_train(tmp_path / "b", tokens, asked)
+    whole = trained(tmp_path / "b", tokens, asked)
     for path in sorted(whole.iterdir()):
         assert path.read_bytes() == (resumed / path.name).read_bytes()
     for name in ("training.csv", "validation.csv"):
@@ -202,11 +197,11 @@ def test_a_signal_saves_and_the_rest_is_as_if_it_had_not_come(tmp_path: Path, to
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, tokens: Path) -> None:
-    first = run_train(tmp_path, tokens, params()) / "update-00000040.safetensors"
+    first = trained(tmp_path, tokens, params()) / "update-00000040.safetensors"
     content = first.read_bytes()
     first.unlink()
-    records: list[Record] = []
-    run_train(tmp_path, tokens, params(), records.append)
+    records: list[Figures] = []
+    trained(tmp_path, tokens, params(), records.append)
     assert records == []
     assert first.read_bytes() == content
 

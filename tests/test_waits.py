@@ -9,11 +9,11 @@ from conftest import TINY_PARAMS, synthetic_pairs
 from corpora import write_tokens
 from test_search import padded, sentences, settings, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
+from trainings import prepared
 
 from transformer.decoding.greedy import greedy
 from transformer.decoding.search import beam_search
 from transformer.params import TokenizationParams, params_from
-from transformer.training.run import Run
 
 aten = torch.ops.aten
 ASKING = {aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal, aten.is_nonzero, aten._unique2}
@@ -50,9 +50,7 @@ def test_an_update_waits_for_nothing(tmp_path: Path, packed: bool) -> None:
     splits = {"train": pairs[:60], "valid": pairs[60:75], "test": pairs[75:]}
     vocabulary = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=1000)
     model = {**TINY_PARAMS["model"], "dropout": 0.1}
-    run = Run.prepare(
-        params_from({**TINY_PARAMS, "model": model}, "test"), write_tokens(tmp_path, splits, vocabulary)
-    )
+    run = prepared(params_from({**TINY_PARAMS, "model": model}, "test"), write_tokens(tmp_path, splits, vocabulary))
     run.packed = packed
     work = run.work([run.train_sentences[:20], run.train_sentences[20:40]])
     with Waits() as waits:
@@ -68,7 +66,7 @@ def test_decoding_seldom_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         plain = greedy(model, padded(rows))
     monkeypatch.setattr("transformer.decoding.search.steps_between_waits", lambda device: 8)
-    monkeypatch.setattr("transformer.training.validation.steps_between_waits", lambda device: 8)
+    monkeypatch.setattr("transformer.decoding.greedy.steps_between_waits", lambda device: 8)
     steps = 0
     step = model.step
 

@@ -108,7 +108,7 @@ def _add_recorded(project: Project, chain: Chain, found: Found) -> None:
             command=record.command,
             inputs={one.path: one.md5 for one in record.inputs},
             outputs={one.path: one.md5 for one in record.outputs},
-            params=record.params,
+            params=record.depended,
             found=found,
             locked=locked,
         )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from flows.lineage.hashes import hash_path
 from flows.lineage.machine import this_machine, threads
-from flows.lineage.record import Artifact, Record, Runs
-from flows.tracking.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE, StageFiles, code_state
+from flows.lineage.record import COMPUTE, Artifact, Record, Runs
+from flows.tracking.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE, StageFiles, code_state, named_params
 from transformer.params import Params
 
 
@@ -20,9 +20,8 @@ class Execution:
         self.code = code_state()
         self.machine = this_machine()
         self.inputs = hash_existing(files.inputs)
-        sections = {section.partition(".")[0] for section in files.params}
-        self._params = {key: value for key, value in params.model_dump().items() if key in sections}
-        self._seed = params.training.seed if "training" in sections else None
+        self._params = named_params(params, [*files.params, COMPUTE])
+        self._seed = params.training.seed if "training" in self._params else None
 
     def finished(self, spool: str | None) -> Record:
         """The record of the stage, whose outputs are complete; `spool` names the run that MLflow gets."""

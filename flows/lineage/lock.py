@@ -34,7 +34,7 @@ def parse_lock(text: str | bytes, origin: str) -> dict[str, LockedStage]:
                 command=entry["cmd"],
                 inputs={one["path"]: one["md5"] for one in entry.get("deps", [])},
                 outputs={one["path"]: one["md5"] for one in entry.get("outs", [])},
-                params=entry.get("params", {}).get("params.yaml", {}),
+                params=_by_section(entry.get("params", {}).get("params.yaml", {})),
             )
             for name, entry in stages.items()
         }
@@ -45,3 +45,15 @@ def parse_lock(text: str | bytes, origin: str) -> dict[str, LockedStage]:
 def owner_of(path: str, paths: dict[str, str]) -> str | None:
     """Which of `paths` is `path`, or the folder that holds it."""
     return next((one for one in paths if path == one or path.startswith(f"{one}/")), None)
+
+
+def _by_section(params: dict[str, Any]) -> dict[str, Any]:
+    """DVC keeps a section that dvc.yaml lists key by key under dotted keys."""
+    sections: dict[str, Any] = {}
+    for name, value in params.items():
+        section, _, key = name.partition(".")
+        if key:
+            sections.setdefault(section, {})[key] = value
+        else:
+            sections[section] = value
+    return sections

@@ -1,6 +1,6 @@
 """Checks of the past: records, dvc.lock and dvc.yaml, and the code and params at the recorded commits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +104,15 @@ def _definition(project: Project, chain: Chain, step: Step) -> Iterator[Link]:
     for what, expected, found in (
         ("deps", step.inputs, stage.inputs),
         ("outs", step.outputs, stage.outputs),
-        ("params", step.params, stage.params),
+        ("params", _named_as_in(stage.params, flatten(step.params)), stage.params),
     ):
         listed = (dict.fromkeys(sorted(names), "it") for names in (expected, found))
         yield compared_maps(step.stage, f"{what} in dvc.yaml", "its definition", *listed)
+
+
+def _named_as_in(names: list[str], leaves: Iterable[str]) -> set[str]:
+    """For each param the name, of a section or its own, under which dvc.yaml lists it; its own where it does not."""
+    return {next((name for name in names if f"{leaf}.".startswith(f"{name}.")), leaf) for leaf in leaves}
 
 
 def _lock(stage: str, where: str, record: Record, entry: LockedStage) -> Iterator[Link]:
@@ -115,7 +120,7 @@ def _lock(stage: str, where: str, record: Record, entry: LockedStage) -> Iterato
     yield compared(stage, "command", where, record.command, entry.command)
     yield compared_maps(stage, "inputs", where, _md5s(record.inputs), entry.inputs)
     yield compared_maps(stage, "outputs", where, _md5s(record.outputs), entry.outputs)
-    yield compared_maps(stage, "params", where, flatten(record.params), flatten(entry.params))
+    yield compared_maps(stage, "params", where, flatten(record.depended), flatten(entry.params))
 
 
 def _md5s(artifacts: list[Any]) -> dict[str, str]:
@@ -212,10 +217,13 @@ def _params(record: Record, where: str, content: bytes | None) -> Link:
         return missing(record.stage, "params", where, f"no {PARAMS_FILE}")
     try:
         found = parse_yaml(content)
-        sections = {key: found[key] for key in record.params if key in found}
+        leaves = flatten(found)
     except (yaml.YAMLError, TypeError) as error:
         return broken(record.stage, "params", where, f"expected YAML found {' '.join(str(error).split())}")
-    return compared_maps(record.stage, "params", where, flatten(record.params), flatten(sections))
+    expected = flatten(record.depended)
+    return compared_maps(
+        record.stage, "params", where, expected, {key: leaves[key] for key in expected if key in leaves}
+    )
 
 
 def _read(path: Path) -> bytes | None:

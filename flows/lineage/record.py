@@ -20,6 +20,7 @@ from transformer.errors import DataError
 from transformer.files import write_json
 
 RECORDS = Path("reports/lineage")
+COMPUTE = "compute"  # the section of params that is recorded and that no stage depends on
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 RECORD_TAG = "record"  # of the MLflow run: the record's digest
 MD5 = r"^[0-9a-f]{32}(\.dir)?$"
@@ -86,7 +87,7 @@ class Record(Part):
     stage: str
     command: str
     code: Code
-    params: dict[str, Any] = Field(description="The sections that dvc.yaml names for the stage")
+    params: dict[str, Any] = Field(description="Those that dvc.yaml names for the stage, and the section compute")
     seed: int | None
     inputs: list[Artifact]
     outputs: list[Artifact]
@@ -102,6 +103,11 @@ class Record(Part):
         return cls.model_validate(
             {"schema_version": 1, **content, "digest": digest_of({"schema_version": 1, **content})}
         )
+
+    @property
+    def depended(self) -> dict[str, Any]:
+        """The params that decide what the stage makes."""
+        return {section: values for section, values in self.params.items() if section != COMPUTE}
 
     @property
     def expected_digest(self) -> str:

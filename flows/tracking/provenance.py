@@ -59,13 +59,13 @@ def hash_tags(kind: str, artifacts: list[Artifact]) -> dict[str, str]:
     return {f"{kind}.{one.path}": one.sha256 for one in artifacts}
 
 
-def flat_params(params: Params, sections: list[str]) -> dict[str, str]:
-    """The leaves of the named sections (or single dotted keys) as `section.key`: text."""
-    return {
-        key: value
-        for key, value in as_texts(params.model_dump()).items()
-        if any(key == section or key.startswith(f"{section}.") for section in sections)
-    }
+def named_params(params: Params, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The sections named, or of a section the keys named as `section.key`."""
+    content, named = params.model_dump(), dict[str, dict[str, Any]]()
+    for name in names:
+        section, _, key = name.partition(".")
+        named.setdefault(section, {}).update({key: content[section][key]} if key else content[section])
+    return named
 
 
 def as_texts(tree: dict[str, Any]) -> dict[str, str]:

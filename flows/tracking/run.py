@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec
 
 import transformer
 from flows.lineage.execution import Execution
-from flows.lineage.record import RECORD_TAG, record_path, write_record
+from flows.lineage.record import COMPUTE, RECORD_TAG, record_path, write_record
 from flows.tracking import provenance
 from flows.tracking.problem import problem_to_tell
 from flows.tracking.send import start_sender
@@ -69,7 +69,7 @@ class StageRun:
                 **provenance.code_tags(self._execution.code),
                 **provenance.host_tags(self._execution.machine),
             },
-            params=provenance.flat_params(params, files.params),
+            params=provenance.as_texts(provenance.named_params(params, [*files.params, COMPUTE])),
             record=str(record_path(Path.cwd(), stage)),
         )
         start_sender()

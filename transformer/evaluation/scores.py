@@ -1,9 +1,9 @@
 """sacreBLEU's metrics with their signatures and bootstrap intervals, and every BLEU that people quote.
 
 Every number comes from sacreBLEU's own API. The paper's own score (section 6.1, Table 2) is not its default: results
-on WMT 2014 were then computed on text that Moses' tokeniser had split, for German also at the hyphens of compounds, by
-multi-bleu.perl: clipped n-gram counts over the corpus, no smoothing, no further tokenisation. It comes out one to two
-points higher.
+on WMT 2014 were then computed on text that Moses' tokeniser had split, for German also at the hyphens of compounds,
+by multi-bleu.perl: clipped n-gram counts over the corpus, no smoothing, no further tokenisation. It comes out one to
+two points higher.
 """
 
 import re
