@@ -5,9 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from flows.automations import ATTEMPTS, SILENCE
-from flows.gpu_slot import LEASE_SECONDS
-from flows.stage_process import RETRY_HELPS
+from flows.pipeline.gpu_slot import LEASE_SECONDS
+from flows.pipeline.stage_process import RETRY_HELPS
+from flows.server.automations import ATTEMPTS, SILENCE
 from transformer.errors import ExitCode
 
 CHECKOUT = Path(__file__).parents[1]
@@ -45,4 +45,5 @@ def test_files_and_modules_that_are_named_exist() -> None:
     for name in re.findall(r"deploy/[\w.-]+", TEXT):
         assert (CHECKOUT / name).is_file(), name
     for name in re.findall(r"python -m ([\w.]+)", TEXT):
-        assert (CHECKOUT / f"{name.replace('.', '/')}.py").is_file(), name
+        path = CHECKOUT / name.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), name

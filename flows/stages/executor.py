@@ -10,7 +10,7 @@ def with_executor(stage: str, preparation: PreparationParams, work: Callable[[Ex
     """Call `work` with the executor that `preparation` chooses, and release it afterwards."""
     if preparation.executor == "dask":
         assert preparation.scheduler is not None
-        from flows.dask_executor import run_on_dask  # here: Prefect takes seconds to import
+        from flows.stages.dask_executor import run_on_dask  # here: Prefect takes seconds to import
 
         run_on_dask(stage, preparation.scheduler, work)
     else:

@@ -14,7 +14,7 @@ import pooch
 import requests
 from dvc.exceptions import DvcException
 
-from flows.overrides import commented_yaml
+from flows.retraining.overrides import commented_yaml
 from transformer.data.download.local import local_parts
 from transformer.data.download.registry import SIDES, Corpus, LocalCorpus, SourceFile, load_registry
 from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, ResumingDownloader, mirrored
