@@ -1,8 +1,10 @@
 """docs/operations.md says what the code does."""
 
 import re
+import runpy
 from pathlib import Path
 
+import pytest
 import yaml
 
 from flows.pipeline.gpu_slot import LEASE_SECONDS
@@ -47,3 +49,14 @@ def test_files_and_modules_that_are_named_exist() -> None:
     for name in re.findall(r"python -m ([\w.]+)", TEXT):
         path = CHECKOUT / name.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), name
+
+
+@pytest.mark.parametrize("name", ["automations", "promote", "serve", "server_setup"])
+def test_former_names_of_commands_still_work(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They stand in people's unit files and shell histories."""
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_module(f"flows.{name}", run_name="__main__")
+    assert capsys.readouterr().out.startswith("usage: ")

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from flows.checkout.workspace import main_workspace, tracking_uri
-from flows.tracking import provenance
+from flows.records import provenance
 from flows.tracking.problem import clear_problem, problem_to_tell, report_problem
 from flows.tracking.spool import EVENTS_FILE, Spool
 from flows.tracking.system_metrics import SystemMetrics
