@@ -78,7 +78,7 @@ ui: setup
 
 # SERVE='--port 4201 --mlflow-port 5001' chooses other ports. exec: the signals of a service manager reach serve itself.
 serve: setup
-	@exec python -m flows.serve $(SERVE)
+	@exec python -m flows.server $(SERVE)
 
 # ROWS=DE queues some rows only.
 PRESET ?= multi30k

@@ -10,7 +10,7 @@ import mlflow
 import yaml
 from workspace import Workspace
 
-from flows.lineage.record import Record, digest_of
+from flows.records.record import Record, digest_of
 
 STORE = "mlflow.db"
 

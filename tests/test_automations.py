@@ -21,8 +21,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Completed, Crashed, Failed, Paused, Running, State
 from prefect_server import PrefectServer, until
 
-from flows.automations import ATTEMPTS, HEARTBEAT, PROMOTION, create_automations
-from flows.server_setup import revive_dead_runs, set_up
+from flows.server.automations import ATTEMPTS, HEARTBEAT, PROMOTION, create_automations
+from flows.server.setup import revive_dead_runs, set_up
 
 CHECKOUT = Path(__file__).parents[1]
 SILENCE = timedelta(seconds=10)  # the shortest that Prefect takes
@@ -222,8 +222,8 @@ def sink() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def notify_command(server: PrefectServer, url: str) -> "subprocess.CompletedProcess[str]":
-    """`python -m flows.automations --webhook` with the URL on its standard input."""
-    command = [sys.executable, "-m", "flows.automations", "--webhook"]
+    """`python -m flows.server.automations --webhook` with the URL on its standard input."""
+    command = [sys.executable, "-m", "flows.server.automations", "--webhook"]
     return subprocess.run(
         command, cwd=CHECKOUT, env=server.environment, input=f"{url}\n", capture_output=True, text=True, timeout=120
     )

@@ -10,7 +10,7 @@ import pyarrow
 import pytest
 from test_prepare import PARAMS, part, random_pairs, write_lines
 
-from flows.executor import with_executor
+from flows.stages.executor import with_executor
 from transformer.chunks import Executor, LocalExecutor, map_chunks, read_table
 from transformer.data.parts import write_parts
 from transformer.data.prepare.prepare import prepare
@@ -73,7 +73,7 @@ def test_any_number_of_workers_and_a_dask_cluster_write_equal_bytes(
         with_executor("prepare", dask, lambda executor: run(raw, tmp_path / "dask", executor, 100))
         assert contents(tmp_path / "dask") == expected
     with temporary_settings({PREFECT_API_URL: prefect_server.url}):
-        monkeypatch.setattr("flows.dask_executor.CONNECT_SECONDS", 1)
+        monkeypatch.setattr("flows.stages.dask_executor.CONNECT_SECONDS", 1)
         with pytest.raises(UserError, match="no Dask scheduler answers within 1 s"):
             with_executor("prepare", dask, lambda executor: run(raw, tmp_path / "dask", executor, 100))
 

@@ -19,10 +19,10 @@ from prov.model import ProvDocument
 from rocrate.rocrate import ROCrate
 from workspace import STAGES, Workspace, tiny_files
 
+from flows.checkout.git import Git
 from flows.lineage.cli import main
-from flows.lineage.git import Git
-from flows.lineage.hashes import hash_path
-from flows.lineage.record import SCHEMA_FILE, Record, digest_of, fill_in_run, parse_record, write_record
+from flows.records.hashes import hash_path
+from flows.records.record import SCHEMA_FILE, Record, digest_of, fill_in_run, parse_record, write_record
 from transformer.errors import DataError
 from transformer.files import sha256_of
 

@@ -40,7 +40,7 @@ FLOW = """
 import flows
 from prefect import flow, task
 from prefect.client.orchestration import get_client
-from flows.server_setup import set_up
+from flows.server.setup import set_up
 
 @task
 def double(number: int) -> int:

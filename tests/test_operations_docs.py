@@ -1,13 +1,15 @@
 """docs/operations.md says what the code does."""
 
 import re
+import runpy
 from pathlib import Path
 
+import pytest
 import yaml
 
-from flows.automations import ATTEMPTS, SILENCE
-from flows.gpu_slot import LEASE_SECONDS
-from flows.stage_process import RETRY_HELPS
+from flows.pipeline.gpu_slot import LEASE_SECONDS
+from flows.pipeline.stage_process import RETRY_HELPS
+from flows.server.automations import ATTEMPTS, SILENCE
 from transformer.errors import ExitCode
 
 CHECKOUT = Path(__file__).parents[1]
@@ -45,4 +47,16 @@ def test_files_and_modules_that_are_named_exist() -> None:
     for name in re.findall(r"deploy/[\w.-]+", TEXT):
         assert (CHECKOUT / name).is_file(), name
     for name in re.findall(r"python -m ([\w.]+)", TEXT):
-        assert (CHECKOUT / f"{name.replace('.', '/')}.py").is_file(), name
+        path = CHECKOUT / name.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), name
+
+
+@pytest.mark.parametrize("name", ["automations", "promote", "serve", "server_setup"])
+def test_former_names_of_commands_still_work(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They stand in people's unit files and shell histories."""
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_module(f"flows.{name}", run_name="__main__")
+    assert capsys.readouterr().out.startswith("usage: ")

@@ -227,7 +227,7 @@ def test_cron_really_schedules(prefect_server: PrefectServer) -> None:
     deployment = client.create_deployment(
         client.create_flow_from_name("pipeline"),
         "nightly",
-        entrypoint="flows/pipeline.py:pipeline",
+        entrypoint="flows/pipeline/flow.py:pipeline",
         schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron="30 2 * * *", timezone="UTC"), active=True)],
     )
     mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))

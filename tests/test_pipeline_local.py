@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from prefect_server import until
 from workspace import STAGES, Workspace, tiny_checkout
 
-from flows.live_processes import members
+from flows.processes.groups import members
 from transformer.files import sha256_of
 
 # Outputs that hold times or speeds differ between any two runs.

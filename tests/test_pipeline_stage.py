@@ -17,11 +17,11 @@ import zc.lockfile
 from conftest import CHECKOUT
 from prefect_server import until
 
-from flows import live_processes
-from flows.gpu_lock import gpu_lock
-from flows.graph import read_graph
-from flows.live_processes import RunStopped
-from flows.stage_process import Outcome, StageError, run_stage
+from flows.pipeline.graph import read_graph
+from flows.pipeline.stage_process import Outcome, StageError, run_stage
+from flows.processes import groups
+from flows.processes.groups import RunStopped
+from flows.stages.gpu_lock import gpu_lock
 from transformer.errors import ExitCode, ParamsError
 
 # As a stage of ours does it: SIGTERM saves the state, and the parent's death is SIGTERM.
@@ -209,7 +209,7 @@ class Running:
         return here(self.made)
 
     def __exit__(self, *_: object) -> None:
-        live_processes.stop(self.run)
+        groups.stop(self.run)
         self.thread.join(60)
 
 
@@ -238,7 +238,7 @@ def test_a_stop_reaches_the_stage_and_nothing_starts_afterwards(training: Stages
 
 def test_a_stage_that_ignores_the_request_is_killed(training: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
     (training.folder / "trainer.py").write_text(TRAINER.replace("save)", "signal.SIG_IGN)"))
-    monkeypatch.setattr(live_processes, "GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(groups, "GRACE_SECONDS", 1.0)
     with Running(training, "stubborn run"):
         pass
     assert here(training) == []
@@ -256,7 +256,7 @@ def test_the_stage_dies_with_dvc(training: Stages) -> None:
 
 def test_all_die_with_the_flow(training: Stages) -> None:
     program = (
-        "from pathlib import Path; from flows.stage_process import run_stage; "
+        "from pathlib import Path; from flows.pipeline.stage_process import run_stage; "
         f"run_stage('r', 'train', Path({str(training.folder)!r}), {{'PYTHONPATH': {str(CHECKOUT)!r}}}, print)"
     )
     with subprocess.Popen([sys.executable, "-uc", program], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as flow:
@@ -270,7 +270,7 @@ def test_all_die_with_the_flow(training: Stages) -> None:
 
 HOLDER = """
 import sys
-from flows.gpu_lock import gpu_lock
+from flows.stages.gpu_lock import gpu_lock
 import logging
 logging.basicConfig(level=logging.INFO)
 with gpu_lock(sys.argv[1]):

@@ -38,7 +38,7 @@ class Operator:
         self.deployment = self.client.create_deployment(
             flow,
             "tiny",
-            entrypoint="flows/pipeline.py:pipeline",
+            entrypoint="flows/pipeline/flow.py:pipeline",
             work_pool_name=POOL,
             pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(workspace.folder)}}],
         )

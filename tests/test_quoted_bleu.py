@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.run_report import report
+from flows.pipeline.report import report
 from flows.summary import summary
 from transformer.evaluation.published import PUBLISHED, beside_published
 from transformer.evaluation.scores import compounds_split, moses_tokenised, quoted_bleus

@@ -230,7 +230,7 @@ def flow_process(run: UUID) -> psutil.Process:
 
 
 def test_a_rollback_and_the_history(operator: Operator) -> None:
-    promote = (sys.executable, "-m", "flows.promote")
+    promote = (sys.executable, "-m", "flows.promotion")
     printed = operator.workspace.run(*promote, "--to", "1", "--reason", "users complain")
     assert "version 1 of transformer-en-de is the champion instead of version 3" in printed
     assert operator.champion() == "1"

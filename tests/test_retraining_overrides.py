@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import CHECKOUT
 
-from flows.overrides import overridden
+from flows.retraining.overrides import overridden
 from transformer.errors import ParamsError
 from transformer.params import load_params
 
@@ -75,8 +75,8 @@ def test_a_broken_preset_is_named() -> None:
 
 
 def test_all_is_checked_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.retraining import retraining
-    from flows.worktree import git
+    from flows.checkout.git import git
+    from flows.retraining.flow import retraining
 
     (tmp_path / "params.yaml").write_text(PRESETS[0].read_text())
     git(tmp_path, "init", "--quiet")

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from conftest import TINY_PARAMS
 
-from flows.sources import REGISTRY, Drift, SourceCheck, accept, link_local_files
+from flows.retraining.source_check import REGISTRY, Drift, SourceCheck, accept, link_local_files
 from transformer.data.download.corpora import load_corpora
 from transformer.errors import DataError, DownloadError
 from transformer.files import write_json

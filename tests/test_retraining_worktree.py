@@ -14,8 +14,9 @@ import pytest
 import yaml
 from conftest import CHECKOUT
 
-from flows.tracking.workspace import main_workspace
-from flows.worktree import FALLBACK_IDENTITY, checked_out, git, read_at, resolve
+from flows.checkout.git import git
+from flows.checkout.workspace import main_workspace
+from flows.checkout.worktree import FALLBACK_IDENTITY, checked_out, read_at, resolve
 from transformer.errors import ParamsError, UserError
 
 PIPELINE = {

@@ -33,7 +33,7 @@ deployments:
 
 
 class Serve:
-    """`python -m flows.serve` in a workspace."""
+    """`python -m flows.server` in a workspace."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Serve:
 
     def command(self, port: int, mlflow_port: int) -> list[str]:
         ports = ["--port", str(port), "--mlflow-port", str(mlflow_port)]
-        return [sys.executable, "-m", "flows.serve", *ports]
+        return [sys.executable, "-m", "flows.server", *ports]
 
     def start(self) -> None:
         """Start and wait until it says that all is ready."""

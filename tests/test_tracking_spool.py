@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.tracking import provenance
+from flows.checkout.workspace import main_workspace, tracking_uri
+from flows.records import provenance
 from flows.tracking.problem import clear_problem, problem_to_tell, report_problem
 from flows.tracking.spool import EVENTS_FILE, Spool
 from flows.tracking.system_metrics import SystemMetrics
-from flows.tracking.workspace import main_workspace, tracking_uri
 from transformer.params import Params
 
 

@@ -10,7 +10,7 @@ from dvc.repo import Repo
 from dvc.scm import NoSCMError
 
 from flows.ablations.table3 import Ablation, as_yaml, flat
-from flows.worktree import git
+from flows.checkout.git import git
 from transformer.errors import ParamsError, UserError
 
 FAILED = "failed"

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from flows.ablations.queue import finished, states
 from flows.ablations.table3 import Ablation
-from flows.worktree import git
+from flows.checkout.git import git
 from transformer.files import write_text
 from transformer.model.transformer import Transformer
 from transformer.params import params_from

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.lineage.hashes import md5_of_bytes
 from flows.lineage.lock import LockedStage, owner_of
 from flows.lineage.project import Project
-from flows.lineage.record import Artifact, Record
 from flows.lineage.records import Found
 from flows.lineage.sources import MANIFEST, REGISTRY, Source, manifest_sources, registry_sources
+from flows.records.hashes import md5_of_bytes
+from flows.records.record import Artifact, Record
 
 
 @dataclass(frozen=True)

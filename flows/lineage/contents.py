@@ -7,12 +7,12 @@ from typing import Any
 import yaml
 
 from flows.lineage.chain import Chain, Step
-from flows.lineage.dvc_yaml import parse_yaml
-from flows.lineage.hashes import DIRECTORY_SUFFIX, Hashes, directory_md5, hash_path, md5_of_bytes
 from flows.lineage.links import Link, Status, broken, compared, missing
 from flows.lineage.lock import owner_of
 from flows.lineage.places import Place
 from flows.lineage.project import Project
+from flows.records.dvc_yaml import parse_yaml
+from flows.records.hashes import DIRECTORY_SUFFIX, Hashes, directory_md5, hash_path, md5_of_bytes
 
 MODEL, CHECKPOINTS = "models/averaged", "models/checkpoints"
 

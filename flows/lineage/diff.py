@@ -10,9 +10,9 @@ from rich.markup import escape
 from flows.lineage.chain import Chain
 from flows.lineage.corpus import LinesDifference, compare_lines
 from flows.lineage.project import Project
-from flows.lineage.record import Machine
 from flows.lineage.scores import PairedScore, numbers, paired_scores, with_evaluation
-from flows.tracking.provenance import flatten
+from flows.records.provenance import flatten
+from flows.records.record import Machine
 
 EXAMPLES = 3  # lines shown of each kind
 SIGNIFICANT = 0.05

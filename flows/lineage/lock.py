@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from flows.lineage.dvc_yaml import parse_yaml
+from flows.records.dvc_yaml import parse_yaml
 from transformer.errors import DataError
 
 

@@ -7,10 +7,10 @@ import yaml
 
 from flows.lineage.chain import Chain, registry_of
 from flows.lineage.contents import Contents
-from flows.lineage.hashes import hash_file
 from flows.lineage.links import Link, broken, compared, compared_maps, missing
 from flows.lineage.project import Project
 from flows.lineage.sources import MANIFEST, REGISTRY, Source, registry_sources
+from flows.records.hashes import hash_file
 
 RAW = "data/raw"
 

@@ -8,13 +8,13 @@ import yaml
 
 from flows.lineage.chain import Chain, Step
 from flows.lineage.contents import md5_at
-from flows.lineage.dvc_yaml import parse_yaml
 from flows.lineage.links import Link, Status, broken, compared, compared_maps, missing
 from flows.lineage.lock import LockedStage
 from flows.lineage.project import LOCK_FILE, Project
-from flows.lineage.record import Record, parse_record, record_path
 from flows.lineage.records import Found
-from flows.tracking.provenance import StageFiles, flatten
+from flows.records.dvc_yaml import parse_yaml
+from flows.records.provenance import StageFiles, flatten
+from flows.records.record import Record, parse_record, record_path
 from transformer.errors import DataError
 
 PARAMS_FILE = "params.yaml"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flows.lineage.hashes import DIRECTORY_SUFFIX
+from flows.records.hashes import DIRECTORY_SUFFIX
 from transformer.errors import DataError
 from transformer.files import CHUNK_BYTES
 

@@ -3,12 +3,12 @@
 from functools import cached_property
 from pathlib import Path
 
-from flows.lineage.git import Git
-from flows.lineage.hashes import hash_file, md5_of_bytes
+from flows.checkout.git import Git
 from flows.lineage.lock import LockedStage, parse_lock
 from flows.lineage.places import Places
 from flows.lineage.records import Records
 from flows.lineage.run_store import RunStore, default_uri
+from flows.records.hashes import hash_file, md5_of_bytes
 from transformer.errors import ParamsError
 
 LOCK_FILE = "dvc.lock"

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.lineage.git import Git
+from flows.checkout.git import Git
 from flows.lineage.lock import LockedStage
-from flows.lineage.record import RECORDS, Record, parse_record, record_path
 from flows.lineage.run_store import RunStore
+from flows.records.record import RECORDS, Record, parse_record, record_path
 from transformer.errors import DataError
 
 

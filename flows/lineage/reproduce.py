@@ -2,20 +2,18 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flows.checkout.workspace import WORKSPACE_VARIABLE
+from flows.checkout.worktree import detached
 from flows.lineage.chain import Chain
 from flows.lineage.links import Link, Status, compared, missing
 from flows.lineage.lock import parse_lock
 from flows.lineage.project import LOCK_FILE, Project
 from flows.tracking.send import sender_lock
-from flows.tracking.workspace import WORKSPACE_VARIABLE
 from transformer.errors import DataError, UserError
 
 FOLDER = Path("work/reproduced")
@@ -57,7 +55,8 @@ def reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
     """
     commit = commit_of(project, chain)
     # With the sender's lock held, the runs of a worktree that goes away are not sent anywhere.
-    with _checked_out(project, commit, keep) as folder, sender_lock(folder / TRACKING):
+    folder = project.root / FOLDER / commit[:10]
+    with detached(project.root, folder, commit, keep), sender_lock(folder / TRACKING):
         downloads = project.root / DOWNLOADS
         if downloads.is_dir():
             (folder / DOWNLOADS).symlink_to(downloads)
@@ -89,30 +88,6 @@ def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_times(one) for key, one in value.items() if not key.endswith(TIMES)}
     return value
-
-
-@contextmanager
-def _checked_out(project: Project, commit: str, keep: bool) -> Iterator[Path]:
-    """A worktree of the commit during the body, with a DVC cache and run records of its own."""
-    folder = project.root / FOLDER / commit[:10]
-    if folder.exists():
-        raise DataError(
-            f"{folder} exists: another reproduction runs, or one was kept; git worktree remove --force it"
-        )
-    done = subprocess.run(
-        ["git", "worktree", "add", "--quiet", "--detach", str(folder), commit],
-        cwd=project.root,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise UserError(f"git can't check {commit} out: {' '.join(done.stderr.split())}")
-    try:
-        yield folder
-    finally:
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
-            subprocess.run(["git", "worktree", "prune"], cwd=project.root, capture_output=True)
 
 
 def _run(folder: Path, *arguments: str) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.lineage.chain import Chain
-from flows.lineage.hashes import Hashes, hash_path, md5_of_bytes
 from flows.lineage.links import Link, compared, compared_maps, missing
 from flows.lineage.project import Project
-from flows.lineage.record import RECORD_TAG, Artifact, Record, digest_of, record_path
 from flows.lineage.run_store import ModelVersion, RunInfo
-from flows.tracking.provenance import as_texts
+from flows.records.hashes import Hashes, hash_path, md5_of_bytes
+from flows.records.provenance import as_texts
+from flows.records.record import RECORD_TAG, Artifact, Record, digest_of, record_path
 
 MODEL_ARTIFACT = "artifacts/model"  # in a registered version: the model folder
 CODE_ARTIFACT = "code/transformer"  # and the code that loads it

@@ -11,7 +11,7 @@ from sacrebleu.significance import PairedTest
 from flows.lineage.chain import Chain, chain_of_record
 from flows.lineage.corpus import files_of
 from flows.lineage.project import Project
-from flows.tracking.provenance import flatten
+from flows.records.provenance import flatten
 from transformer.evaluation.scores import bleu_metric
 
 METRICS, TRANSLATIONS, MODEL = "reports/metrics.json", "reports/translations", "models/averaged"

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from flows.lineage.dvc_yaml import parse_yaml
+from flows.records.dvc_yaml import parse_yaml
 
 MANIFEST = "data/manifest.json"
 REGISTRY = "data/corpora.yaml"

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 from flows.lineage.chain import Chain, chain_of_lock, chain_of_record
-from flows.lineage.hashes import hash_path
 from flows.lineage.lock import owner_of
 from flows.lineage.project import LOCK_FILE, Project
-from flows.lineage.record import parse_record, record_path
 from flows.lineage.records import Found
 from flows.lineage.run_store import RunInfo
+from flows.records.hashes import hash_path
+from flows.records.record import parse_record, record_path
 from transformer.errors import DataError, ParamsError
 
 RUN = re.compile(r"[0-9a-f]{32}")

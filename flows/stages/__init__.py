@@ -2,7 +2,7 @@
 
 import os
 
-from flows.die_with_parent import die_with_parent
+from flows.processes.die_with_parent import die_with_parent
 
 # Here, before a stage's own imports, which take seconds. `dvc` does not pass signals on to its stages: one that is
 # killed would leave its training running. Without DVC the parent is a shell, which people may leave.

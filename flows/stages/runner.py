@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
-from flows.gpu_lock import gpu_lock
-from flows.tracking.provenance import FLOW_RUN_VARIABLE
+from flows.records.provenance import FLOW_RUN_VARIABLE
+from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
 from transformer.errors import ExitCode, UserError
 from transformer.params import Params, load_params

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flows.executor import with_executor
+from flows.stages.executor import with_executor
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.data.tokenize.tokenize import tokenize

@@ -8,10 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from flows import die_with_parent
+from flows.checkout.workspace import main_workspace
+from flows.processes import die_with_parent
 from flows.stages.runner import checked_params, run_stage
 from flows.tracking.run import StageRun
-from flows.tracking.workspace import main_workspace
 from transformer.params import Params
 from transformer.training.launch import launch
 from transformer.training.train import Figures, OnFigures, Paths, train

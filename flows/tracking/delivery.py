@@ -8,9 +8,9 @@ import mlflow
 from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from flows.lineage.record import fill_in_run
+from flows.checkout.workspace import artifact_folder
+from flows.records.record import fill_in_run
 from flows.tracking.spool import Event, Spool
-from flows.tracking.workspace import artifact_folder
 
 MAX_POINTS = 1000  # of one MLflow request
 MAX_TAG_CHARACTERS = 5000

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import transformer
-from flows.lineage.execution import Execution
-from flows.lineage.record import COMPUTE, RECORD_TAG, record_path, write_record
-from flows.tracking import provenance
+from flows.checkout.workspace import tracking_folder, tracking_uri
+from flows.records import provenance
+from flows.records.execution import Execution
+from flows.records.record import COMPUTE, RECORD_TAG, record_path, write_record
 from flows.tracking.problem import problem_to_tell
 from flows.tracking.send import start_sender
 from flows.tracking.spool import Spool
 from flows.tracking.system_metrics import SystemMetrics
-from flows.tracking.workspace import tracking_folder, tracking_uri
 from transformer.errors import InterruptedTrainingError
 from transformer.files import sha256_of
 from transformer.params import Params

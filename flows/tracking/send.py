@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.checkout.workspace import main_workspace, tracking_folder, tracking_uri
 from flows.tracking.problem import clear_problem, report_problem
 from flows.tracking.spool import Spool
-from flows.tracking.workspace import main_workspace, tracking_folder, tracking_uri
 
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 0.1  # between looks at another sender's progress

@@ -7,6 +7,8 @@ from pathlib import Path
 import psutil
 import pynvml
 
+from flows.records.machine import gpu_handles
+
 INTERVAL_SECONDS = 10.0
 
 
@@ -17,7 +19,7 @@ class SystemMetrics:
         """`report` is called with the sample's number and its metrics, from the thread."""
         self._report = report
         self._received, self._sent = self._network()
-        self._gpus = _gpu_handles()
+        self._gpus = gpu_handles()
         self._stopped = threading.Event()
         psutil.cpu_percent()  # the first reading starts the interval and is meaningless
         self._thread = threading.Thread(target=self._sample_until_stopped, name="system-metrics", daemon=True)
@@ -58,19 +60,6 @@ class SystemMetrics:
         for number, handle in enumerate(self._gpus):
             sample.update({f"gpu_{number}_{name}": value for name, value in _gpu_sample(handle).items()})
         return {f"system/{name}": value for name, value in sample.items()}
-
-
-def gpu_names() -> list[str]:
-    """The names of the NVIDIA GPUs of this machine."""
-    return [str(pynvml.nvmlDeviceGetName(handle)) for handle in _gpu_handles()]
-
-
-def _gpu_handles() -> list[object]:
-    try:
-        pynvml.nvmlInit()
-        return [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
-    except pynvml.NVMLError:
-        return []
 
 
 def _gpu_sample(handle: object) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """A chain in the exchange formats of others: OpenLineage events, a W3C PROV document, an RO-Crate."""
 
 from flows.lineage.chain import Chain
-from flows.lineage.record import Record
+from flows.records.record import Record
 from transformer.errors import DataError
 
 

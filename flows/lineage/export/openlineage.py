@@ -22,9 +22,9 @@ from openlineage.client.serde import Serde
 
 from flows.lineage.chain import Chain, Step
 from flows.lineage.export import records_of
-from flows.lineage.record import Record
 from flows.lineage.sources import Source
-from flows.tracking.provenance import as_texts
+from flows.records.provenance import as_texts
+from flows.records.record import Record
 
 NAMESPACE = "attention-pipeline"
 PRODUCER = "urn:attention-pipeline:lineage"

@@ -4,8 +4,8 @@ from prov.model import ProvDocument
 
 from flows.lineage.chain import Chain, Step
 from flows.lineage.export import records_of
-from flows.lineage.record import Artifact, Record
 from flows.lineage.sources import Source
+from flows.records.record import Artifact, Record
 
 CONTENT, RUN, SOFTWARE, SOURCE = "content", "run", "software", "source"
 TERMS = "attention"

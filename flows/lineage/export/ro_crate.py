@@ -10,8 +10,8 @@ from rocrate.rocrate import ROCrate
 
 from flows.lineage.chain import Chain, Step
 from flows.lineage.export import records_of
-from flows.lineage.record import Artifact, Record
 from flows.lineage.sources import Source
+from flows.records.record import Artifact, Record
 from transformer.errors import DataError, ParamsError
 
 RECORDS = "records"

@@ -4,6 +4,38 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from transformer.errors import UserError
+
+ANSWER_SECONDS = 60.0  # a question takes; a checkout may take longer
+
+
+def git(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
+    """What a git command in `folder` prints.
+
+    Raises:
+        UserError: it fails; with its words.
+    """
+    return _output(folder, arguments, environment=environment).decode(errors="replace").removesuffix("\n")
+
+
+def _output(
+    folder: Path,
+    arguments: tuple[str, ...],
+    stdin: bytes | None = None,
+    environment: dict[str, str] | None = None,
+    timeout: float | None = None,
+) -> bytes:
+    """Without hooks, which are the user's for the user's own commits."""
+    command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, timeout=timeout)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"git {arguments[0]}: {error}") from None
+    if done.returncode != 0:
+        words = " ".join(done.stderr.decode(errors="replace").split())
+        raise UserError(f"git {arguments[0]}: {words or f'exit status {done.returncode}'}")
+    return done.stdout
+
 
 class Git:
     """The repository of a checkout; outside git every question is answered with nothing."""
@@ -21,12 +53,9 @@ class Git:
         if not self.present:
             return None
         try:
-            done = subprocess.run(
-                ["git", *arguments], cwd=self.root, input=stdin, capture_output=True, check=True, timeout=60
-            )
-        except (OSError, subprocess.SubprocessError):
+            return _output(self.root, arguments, stdin=stdin, timeout=ANSWER_SECONDS)
+        except UserError:
             return None
-        return done.stdout
 
     def commit(self, revision: str) -> str | None:
         """The full id of the commit that a revision names."""

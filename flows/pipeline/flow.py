@@ -21,14 +21,14 @@ from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task
 
-from flows import live_processes
-from flows.die_with_parent import die_with_parent
-from flows.gpu_slot import gpu_slot
-from flows.graph import Stage, read_graph
-from flows.progress_artifact import ProgressArtifact
-from flows.run_report import publish_report
-from flows.stage_process import Outcome, StageError, run_stage
-from flows.tracking.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE
+from flows.pipeline.gpu_slot import gpu_slot
+from flows.pipeline.graph import Stage, read_graph
+from flows.pipeline.progress_artifact import ProgressArtifact
+from flows.pipeline.report import publish_report
+from flows.pipeline.stage_process import Outcome, StageError, run_stage
+from flows.processes import groups
+from flows.processes.die_with_parent import die_with_parent
+from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE
 from transformer.errors import ExitCode, UserError
 
 _WORDS = {
@@ -71,7 +71,7 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
             if not (future.state.is_completed() or future.state.is_pending()):  # pending: what it needs has failed
                 raise _failure(name, future)
     except BaseException:
-        live_processes.stop(run)
+        groups.stop(run)
         raise
     publish_report(folder, outcomes)
     return outcomes
@@ -90,7 +90,7 @@ def dvc_stage(stage: Stage, workspace: Path) -> State[Any]:
                 progress.read(line)
 
             outcome = run_stage(run, stage.name, workspace, identity, show)
-    except live_processes.RunStopped:
+    except groups.RunStopped:
         return Cancelled(message="stopped with the flow run; what it had saved is kept")
     return Completed(name=outcome.value, message=_WORDS[outcome], data=outcome.value)
 
@@ -110,7 +110,7 @@ def _task(stage: Stage) -> Task[Any, Any]:
 
 def _retry_helps(_task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
     """Whether another attempt can succeed: never once the flow is being stopped, else by the stage's exit code."""
-    if live_processes.is_stopped(str(task_run.flow_run_id)):
+    if groups.is_stopped(str(task_run.flow_run_id)):
         return False
     error = state.data
     return error.retry_helps if isinstance(error, StageError) else True

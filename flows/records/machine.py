@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pynvml
 
-from flows.lineage.record import Machine
-from flows.tracking.system_metrics import gpu_names
+from flows.records.record import Machine
 
 
 def this_machine() -> Machine:
@@ -32,6 +31,20 @@ def threads() -> int | None:
     """The CPU threads torch computes with; a process that has not loaded it computes nothing with it."""
     torch = sys.modules.get("torch")
     return torch.get_num_threads() if torch else None
+
+
+def gpu_names() -> list[str]:
+    """The names of the NVIDIA GPUs of this machine."""
+    return [str(pynvml.nvmlDeviceGetName(handle)) for handle in gpu_handles()]
+
+
+def gpu_handles() -> list[object]:
+    """NVML's handles of the NVIDIA GPUs of this machine."""
+    try:
+        pynvml.nvmlInit()
+        return [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
 
 
 def _cpu() -> str:

@@ -14,7 +14,7 @@ import pooch
 import requests
 from dvc.exceptions import DvcException
 
-from flows.overrides import commented_yaml
+from flows.retraining.overrides import commented_yaml
 from transformer.data.download.corpora import SIDES, Corpus, LocalCorpus, SourceFile, load_corpora
 from transformer.data.download.download import local_parts
 from transformer.data.download.transfer import (

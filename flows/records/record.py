@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flows.lineage.hashes import Hashes
+from flows.records.hashes import Hashes
 from transformer.errors import DataError
 from transformer.files import write_json
 

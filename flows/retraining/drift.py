@@ -10,10 +10,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
-from flows.pipeline import hide_stack_traces
-from flows.sources import Drift, link_local_files, source_check
-from flows.tracking.workspace import main_workspace
-from flows.worktree import checked_out, resolve
+from flows.checkout.workspace import main_workspace
+from flows.checkout.worktree import checked_out, resolve
+from flows.pipeline.flow import hide_stack_traces
+from flows.retraining.source_check import Drift, link_local_files, source_check
 from transformer.errors import UserError
 from transformer.params import load_params
 

@@ -12,7 +12,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import get_current_settings
 
-from flows import live_processes
+from flows.processes import groups
 
 LIMIT = "gpu"
 LEASE_SECONDS = 60.0  # Prefect's shortest; a killed flow's slot is free again after it
@@ -24,7 +24,7 @@ def gpu_slot(run: str, tags: list[str]) -> Iterator[None]:
     """Hold the slot during the body of a stage with the tag; waits for it until flow run `run` is stopped.
 
     On Prefect's ephemeral server nobody else could hold the slot, nor give back that of a killed run, so there only
-    the host's own lock (`flows.gpu_lock`) counts.
+    the host's own lock (`flows.stages.gpu_lock`) counts.
 
     Raises:
         RunStopped: the run is ending.
@@ -57,8 +57,8 @@ def _wait_for_slot(run: str) -> AbstractContextManager[None]:
         try:
             slot.__enter__()
         except TimeoutError:
-            if live_processes.is_stopped(run):
-                raise live_processes.RunStopped from None
+            if groups.is_stopped(run):
+                raise groups.RunStopped from None
             if not told:
                 get_run_logger().info("waiting for a slot of the concurrency limit %r", LIMIT)
                 told = True

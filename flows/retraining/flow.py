@@ -14,11 +14,11 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.overrides import overridden
-from flows.pipeline import hide_stack_traces, pipeline
-from flows.sources import accept, link_local_files, source_check
-from flows.tracking.workspace import main_workspace, tracking_uri
-from flows.worktree import Worktree, checked_out, read_at, resolve
+from flows.checkout.workspace import main_workspace, tracking_uri
+from flows.checkout.worktree import Worktree, checked_out, read_at, resolve
+from flows.pipeline.flow import hide_stack_traces, pipeline
+from flows.retraining.overrides import overridden
+from flows.retraining.source_check import accept, link_local_files, source_check
 from transformer.errors import DataError, UserError
 from transformer.files import sha256_of, write_text
 from transformer.params import Params

@@ -4,15 +4,15 @@ import datetime
 import hashlib
 import json
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from flows.lineage.dvc_yaml import parse_yaml
-from flows.lineage.record import Artifact, Code, Machine
+from flows.checkout.git import Git
+from flows.records.dvc_yaml import parse_yaml
+from flows.records.record import Artifact, Code, Machine
 from transformer.params import Params
 
 # How the flow tells a stage which of its runs it is.
@@ -87,16 +87,17 @@ def code_state() -> Code:
 
     An untracked module that matters to a stage is one of its inputs and hashed there.
     """
-    commit = _git("rev-parse", "HEAD")
+    git = Git(Path())
+    commit = git.run("rev-parse", "HEAD")
     if commit is None:
         return Code(commit=None, branch=None, changes=None, changed=[])
     code = (".", *(f":(exclude){path}" for path in NOT_CODE))
-    status = _git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *code) or b""
+    status = git.run("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *code) or b""
     changed = sorted(entry[3:].decode(errors="replace") for entry in status.split(b"\0") if entry)
-    difference = (_git("diff", "HEAD", "--binary", "--", *code) or b"") + status
+    difference = (git.run("diff", "HEAD", "--binary", "--", *code) or b"") + status
     return Code(
         commit=commit.decode().strip(),
-        branch=(_git("rev-parse", "--abbrev-ref", "HEAD") or b"").decode().strip() or None,
+        branch=(git.run("rev-parse", "--abbrev-ref", "HEAD") or b"").decode().strip() or None,
         changes=hashlib.sha256(difference).hexdigest() if changed else None,
         changed=changed,
     )
@@ -114,16 +115,6 @@ def code_tags(code: Code) -> dict[str, str]:
         "mlflow.source.git.commit": code.commit,
         "mlflow.source.git.branch": branch,
     }
-
-
-def _git(*arguments: str) -> bytes | None:
-    if not Path(".git").exists():  # a tarball unpacked inside some other repository is not that repository's code
-        return None
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout
 
 
 def host_tags(machine: Machine) -> dict[str, str]:

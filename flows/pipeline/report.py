@@ -8,8 +8,8 @@ from pathlib import Path
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from flows.lineage.record import parse_record, record_path
-from flows.stage_process import Outcome
+from flows.pipeline.stage_process import Outcome
+from flows.records.record import parse_record, record_path
 from transformer.errors import DataError
 from transformer.evaluation.published import beside_published, full_name
 

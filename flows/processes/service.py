@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from flows.die_with_parent import die_with_parent
+from flows.processes.die_with_parent import die_with_parent
+from flows.processes.ending import end
 from transformer.errors import UserError
 
 SHORT_SECONDS = 60.0
@@ -88,12 +89,8 @@ class Service:
         """SIGTERM, and after `patience` seconds SIGKILL."""
         if self.process is None:
             return
-        self.process.terminate()
-        try:
-            self.process.wait(patience)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process.send_signal, lambda: self.ended() is not None, patience)
+        self.process.wait()
 
 
 def adopt_orphans() -> None:
@@ -112,14 +109,23 @@ def orphans(services: list[Service]) -> list[psutil.Process]:
     return [child for child in adopted if child.is_running()]
 
 
-def end(processes: list[psutil.Process], patience: float) -> None:
+def end_families(processes: list[psutil.Process], patience: float) -> None:
     """SIGTERM, and after `patience` seconds SIGKILL, to processes and all that they have started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        family = {relative for process in processes for relative in _family(process)}
-        for process in family:
+    living = processes
+
+    def send(number: signal.Signals) -> None:
+        nonlocal living
+        living = list({relative for process in living for relative in _family(process)})
+        for process in living:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-        _, processes = psutil.wait_procs(family, patience)
+
+    def gone() -> bool:
+        nonlocal living
+        _, living = psutil.wait_procs(living, timeout=0)
+        return not living
+
+    end(send, gone, patience)
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

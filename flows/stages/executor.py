@@ -10,7 +10,7 @@ def with_executor(stage: str, compute: ComputeParams, work: Callable[[Executor],
     """Call `work` with the executor that `compute` chooses, and release it afterwards."""
     if compute.executor == "dask":
         assert compute.scheduler is not None
-        from flows.dask_executor import run_on_dask  # here: Prefect takes seconds to import
+        from flows.stages.dask_executor import run_on_dask  # here: Prefect takes seconds to import
 
         run_on_dask(stage, compute.scheduler, work)
     else:

@@ -7,7 +7,6 @@ name after a crash.
 import fcntl
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +15,9 @@ from pathlib import Path
 
 from dvc.config import Config
 
-from flows.tracking.workspace import WORKSPACE_VARIABLE
-from transformer.errors import ParamsError, UserError
+from flows.checkout.git import Git, git
+from flows.checkout.workspace import WORKSPACE_VARIABLE
+from transformer.errors import DataError, ParamsError, UserError
 
 WORK = "work"
 FOLDER = Path(WORK, "retraining")
@@ -98,6 +98,26 @@ def checked_out(main: Path, commit: str, name: str, date: str) -> Iterator[Workt
                 git(main, "branch", "--quiet", "-D", worktree.branch)
 
 
+@contextmanager
+def detached(main: Path, folder: Path, commit: str, keep: bool) -> Iterator[None]:
+    """A worktree of the commit at `folder` during the body, which shares nothing but git; `keep` leaves it behind.
+
+    Raises:
+        DataError: `folder` exists.
+        UserError: git fails; with its words.
+    """
+    if folder.exists():
+        raise DataError(
+            f"{folder} exists: another reproduction runs, or one was kept; git worktree remove --force it"
+        )
+    git(main, "worktree", "add", "--quiet", "--detach", str(folder), commit)
+    try:
+        yield
+    finally:
+        if not keep:
+            _remove(main, folder)
+
+
 def _restore_environment(former: str | None) -> None:
     if former is None:
         del os.environ[WORKSPACE_VARIABLE]
@@ -158,7 +178,8 @@ def _share_dvc(main: Path, folder: Path) -> None:
 
 
 def _remove(main: Path, folder: Path) -> None:
-    (folder / WORK).unlink(missing_ok=True)  # first, so that nothing can follow it
+    if (folder / WORK).is_symlink():
+        (folder / WORK).unlink()  # first, so that nothing can follow it
     shutil.rmtree(folder, ignore_errors=True)
     git(main, "worktree", "prune")
 
@@ -172,25 +193,11 @@ def _remove_abandoned(main: Path) -> None:
                     _remove(main, folder)
 
 
-def git(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
-    """What a git command in `folder` prints; without hooks, which are the user's for the user's own commits.
-
-    Raises:
-        UserError: it fails; with its words.
-    """
-    command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split()) or f'exit status {done.returncode}'}")
-    return done.stdout.removesuffix("\n")
-
-
 def _identified(folder: Path) -> dict[str, str]:
     """The environment, with the fallback identity for what neither it nor git's configuration tells."""
     environment = dict(os.environ)
     for key, fallback in FALLBACK_IDENTITY.items():
-        asked = subprocess.run(["git", "config", f"user.{key}"], cwd=folder, capture_output=True, check=False)
-        if asked.returncode != 0:
+        if Git(folder).run("config", f"user.{key}") is None:
             for role in ("AUTHOR", "COMMITTER"):
                 environment.setdefault(f"GIT_{role}_{key.upper()}", fallback)
     return environment

@@ -9,7 +9,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from pydantic import Field, ValidationError
 
-from flows.stale_locks import drop_stale_entries
+from flows.pipeline.stale_locks import drop_stale_entries
 from transformer.errors import ParamsError
 from transformer.section import Section, in_words
 

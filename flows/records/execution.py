@@ -4,10 +4,10 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.lineage.hashes import hash_path
-from flows.lineage.machine import this_machine, threads
-from flows.lineage.record import COMPUTE, Artifact, Record, Runs
-from flows.tracking.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE, StageFiles, code_state, named_params
+from flows.records.hashes import hash_path
+from flows.records.machine import this_machine, threads
+from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE, StageFiles, code_state, named_params
+from flows.records.record import COMPUTE, Artifact, Record, Runs
 from transformer.params import Params
 
 

@@ -7,15 +7,15 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
+from flows.processes.ending import end
+
 GRACE_SECONDS = 20.0  # for a checkpoint to be written; a Prefect worker allows the flow 30 s after a cancel
-_POLL_SECONDS = 0.05
 
 _lock = threading.Lock()
 _live: dict[str, list["subprocess.Popen[bytes]"]] = {}
@@ -74,23 +74,17 @@ def is_stopped(run: str) -> bool:
 
 
 def _end(processes: list["subprocess.Popen[bytes]"]) -> None:
-    """SIGTERM to each whole group, so that training saves its state, and SIGKILL to what is left after the grace."""
-    for number, patience in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
-        left = [process for process in processes if members(process.pid)]
-        for process in left:
-            _signal(process.pid, number)
-        deadline = time.monotonic() + patience
-        while any(members(process.pid) for process in left) and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
+    """End each whole group."""
+
+    def send(number: signal.Signals) -> None:
+        for process in processes:
+            if members(process.pid):
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+
+    end(send, lambda: not any(members(process.pid) for process in processes), GRACE_SECONDS)
     for process in processes:
         process.wait()
-
-
-def _signal(group: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return
 
 
 def members(group: int) -> list[int]:

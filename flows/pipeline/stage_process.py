@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
-from flows import live_processes
+from flows.processes import die_with_parent, groups
 from transformer.errors import ExitCode, UserError
 
 POLL_SECONDS = 0.2
@@ -55,7 +55,7 @@ def run_stage(
     """Have DVC bring one stage up to date on behalf of flow run `run`.
 
     Args:
-        run: owner of the processes, as in `live_processes`.
+        run: owner of the processes, as in `groups`.
         stage: name as `dvc repro` takes it.
         workspace: the DVC checkout.
         identity: environment variables by which the stage knows who started it.
@@ -67,7 +67,7 @@ def run_stage(
     """
     last: deque[str] = deque(maxlen=REMEMBERED_LINES)
     outcome = Outcome.COMPLETED
-    with live_processes.group_of(run, _command(stage), workspace, _environment(identity)) as process:
+    with groups.group_of(run, _command(stage), workspace, _environment(identity)) as process:
         for line in _lines(process):
             last.append(line)
             if line and not _ADVICE.match(line):
@@ -77,8 +77,8 @@ def run_stage(
             elif _RESTORED.match(line):
                 outcome = Outcome.RESTORED
         status = process.wait()
-    if live_processes.is_stopped(run):
-        raise live_processes.RunStopped
+    if groups.is_stopped(run):
+        raise groups.RunStopped
     if status != 0:
         raise _failure(stage, workspace, list(last))
     return outcome
@@ -87,8 +87,7 @@ def run_stage(
 def _command(stage: str) -> list[str]:
     # Without --wait-for-lock another DVC command at the moment the stage ends would cost the stage's work.
     dvc = [str(Path(sys.executable).with_name("dvc")), "--wait-for-lock", "repro", "--single-item", stage]
-    bound = str(Path(__file__).with_name("die_with_parent.py"))
-    return [sys.executable, "-S", bound, str(os.getpid()), *dvc]
+    return [sys.executable, "-S", die_with_parent.__file__, str(os.getpid()), *dvc]
 
 
 def _environment(identity: dict[str, str]) -> dict[str, str]:

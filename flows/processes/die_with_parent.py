@@ -1,6 +1,6 @@
 """A child that would outlive its parent gets SIGTERM from Linux the moment the parent dies, even by SIGKILL.
 
-`python flows/die_with_parent.py PARENT COMMAND…` becomes COMMAND, bound to the process PARENT in this way.
+`python flows/processes/die_with_parent.py PARENT COMMAND…` becomes COMMAND, bound to the process PARENT in this way.
 """
 
 import ctypes

@@ -1,0 +1,1 @@
+"""DVC's stage graph as a Prefect flow: `python -m flows.pipeline [STAGE …]`."""

@@ -1,0 +1,227 @@
+"""`make serve`: the Prefect server with its UI, a worker and the MLflow UI on loopback, until Ctrl-C or SIGTERM.
+
+All state is below work/prefect, so the next start finds its runs, schedules and settings again.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.checkout.workspace import main_workspace, tracking_uri
+from flows.processes.service import Service, ServiceError, adopt_orphans, end_families, orphans
+from transformer.errors import ParamsError, UserError
+
+HOST = "127.0.0.1"
+POOL = "local"
+HEARTBEAT_SECONDS = 30  # the shortest that Prefect takes
+START_SECONDS = 180.0  # a first start creates two databases
+SHORT_LIVES = 3  # in a row; a service that ends so often is not started again
+STOP_SECONDS = 30.0  # enough for training to save its state
+LINGER_SECONDS = 10.0  # for the last records to reach MLflow
+RESCHEDULE_SECONDS = 5.0  # for the automation that runs crashed runs again; those out of attempts stay crashed
+
+
+class Serving:
+    """The three services of one workspace, their order and their end."""
+
+    def __init__(self, workspace: Path, port: int, mlflow_port: int) -> None:
+        home = workspace / "work" / "prefect"
+        self.logs = home / "logs"
+        self.address, self.mlflow_address = f"http://{HOST}:{port}", f"http://{HOST}:{mlflow_port}"
+        self.workspace = workspace
+        self.environment = _environment(home, f"{self.address}/api")
+        self.server = self._service("server", _server_command(port), f"{self.address}/api/health")
+        worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+        self.worker = self._service("worker", [*worker, "--install-policy", "never"])
+        self.services = [self.server, self.worker]
+        store = tracking_uri()
+        if store.startswith("http"):  # a server that somebody else runs
+            self.mlflow, self.mlflow_address = None, store
+        else:
+            self.mlflow = self._service(
+                "mlflow", _mlflow_command(mlflow_port, store), f"{self.mlflow_address}/health"
+            )
+            self.services.append(self.mlflow)
+
+    def _service(self, name: str, command: list[str], health: str | None = None) -> Service:
+        return Service(name, command, self.workspace, self.environment, self.logs / f"{name}.log", health)
+
+    def start(self) -> None:
+        """Bring up everything and tell where it is.
+
+        Raises:
+            ServiceError: something did not come up; its log is named.
+        """
+        self.server.start()
+        if self.mlflow:
+            self.mlflow.start()
+        _wait_for(self.server)
+        self._set_up_server()
+        self.worker.start()
+        print(f"Prefect  {self.address}  deployments, runs, approvals; the worker takes runs of the pool {POOL!r}")
+        if self.mlflow:
+            _wait_for(self.mlflow)
+        print(f"MLflow   {self.mlflow_address}  recorded runs, registered models")
+        logs = self.logs.relative_to(self.workspace)
+        settings = f"PREFECT_API_URL={self.address}/api PREFECT_HOME=$PWD/{logs.parent}"
+        print(f"for prefect in another terminal: export {settings}")
+        print(f"logs in {logs}")
+        print("Ctrl-C stops everything; runs save their state and go on at the next start", flush=True)
+
+    def _set_up_server(self) -> None:
+        setup = self._service("setup", [sys.executable, "-m", "flows.server.setup", "--no-worker-lives"])
+        setup.start()
+        if setup.wait():
+            raise ServiceError(f"the pool, automations or deployments could not be made: see {setup.log}")
+
+    def keep(self) -> None:
+        """Start again what ends, until a signal comes."""
+        while True:
+            time.sleep(1)
+            orphans(self.services)
+            for service in self.services:
+                if (status := service.ended()) is None:
+                    continue
+                if service.short_lives == SHORT_LIVES:
+                    raise ServiceError(f"{service.name} ends again and again (status {status}): see {service.log}")
+                print(f"{service.name} ended with status {status} and is started again", flush=True)
+                if service is self.worker:  # its runs live on, but nobody could cancel them any more
+                    end_families(orphans(self.services), STOP_SECONDS)
+                    self._set_up_server()
+                service.restart()
+
+    def stop(self) -> None:
+        """The worker first: its runs save their state, report it and are scheduled for the next start."""
+        began = datetime.now(UTC).isoformat()
+        self.worker.stop(STOP_SECONDS)
+        _until(lambda: not orphans(self.services), LINGER_SECONDS)
+        end_families(orphans(self.services), STOP_SECONDS)
+        _until(lambda: not self._rerun_is_due(began), RESCHEDULE_SECONDS)
+        for service in self.services:
+            service.stop(STOP_SECONDS)
+        end_families(orphans(self.services), STOP_SECONDS)
+
+    def _rerun_is_due(self, moment: str) -> bool:
+        """Whether a run has crashed since then that is not scheduled again yet."""
+        runs = {"state": {"type": {"any_": ["CRASHED"]}}, "end_time": {"after_": moment}}
+        body = json.dumps({"flow_runs": runs, "work_pools": {"name": {"any_": [POOL]}}}).encode()
+        address = f"{self.environment['PREFECT_API_URL']}/flow_runs/count"
+        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return int(answer.read()) > 0
+        except urllib.error.HTTPError:  # SQLite is busy
+            return True
+        except OSError:  # the server is away
+            return False
+
+
+def _environment(home: Path, api: str) -> dict[str, str]:
+    """Of all services, and through the worker of the flow runs."""
+    return os.environ | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
+        "PREFECT_API_URL": api,
+        "PREFECT_UI_URL": api.removesuffix("/api"),  # for links in notifications
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run is to start soon after it was asked for
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three more processes that nothing here uses
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _server_command(port: int) -> list[str]:
+    return [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+
+
+def _mlflow_command(port: int, store: str) -> list[str]:
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)]
+    return [*command, "--backend-store-uri", store]
+
+
+def _wait_for(service: Service) -> None:
+    if not _until(service.is_ready, START_SECONDS):
+        raise ServiceError(f"{service.name} does not answer after {START_SECONDS:.0f} s: see {service.log}")
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait for the condition, at most so long; whether it came true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def check_port(port: int, option: str) -> None:
+    """Raises ParamsError where somebody listens on the port already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ParamsError(f"port {port} of {HOST}: {error.strerror}; choose another one with {option}") from None
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "serve.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{home} is in use: another `make serve` runs in this workspace") from None
+        yield
+
+
+def serve(port: int, mlflow_port: int) -> None:
+    """Serve the current workspace until KeyboardInterrupt."""
+    workspace = main_workspace()
+    for name in ("NO_PROXY", "no_proxy"):  # programs differ in which of them they read
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
+    with _only_one(workspace / "work" / "prefect"):
+        check_port(port, "--port")
+        check_port(mlflow_port, "--mlflow-port")
+        adopt_orphans()
+        serving = Serving(workspace, port, mlflow_port)
+        try:
+            serving.start()
+            serving.keep()
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave things running
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            print("stopping", flush=True)
+            serving.stop()
+
+
+def main() -> None:
+    """Read the ports and serve."""
+    parser = argparse.ArgumentParser(description="Prefect server, worker and MLflow UI on loopback.")
+    parser.add_argument("--port", type=int, default=4200, help="of Prefect's API and UI (4200)")
+    parser.add_argument("--mlflow-port", type=int, default=5000, help="of MLflow's UI (5000)")
+    arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end it the same way, in the background too
+        signal.signal(number, signal.default_int_handler)
+    try:
+        serve(arguments.port, arguments.mlflow_port)
+    except KeyboardInterrupt:
+        print("stopped")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
