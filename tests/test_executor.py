@@ -14,7 +14,7 @@ from flows.stages.executor import with_executor
 from transformer.chunks import Executor, LocalExecutor, map_chunks, read_table
 from transformer.data.parts import write_parts
 from transformer.data.prepare.prepare import prepare
-from transformer.data.tokenize import tokenize as stage
+from transformer.data.tokenize import tokenize as tokenize_stage
 from transformer.errors import ParamsError, UserError
 from transformer.files import files_below
 from transformer.params import ComputeParams, TokenizationParams, params_from
@@ -48,14 +48,16 @@ def run(raw: Path, made: Path, executor: Executor, chunk_pairs: int = 7) -> dict
         made / "work",
         executor,
     )
-    stage.tokenize(TOKENIZATION, made / "corpus", made / "tokens", made / "tokens.json", made / "work", executor)
+    tokenize_stage.tokenize(
+        TOKENIZATION, made / "corpus", made / "tokens", made / "tokens.json", made / "work", executor
+    )
     return contents(made)
 
 
 def test_any_number_of_workers_and_a_dask_cluster_write_equal_bytes(
     tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: Any
 ) -> None:
-    monkeypatch.setattr(stage, "BATCH_PAIRS", 100)
+    monkeypatch.setattr(tokenize_stage, "BATCH_PAIRS", 100)
     expected = run(raw, tmp_path / "one", LocalExecutor(1))
     assert {"corpus/train.parquet", "tokens/spm.model", "tokens/train.target.ids.npy"} <= expected.keys()
     assert not any(name.startswith("work/") for name in expected)
@@ -105,7 +107,7 @@ class Interrupted(LocalExecutor):
 def test_an_interrupted_stage_goes_on_with_the_next_chunk(
     tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    monkeypatch.setattr(stage, "BATCH_PAIRS", 40)
+    monkeypatch.setattr(tokenize_stage, "BATCH_PAIRS", 40)
     run(raw, tmp_path / "prepared", LocalExecutor(1))
 
     def work(made: Path, executor: Executor) -> None:
@@ -113,7 +115,7 @@ def test_an_interrupted_stage_goes_on_with_the_next_chunk(
             prepare(PARAMS, raw, made / "out", made / "report.json", made / "work", executor)
         else:
             corpus = tmp_path / "prepared" / "corpus"
-            stage.tokenize(TOKENIZATION, corpus, made / "out", made / "report.json", made / "work", executor)
+            tokenize_stage.tokenize(TOKENIZATION, corpus, made / "out", made / "report.json", made / "work", executor)
 
     whole = Interrupted(last=10_000)
     work(tmp_path / "whole", whole)

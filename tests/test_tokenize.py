@@ -19,7 +19,7 @@ from corpora import Pairs, write_corpus, write_tokens
 
 from transformer.chunks import LocalExecutor
 from transformer.data.tokenize import encode
-from transformer.data.tokenize import tokenize as stage
+from transformer.data.tokenize import tokenize as tokenize_stage
 from transformer.data.tokenize.encode import WordEncoder
 from transformer.data.tokenize.learn import count_words, frequent_words, train_vocabulary, words_with_counts
 from transformer.data.tokenize.tokenize import tokenize
@@ -152,7 +152,7 @@ class Watching(LocalExecutor):
 
 
 def test_the_corpus_is_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "BATCH_PAIRS", 200)
+    monkeypatch.setattr(tokenize_stage, "BATCH_PAIRS", 200)
     write_corpus(tmp_path / "corpus", splits())
     texts = [" ".join([f"w{number % 50}"] * 60) for number in range(8000)]
     path = tmp_path / "corpus" / "train.parquet"
