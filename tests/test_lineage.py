@@ -22,7 +22,7 @@ from workspace import STAGES, Workspace, tiny_files
 from flows.checkout.git import Git
 from flows.lineage.cli import main
 from flows.records.hashes import hash_path
-from flows.records.record import SCHEMA_FILE, Record, digest_of, fill_in_run, parse_record, write_record
+from flows.records.record import Record, digest_of, fill_in_run, parse_record, write_record
 from transformer.errors import DataError
 from transformer.files import sha256_of
 

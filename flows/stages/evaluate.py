@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flows.checkout.workspace import CHECKPOINTS, CORPUS, MODEL, REPORTS, TRAINING_REPORT
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.evaluation.evaluate import evaluate
@@ -15,11 +16,11 @@ def main(params: Params, _run: StageRun) -> None:
         params.decoding,
         params.evaluation,
         params.compute.device,
-        corpus=Path("data/corpus"),
-        model=Path("models/averaged"),
-        checkpoints=Path("models/checkpoints"),
-        training_report=Path("reports/training.json"),
-        reports=Path("reports"),
+        corpus=Path(CORPUS),
+        model=Path(MODEL),
+        checkpoints=Path(CHECKPOINTS),
+        training_report=Path(TRAINING_REPORT),
+        reports=Path(REPORTS),
     )
 
 
