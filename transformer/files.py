@@ -28,11 +28,27 @@ def files_below(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` during the body, waiting for the process or thread that holds it."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the descriptor, however the process ends
-        yield
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock on the file (made where there is none) or folder `path` during the body.
+
+    Where another process or thread holds it, wait for it; with `wait` False yield False at once and hold nothing. The
+    lock goes with the process, however that ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # For reading: a lock needs no more, and the file may be another user's.
+    descriptor = os.open(path, os.O_RDONLY | (0 if path.exists() else os.O_CREAT), 0o644)
+    try:
+        yield _flock(descriptor, wait)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, wait: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,12 +2,13 @@
 
 import logging
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -97,6 +98,23 @@ def _log_lines(label: str, total: int | None, done: int, amount: Callable[[float
     return report
 
 
+class TrainingLine(NamedTuple):
+    """The log line that says how far training is, from which a flow draws its bar."""
+
+    update: int
+    updates: int
+    figures: str  # loss, speed and time left
+
+    def __str__(self) -> str:
+        return f"update {self.update}/{self.updates}  {self.figures}"
+
+    @classmethod
+    def read(cls, line: str) -> "TrainingLine | None":
+        """The figures of a line of a stage's log, None where it is another one."""
+        found = re.search(r"\bupdate (\d+)/(\d+)  (.*)", line)
+        return cls(int(found[1]), int(found[2]), found[3].strip()) if found else None
+
+
 class Display(Protocol):
     """Shows one log interval or one validation."""
 
@@ -148,7 +166,7 @@ class _Lines:
 
     def training(self, update: int, metrics: dict[str, float]) -> None:
         left = timedelta(seconds=round((self._updates - update) * metrics["seconds_per_update"]))
-        log.info("update %d/%d  %s  ETA %s", update, self._updates, _figures(metrics), left)
+        log.info("%s", TrainingLine(update, self._updates, f"{_figures(metrics)}  ETA {left}"))
 
     def message(self, text: str) -> None:
         log.info("%s", text)

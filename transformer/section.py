@@ -13,9 +13,9 @@ Location = tuple[int | str, ...]  # where in nested sections
 
 
 class Section(BaseModel):
-    """A params section: immutable, unknown keys forbidden, no silent conversion of types."""
+    """A params section: immutable, unknown keys forbidden, no silent conversion of types, numbers finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -4,7 +4,6 @@ DVC deletes a stage's outputs before it runs. A working folder is named by a fin
 and the code: a run that would make anything else never finds it.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from typing import Any
 
 import transformer
 from transformer.errors import DataError
-from transformer.files import files_below, sha256_of
+from transformer.files import files_below, locked, sha256_of
 
 LOCK_FILE = "lock"
 KEPT_FOLDERS = 3
@@ -41,26 +40,18 @@ def working_folder(work: Path, name: str, kept: int = KEPT_FOLDERS) -> Iterator[
     """
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("w") as lock:
-        if not _lock(lock.fileno()):
+    with locked(folder / LOCK_FILE, wait=False) as free:
+        if not free:
             raise DataError(f"{folder} is in use: another process runs with the same params and data")
         os.utime(folder)
         _prune(work, kept)
         yield folder
 
 
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _prune(work: Path, kept: int) -> None:
     """Delete all but the most recently used folders; one that a process holds is left alone."""
     folders = sorted((path for path in work.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for folder in folders[:-kept]:
-        with (folder / LOCK_FILE).open("w") as lock:
-            if _lock(lock.fileno()):
+        with locked(folder / LOCK_FILE, wait=False) as free:
+            if free:
                 shutil.rmtree(folder)

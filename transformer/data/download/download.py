@@ -95,7 +95,7 @@ def _check_languages(name: str, available: list[str], languages: LanguageParams)
             raise ParamsError(f"languages.{key} = {language!r}: corpus {name} has {', '.join(available)}")
 
 
-def _wanted(corpus: Corpus, languages: LanguageParams) -> dict[str, list[str]]:
+def needed_files(corpus: Corpus, languages: LanguageParams) -> dict[str, list[str]]:
     """The files that the pair needs, each with the members to extract (none: the file is used as it is)."""
     wanted: dict[str, list[str]] = {}
     for part in corpus.parts:
@@ -112,7 +112,7 @@ def _check_disk(chosen: dict[str, Entry], languages: LanguageParams, sources: So
         (file, entry.files[file])  # a set: corpora may share files
         for entry in chosen.values()
         if isinstance(entry, Corpus)
-        for file in _wanted(entry, languages)
+        for file in needed_files(entry, languages)
     }
     missing = sum(sources.missing_bytes(file, source) for file, source in wanted)
     sources.folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def _fetch_published(
     name: str, corpus: Corpus, languages: LanguageParams, sources: SourceCache, raw: Path
 ) -> tuple[list[Part], list[ManifestEntry]]:
     files = []
-    for file, members in _wanted(corpus, languages).items():
+    for file, members in needed_files(corpus, languages).items():
         source = corpus.files[file]
         path = sources.fetch(file, source)
         if members:

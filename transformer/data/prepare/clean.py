@@ -16,8 +16,6 @@ from transformer.data.prepare.readers import PairBatch
 from transformer.data.prepare.splits import Hashes, pair_table, text_hash
 from transformer.params import PreparationParams
 
-HASHES = ("source_hash", "pair_hash")
-WORDS = ("source_words", "target_words")
 
 
 class RawChunk(NamedTuple):
@@ -44,7 +42,7 @@ class CleanChunk(NamedTuple):
         return cls(path=path, rows=table.num_rows, **json.loads(table.schema.metadata[b"chunk"]))
 
     def hashes(self, name: str) -> Hashes:
-        """One of the columns HASHES, shape (rows,)."""
+        """The column `source_hash` or `pair_hash`, shape (rows,)."""
         hashes: Hashes = read_table(self.path, [name]).column(name).to_numpy()
         return hashes
 
@@ -55,7 +53,7 @@ class CleanChunk(NamedTuple):
 
 
 def clean_chunk(params: PreparationParams, chunk: RawChunk) -> pyarrow.Table:
-    """The pairs that stay, cleaned, with the columns HASHES and WORDS; what `CleanChunk` tells is in the metadata.
+    """The pairs that stay, cleaned, with their hashes and numbers of words; what `CleanChunk` tells is in the metadata.
 
     Of an official valid or test part every pair stays, its target as published but for white space at the ends.
     """
