@@ -1,0 +1,173 @@
+"""Training as on a GPU, on tensors without numbers: `python tests/fake_cuda.py LIBRARY SCENARIO ARGUMENTS`.
+
+Shapes, dtypes, devices and operators are those of the real thing, sizes as well, and it takes seconds on any machine.
+A scenario is a function of this module; it runs in a process of its own, because the pretended device stays for good,
+and prints its findings as JSON. `compile_library` makes LIBRARY from fake_cuda.cpp.
+"""
+
+import ctypes
+import importlib.util
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+CHECKOUT = Path(__file__).parents[1]
+TORCH = Path((importlib.util.find_spec("torch").submodule_search_locations or [""])[0])  # type: ignore[union-attr]
+
+
+def compile_library(folder: Path) -> None:
+    """Compile fake_cuda.cpp into this folder against the installed torch, in two seconds."""
+    folder.mkdir(parents=True)
+    paths = [f"-I{TORCH / 'include'}", f"-L{TORCH / 'lib'}"]
+    options = ["-shared", "-fPIC", "-std=c++20", "-o", str(folder / "fake_cuda.so")]
+    subprocess.run(
+        ["c++", *options, *paths, str(Path(__file__).with_suffix(".cpp")), "-lc10", "-ltorch_cpu"], check=True
+    )
+
+
+def find(library: Path, scenario: str, **arguments: Any) -> Any:
+    """What a scenario finds, in a process of its own."""
+    command = [sys.executable, __file__, str(library), scenario, json.dumps(arguments)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def load(library: Path) -> None:
+    """Pretend that there is a GPU; before torch is imported."""
+    for name in "libc10.so", "libtorch_cpu.so":
+        ctypes.CDLL(str(TORCH / "lib" / name), ctypes.RTLD_GLOBAL)
+    stand_in = ctypes.CDLL(str(library))
+    import torch
+
+    torch._C._ensureCUDADeviceGuardSet = lambda: None  # FakeTensorMode's own stand-in, which knows no streams
+    stand_in.guard_cuda()
+
+
+@contextmanager
+def on_a_gpu() -> Iterator[Any]:
+    """FakeTensorMode, in which `device: auto` is an H100."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    import transformer.training.run as run
+
+    with (
+        patch.object(run, "select_device", lambda name: torch.device("cuda", 0)),
+        patch.object(torch.cuda, "get_device_capability", lambda device=None: (9, 0)),
+        patch.object(torch.cuda, "is_bf16_supported", lambda *_, **__: True),
+        patch.object(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
+        patch.object(torch.cuda, "device", lambda device: nullcontext()),
+        patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor),
+        patch.object(torch.nn.Module, "to", _moved),
+        FakeTensorMode(allow_non_fake_inputs=True) as mode,
+    ):
+        yield mode
+
+
+def _moved(module: Any, device: Any) -> Any:
+    """`Module.to`, which cannot move fake parameters."""
+    import torch
+
+    for part in module.modules():
+        for name, weight in part.named_parameters(recurse=False):
+            part.register_parameter(name, torch.nn.Parameter(weight.detach().to(device)))
+        for name, buffer in part.named_buffers(recurse=False):
+            part._buffers[name] = buffer.to(device)
+    return module
+
+
+def _run(preset: str, layers: int | None = None) -> Any:
+    """A run of this preset on sentences of newstest's lengths, with so many layers on each side."""
+    from benchmarks.newstest import Pieces, random_split
+    from transformer.params import load_params
+    from transformer.training.run import Run
+
+    params = load_params(CHECKOUT / "presets" / f"{preset}.yaml")
+    if layers:
+        model = params.model.model_copy(update={"encoder_layers": layers, "decoder_layers": layers})
+        params = params.model_copy(update={"model": model})
+    pieces = Pieces(params.tokenization.vocabulary_size)
+    split = random_split(5000, pieces.size)
+    return Run.start(params, pieces, split, split)
+
+
+def update(preset: str) -> dict[str, Any]:
+    """An update of packed sentences without torch.compile: what is where, and which operators compute it."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from transformer.training.loader import Loader
+    from transformer.training.network import Network
+
+    operators: Counter[str] = Counter()
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+            name = str(function).removesuffix(".default")
+            if name in ("aten.mm", "aten.addmm", "aten.bmm") or "_attn" in name or "attention" in name:
+                name += f" {str(arguments[-1 if 'addmm' in name else 0].dtype).removeprefix('torch.')}"
+            operators[name] += 1
+            return function(*arguments, **(keywords or {}))
+
+    with on_a_gpu():
+        run = _run(preset)
+        run.network = Network(run.model, run.params.training.label_smoothing, run.precision, compiled=False)
+        with Loader(run, 0, 0) as loader, Recorder():
+            loss = run.update(1, loader.next()[1])
+        tensors = {
+            f"{name} {tensor.device} {tensor.dtype}"
+            for name in ("weight", "exp_avg", "exp_avg_sq")
+            for weight, moments in run.optimizer.state.items()
+            for tensor in [{"weight": weight, **moments}[name]]
+        }
+        return {
+            "packed": run.packed,
+            "loss": f"{tuple(loss.shape)} {loss.device} {loss.dtype}",
+            "tensors": sorted(tensors),
+            "moments": len(run.optimizer.state),
+            "weights": len(list(run.model.parameters())),
+            "operators": dict(operators),
+        }
+
+
+def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
+    """Updates of as many sizes, traced as torch.compile traces them: graphs after each, and the operators in them."""
+    import torch
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._inductor.decomposition import select_decomp_table
+
+    from transformer.training.loader import Loader
+    from transformer.training.network import compilations
+
+    operators: Counter[str] = Counter()
+
+    def kept(graph: Any, inputs: Any) -> Callable[..., Any]:
+        from functorch.compile import make_boxed_func
+
+        operators.update(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return make_boxed_func(graph.forward)  # type: ignore[no-any-return]
+
+    backend = aot_autograd(fw_compiler=kept, bw_compiler=kept, decompositions=select_decomp_table)
+    sizes, graphs = [], []
+    with patch.object(torch, "compile", partial(torch.compile, backend=backend)), on_a_gpu():
+        run = _run(preset, layers)
+        with Loader(run, 0, 0) as loader:
+            for number in range(1, updates + 1):
+                _, work = loader.next()
+                sizes.append([(batch.source.shape[1], batch.target_out.shape[1]) for _, batch in work.batches])
+                run.update(number, work)
+                graphs.append(compilations())
+    return {"sizes": sizes, "graphs": graphs, "operators": dict(operators)}
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(CHECKOUT))
+    load(Path(sys.argv[1]))
+    print(json.dumps(globals()[sys.argv[2]](**json.loads(sys.argv[3]))))

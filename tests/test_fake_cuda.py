@@ -1,0 +1,51 @@
+"""The path that training takes on a GPU, walked on any machine: shapes, dtypes, devices, operators and graphs.
+
+Nothing is computed, and no kernel is compiled: tests/cuda does that where there is a GPU.
+"""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fake_cuda
+import pytest
+from conftest import once_a_test_run
+
+pytestmark = pytest.mark.skipif(not shutil.which("c++"), reason="the pretended device is compiled by c++")
+
+
+@pytest.fixture(scope="session")
+def find(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Runs a scenario of tests/fake_cuda.py."""
+    folder = once_a_test_run(tmp_path_factory, "fake-cuda", fake_cuda.compile_library)
+    return partial(fake_cuda.find, Path(folder / "fake_cuda.so"))
+
+
+@pytest.mark.parametrize(("size", "heads"), [("base", 8), ("big", 16)])
+def test_an_update_runs_on_the_gpu_with_products_in_bfloat16(find: Callable[..., Any], size: str, heads: int) -> None:
+    found = find("update", preset=f"wmt14-en-de-{size}")
+    assert found["packed"]
+    assert found["loss"] == "() cuda:0 torch.float32"
+    assert found["tensors"] == [f"{name} cuda:0 torch.float32" for name in ("exp_avg", "exp_avg_sq", "weight")]
+    assert found["moments"] == found["weights"]
+    operators = found["operators"]
+    assert operators["aten._fused_adam_"] == 1
+    # 6 layers of self-attention in the encoder, 6 of self-attention and of cross-attention in the decoder.
+    assert {name: count for name, count in operators.items() if "attention" in name or "_attn" in name} == {
+        "torch_attn._varlen_attn bfloat16": 18,
+        "torch_attn._varlen_attn_backward bfloat16": 18,
+    }
+    products = {name.split()[1] for name in operators if name.startswith(("aten.mm", "aten.addmm", "aten.bmm"))}
+    assert products == {"bfloat16"}
+
+
+def test_updates_of_all_sizes_share_one_graph_each_way(find: Callable[..., Any]) -> None:
+    """With big's heads too the graphs would be the same; two layers are enough to trace."""
+    found = find("compiled", preset="wmt14-en-de-base", layers=1, updates=3)
+    assert len({tuple(map(tuple, sizes)) for sizes in found["sizes"]}) == 3
+    assert found["graphs"] == [2, 2, 2]  # the network and the loss, never again
+    operators = found["operators"]
+    assert operators["torch_attn._varlen_attn.default"] == operators["torch_attn._varlen_attn_backward.default"] == 3
+    assert not any("scaled_dot_product" in name or name.startswith("aten.bmm") for name in operators)
