@@ -1,4 +1,4 @@
-"""The one place for hashing files and for writing them so that no reader ever sees half of one."""
+"""Files: hashed, locked, and written so that no reader ever sees half of one."""
 
 import fcntl
 import hashlib

@@ -1,4 +1,4 @@
-"""How far long work is: a bar with the remaining time in a terminal, a log line now and then elsewhere."""
+"""How far long work has come: a bar with the time left in a terminal, a log line now and then elsewhere."""
 
 import logging
 import math
@@ -28,7 +28,7 @@ from rich.progress import (
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 15.0
-SHOWN_DATA_WAIT = 0.02  # of the time; less is as it should be
+SHOWN_DATA_WAIT = 0.02  # of the time; a smaller share is normal and not shown
 
 
 def ignore_progress(_done: int) -> None:
@@ -37,7 +37,7 @@ def ignore_progress(_done: int) -> None:
 
 @contextmanager
 def byte_progress(label: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes the number of bytes done so far; `total` is None where nobody knows it."""
+    """Yield a function that takes the number of bytes done so far; `total` is None where it is unknown."""
     with _progress(label, total, done, (DownloadColumn(), TransferSpeedColumn()), _bytes) as report:
         yield report
 
@@ -99,7 +99,7 @@ def _log_lines(label: str, total: int | None, done: int, amount: Callable[[float
 
 
 class TrainingLine(NamedTuple):
-    """The log line that says how far training is, from which a flow draws its bar."""
+    """The log line that says how far training has come; `read` gets the figures back out of a log."""
 
     update: int
     updates: int
@@ -110,7 +110,7 @@ class TrainingLine(NamedTuple):
 
     @classmethod
     def read(cls, line: str) -> "TrainingLine | None":
-        """The figures of a line of a stage's log, None where it is another one."""
+        """The figures in a line of a stage's log; None where it is some other line."""
         found = re.search(r"\bupdate (\d+)/(\d+)  (.*)", line)
         return cls(int(found[1]), int(found[2]), found[3].strip()) if found else None
 
@@ -127,7 +127,7 @@ class Display(Protocol):
 
 @contextmanager
 def display(updates: int, done: int) -> Iterator[Display]:
-    """A display for a run of `updates` of which `done` are behind it."""
+    """A display for a run of `updates`, of which `done` are done."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(updates)

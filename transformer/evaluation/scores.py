@@ -77,7 +77,7 @@ def sentence_chrf(hypotheses: list[str], references: list[str]) -> list[float]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of two systems in percent, and the p-value of their difference: how likely chance alone is."""
+    """One metric of two systems in percent, and how likely chance alone would make them differ as much."""
 
     baseline: float
     system: float
@@ -89,7 +89,7 @@ def paired_bootstrap(
 ) -> dict[str, Comparison]:
     """sacreBLEU's paired bootstrap for each metric by name; the three lists are aligned sentences.
 
-    Of equal translations it makes a p-value of nearly zero.
+    Where all translations are equal, its p-value is nearly zero.
     """
     systems = [("baseline", baseline), ("system", system)]
     _, scores = PairedTest(systems, dict(metrics), [references], test_type="bs", n_samples=samples)()
@@ -133,7 +133,7 @@ def quoted_bleus(hypotheses: list[str], references: list[str], language: str) ->
     """BLEU of one reference a sentence in each of the ways in which results for the target `language` are quoted.
 
     Keys are sacreBLEU's names of its tokenisers, `lc` (13a, lower-cased), and for German and French `tokenised` and
-    `tokenised_split`. A language that sacreBLEU scores with a tokeniser of its own has that one only.
+    `tokenised_split`. A language for which sacreBLEU has a tokeniser of its own has only that one.
     """
     tokenizer = bleu_tokenizer(language)
     found = {tokenizer: _quoted(f"sacreBLEU, {tokenizer}", bleu_metric(language), hypotheses, references)}
@@ -159,7 +159,7 @@ def compounds_split(tokenised: list[str]) -> list[str]:
 
 
 def _tokenised_bleus(hypotheses: list[str], references: list[str], language: str) -> dict[str, QuotedBleu]:
-    multi_bleu = BLEU(tokenize="none", smooth_method="none", force=True)  # force: tokenised text is no mistake here
+    multi_bleu = BLEU(tokenize="none", smooth_method="none", force=True)  # force: the text is tokenised on purpose
     ours, theirs = moses_tokenised(hypotheses, language), moses_tokenised(references, language)
     how = f"moses:{language}|sacremoses:{version('sacremoses')}"
     found = {TOKENISED: _quoted("tokenised (Moses)", multi_bleu, ours, theirs, how)}
