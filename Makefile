@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 help:
 	@echo 'make repro   set up .venv, run the pipeline (dvc repro), print the scores'
 	@echo 'make test    set up .venv with the test tools, run all tests'
-	@echo 'make lint    ruff and mypy'
+	@echo 'make lint    ruff, mypy, and who imports whom (import-linter)'
 	@echo 'make ui      browse the recorded runs (MLflow) at http://127.0.0.1:5000'
 	@echo 'make serve   Prefect (schedules, runs) at http://127.0.0.1:4200, MLflow at http://127.0.0.1:5000, until Ctrl-C'
 	@echo 'make ablations   queue Table 3 of the paper as DVC experiments; PRESET=interface-strings: of another preset'
@@ -72,6 +72,7 @@ lint: setup-test
 	@ruff check --no-cache .
 	@ruff format --no-cache --check .
 	@mypy
+	@lint-imports --no-cache --no-logo
 
 ui: setup
 	@mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console, Group
 from rich.table import Table
 
+from flows.checkout.workspace import METRICS
 from transformer.evaluation.published import beside_published, full_name
 
 
@@ -36,4 +37,4 @@ def _quoted(name: str, scores: dict[str, dict[str, dict[str, str | float]]], lan
 
 
 if __name__ == "__main__":
-    Console().print(summary(Path("reports/metrics.json")))
+    Console().print(summary(Path(METRICS)))

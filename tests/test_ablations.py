@@ -14,7 +14,8 @@ from conftest import CHECKOUT, TINY_PARAMS
 from workspace import Workspace
 
 from flows.ablations.queue import overrides
-from flows.ablations.table3 import Ablation, ablations, as_yaml, flat
+from flows.ablations.table3 import Ablation, ablations, as_yaml
+from flows.records.nested_keys import flatten
 from transformer.errors import ParamsError
 from transformer.model.transformer import Transformer
 from transformer.params import params_from
@@ -68,7 +69,7 @@ def test_every_preset_has_all_rows(preset: str) -> None:
     assert left_out == []
     assert len({one.name for one in made}) == 19
     for one in made:
-        assert flat(one.params).items() >= one.changes.items()
+        assert flatten(one.params).items() >= one.changes.items()
         params_from(one.params, one.name)
 
 

@@ -29,14 +29,15 @@ def files_below(folder: Path) -> list[Path]:
 
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock on the file (made where there is none) or folder `path` during the body.
+    """Hold the lock `path`, a folder or a file that is made where it is missing, during the body.
 
-    Where another process or thread holds it, wait for it; with `wait` False yield False at once and hold nothing. The
-    lock goes with the process, however that ends.
+    Waits for the process or thread that holds it; without `wait`, the body gets False instead. The lock ends with the
+    process, however that ends.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # For reading: a lock needs no more, and the file may be another user's.
-    descriptor = os.open(path, os.O_RDONLY | (0 if path.exists() else os.O_CREAT), 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)  # another user's file could not be opened for writing
+    except FileNotFoundError:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
     try:
         yield _flock(descriptor, wait)
     finally:

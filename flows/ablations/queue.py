@@ -9,8 +9,10 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import NoSCMError
 
-from flows.ablations.table3 import Ablation, as_yaml, flat
+from flows.ablations.table3 import Ablation, as_yaml
 from flows.checkout.git import git
+from flows.checkout.workspace import PARAMS
+from flows.records.nested_keys import flatten
 from transformer.errors import ParamsError, UserError
 
 FAILED = "failed"
@@ -24,7 +26,7 @@ def queue_ablations(workspace: Path, wanted: Iterable[Ablation]) -> tuple[list[s
         ParamsError: the workspace is no git checkout, has uncommitted changes, or git has no name for commits.
     """
     _check(workspace)
-    params = yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8"))
+    params = yaml.safe_load((workspace / PARAMS).read_text(encoding="utf-8"))
     queued, there = [], []
     try:
         with Repo(str(workspace)) as repo:
@@ -49,8 +51,8 @@ def overrides(now: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     Raises:
         ParamsError: a value that DVC would write in a way that the stages read as another one.
     """
-    present = flat(now)
-    different = {key: value for key, value in flat(wanted).items() if key not in present or present[key] != value}
+    present = flatten(now)
+    different = {key: value for key, value in flatten(wanted).items() if key not in present or present[key] != value}
     for key, value in different.items():
         if not survives_dvc(value):
             raise ParamsError(

@@ -106,11 +106,6 @@ def ablations(content: dict[str, Any], preset: str) -> tuple[list[Ablation], lis
     return made, left_out
 
 
-def flat(content: dict[str, Any]) -> dict[str, Any]:
-    """The params of all sections by dotted key."""
-    return {f"{section}.{key}": value for section, keys in content.items() for key, value in keys.items()}
-
-
 def as_yaml(value: Any) -> str:
     """A value on one line, as DVC's --set-param reads it."""
     return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("\n").removesuffix("\n...")

@@ -7,19 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.checkout.workspace import WORKSPACE_VARIABLE
+from flows.checkout.workspace import DOWNLOADS, LOCK, TRACKING, WORK, WORKSPACE_VARIABLE, sender_lock
 from flows.checkout.worktree import detached
 from flows.lineage.chain import Chain
-from flows.lineage.links import Link, Status, compared, missing
-from flows.lineage.lock import parse_lock
-from flows.lineage.project import LOCK_FILE, Project
-from flows.tracking.send import sender_lock
+from flows.lineage.checks.link import Link, Status, compared, missing
+from flows.lineage.project import Project
+from flows.records.dvc_files import parse_lock
 from transformer.errors import DataError, UserError
 
-FOLDER = Path("work/reproduced")
-DOWNLOADS = Path("work/downloads")  # verified sources, which need not be fetched again
+FOLDER = f"{WORK}/reproduced"
 STDERR = 2  # the descriptor: progress is no part of the answer
-TRACKING = Path("work/tracking")
 TIMES = ("time", "_seconds", "_per_second")  # keys of JSON reports that no two runs share
 
 
@@ -57,13 +54,13 @@ def reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
     # With the sender's lock held, the runs of a worktree that goes away are not sent anywhere.
     folder = project.root / FOLDER / commit[:10]
     with detached(project.root, folder, commit, keep), sender_lock(folder / TRACKING):
-        downloads = project.root / DOWNLOADS
+        downloads = project.root / DOWNLOADS  # verified, and need not be fetched again
         if downloads.is_dir():
             (folder / DOWNLOADS).symlink_to(downloads)
         stages = [step.stage for step in chain.steps]
         # Forced and without the run cache: restoring old outputs would prove nothing.
         _run(folder, "-m", "dvc", "--wait-for-lock", "repro", "--force", "--no-run-cache", "--single-item", *stages)
-        lock = parse_lock((folder / LOCK_FILE).read_bytes(), LOCK_FILE)
+        lock = parse_lock((folder / LOCK).read_bytes(), LOCK)
         links: list[Link] = []
         for step in chain.steps:
             made = lock[step.stage].outputs

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from sacrebleu.metrics import CHRF
 
-from flows.lineage.chain import Chain, chain_of_record
-from flows.lineage.corpus import files_of
+from flows.checkout.workspace import METRICS, MODEL, TRANSLATIONS
+from flows.lineage.chain import Chain, chain_of_record, files_of
 from flows.lineage.project import Project
-from flows.records.provenance import flatten
+from flows.records.nested_keys import flatten
+from flows.records.record import md5s
 from transformer.evaluation.scores import Metric, bleu_metric, paired_bootstrap
 
-METRICS, TRANSLATIONS, MODEL = "reports/metrics.json", "reports/translations", "models/averaged"
 SAMPLES = 1000  # of the paired bootstrap
 
 
@@ -43,7 +43,7 @@ def with_evaluation(project: Project, chain: Chain) -> Chain:
     if chain.maker(METRICS) or maker is None:
         return chain
     for found in project.records.everywhere():
-        read = {one.path: one.md5 for one in found.record.inputs}
+        read = md5s(found.record.inputs)
         if read.get(MODEL) == maker.outputs[MODEL] and found.record.output(METRICS):
             return chain_of_record(project, chain.name, found, [METRICS])
     return chain

@@ -6,9 +6,6 @@ from typing import Any
 
 from flows.records.dvc_yaml import parse_yaml
 
-MANIFEST = "data/manifest.json"
-REGISTRY = "data/corpora.yaml"
-
 
 @dataclass(frozen=True)
 class Source:

@@ -14,6 +14,7 @@ import pooch
 import requests
 from dvc.exceptions import DvcException
 
+from flows.checkout.workspace import MANIFEST, REGISTRY
 from flows.retraining.overrides import commented_yaml
 from transformer.data.download.cache import address_of, downloader_of
 from transformer.data.download.corpora import LocalCorpus, SourceFile, load_corpora
@@ -23,9 +24,7 @@ from transformer.errors import DataError
 from transformer.files import atomic_path, sha256_of, write_json
 from transformer.params import Params
 
-REGISTRY = Path("data", "corpora.yaml")
-MEMORY = Path("work", "sources.json")
-MANIFEST = "data/manifest.json"
+MEMORY = "work/sources.json"
 Validators = dict[str, str]
 
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import transformer
-from flows.checkout.workspace import tracking_folder, tracking_uri
-from flows.records import provenance
+from flows.checkout.workspace import DEFINITION, model_name, tracking_folder, tracking_uri
+from flows.records import tags
+from flows.records.dvc_files import parse_definition
 from flows.records.execution import Execution
-from flows.records.record import COMPUTE, RECORD_TAG, record_path, write_record
+from flows.records.nested_keys import as_texts, flatten
+from flows.records.provenance import pipeline_id
+from flows.records.record import record_path, write_record
 from flows.tracking.problem import problem_to_tell
 from flows.tracking.send import start_sender
 from flows.tracking.spool import Spool
@@ -54,26 +57,26 @@ class StageRun:
 
     @_never_failing
     def _start(self, stage: str, params: Params) -> None:
-        files = provenance.StageFiles.read(stage)
+        files = parse_definition(Path(DEFINITION).read_bytes(), DEFINITION)[stage]
         self._execution = Execution(files, params)
         self._spool = Spool.create(tracking_folder(), stage)
         self._spool.start(
             uri=tracking_uri(),
-            experiment=f"transformer-{params.languages.source}-{params.languages.target}",
+            experiment=model_name(params.languages),
             name=stage,
             tags={
                 "stage": stage,
-                "pipeline": provenance.pipeline_id(),
+                "pipeline": pipeline_id(),
                 "mlflow.user": getpass.getuser(),
                 "mlflow.source.name": files.command,
-                **provenance.code_tags(self._execution.code),
-                **provenance.host_tags(self._execution.machine),
+                **tags.code_tags(self._execution.code),
+                **tags.machine_tags(self._execution.machine),
             },
-            params=provenance.as_texts(provenance.named_params(params, [*files.params, COMPUTE])),
+            params=as_texts(self._execution.params),
             record=str(record_path(Path.cwd(), stage)),
         )
         start_sender()
-        self._spool.append("tags", tags=provenance.hash_tags("input", self._execution.inputs))
+        self._spool.append("tags", tags=tags.hash_tags("input", self._execution.inputs))
         self._system = SystemMetrics(self._sampled)
 
     def _sampled(self, number: int, metrics: dict[str, float]) -> None:
@@ -102,8 +105,8 @@ class StageRun:
         """The stage succeeded: its lineage record, outputs by hash, numbers and small report files."""
         record = self._execution.finished(self._spool.id)
         self._send_file(write_record(Path.cwd(), record).relative_to(Path.cwd()))
-        tags = provenance.hash_tags("output", record.outputs)
-        self._spool.append("tags", tags={**tags, RECORD_TAG: record.digest})
+        outputs = tags.hash_tags("output", record.outputs)
+        self._spool.append("tags", tags={**outputs, tags.RECORD: record.digest})
         for report in self._execution.files.reports:
             self._send_file(Path(report))
             if report.endswith(".json"):
@@ -129,7 +132,7 @@ class StageRun:
 
 
 def _numbers(report: Path) -> dict[str, float]:
-    leaves = provenance.flatten(json.loads(report.read_text(encoding="utf-8")))
+    leaves = flatten(json.loads(report.read_text(encoding="utf-8")))
     numbers = {key: value for key, value in leaves.items() if isinstance(value, int | float)}
     return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
 

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import yaml
 
+from flows.checkout.workspace import MANIFEST, RAW, REGISTRY
 from flows.lineage.chain import Chain, registry_of
-from flows.lineage.contents import Contents
-from flows.lineage.links import Link, broken, compared, compared_maps, missing
+from flows.lineage.checks.contents import Contents
+from flows.lineage.checks.link import Link, broken, compared, compared_maps, missing
 from flows.lineage.project import Project
-from flows.lineage.sources import MANIFEST, REGISTRY, Source, registry_sources
+from flows.lineage.sources import Source, registry_sources
 from flows.records.hashes import hash_file
-
-RAW = "data/raw"
 
 
 def check_sources(project: Project, chain: Chain, contents: Contents) -> Iterator[Link]:
