@@ -1,4 +1,4 @@
-"""The one place for hashing files and for writing them so that no reader ever sees half of one."""
+"""Files: hashed, locked, and written so that no reader ever sees half of one."""
 
 import fcntl
 import hashlib
@@ -39,14 +39,17 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
     except FileNotFoundError:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield _flock(descriptor, wait)
     finally:
         os.close(descriptor)
+
+
+def _flock(descriptor: int, wait: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""Working folders outside DVC's outputs, where an interrupted stage finds what it has already done.
+"""Working folders outside DVC's outputs, in which an interrupted stage finds the work already done.
 
 DVC deletes a stage's outputs before it runs. A working folder is named by a fingerprint of the settings, the inputs
-and the code: a run that would make anything else never finds it.
+and the code, so that a run that would make anything else never finds it.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ def working_folder(work: Path, name: str, kept: int = KEPT_FOLDERS) -> Iterator[
     """The folder `name` below `work`, locked against a second process; all but the `kept` last used ones go.
 
     Raises:
-        DataError: another process works on the same.
+        DataError: another process is using it.
     """
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)

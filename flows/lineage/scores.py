@@ -3,17 +3,15 @@
 import json
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 from sacrebleu.metrics import CHRF
-from sacrebleu.significance import PairedTest
 
 from flows.checkout.workspace import METRICS, MODEL, TRANSLATIONS
 from flows.lineage.chain import Chain, chain_of_record, files_of
 from flows.lineage.project import Project
 from flows.records.nested_keys import flatten
 from flows.records.record import md5s
-from transformer.evaluation.scores import bleu_metric
+from transformer.evaluation.scores import Metric, bleu_metric, paired_bootstrap
 
 SAMPLES = 1000  # of the paired bootstrap
 
@@ -74,12 +72,9 @@ def _paired(
     name: str, common: list[tuple[str, str]], sides: list[dict[tuple[str, str], str]], language: str
 ) -> list[PairedScore]:
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # its progress is no news here
-    metrics: dict[str, Any] = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
-    systems = [(label, [side[key] for key in common]) for label, side in zip("AB", sides, strict=True)]
-    references = [[reference for _, reference in common]]
-    _, scores = PairedTest(systems, metrics, references, test_type="bs", n_samples=SAMPLES)()
-    # The first column names the systems; the others keep the metrics' order.
+    metrics: dict[str, Metric] = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
+    a, b = ([side[key] for key in common] for side in sides)
+    found = paired_bootstrap(a, b, [reference for _, reference in common], metrics, SAMPLES)
     return [
-        PairedScore(name, len(common), metric, float(one.score), float(other.score), float(other.p_value))
-        for metric, (one, other) in zip(metrics, list(scores.values())[1:], strict=True)
+        PairedScore(name, len(common), metric, one.baseline, one.system, one.p_value) for metric, one in found.items()
     ]

@@ -56,7 +56,7 @@ class Paths(TypedDict):
 
 @dataclass(frozen=True)
 class Pending:
-    """An update whose loss is still on the device, where reading it would wait for the update to end."""
+    """An update whose loss is still on the device: reading it would wait for the update to end."""
 
     update: int
     loss: Tensor
@@ -78,7 +78,7 @@ def train(
     on_figures: OnFigures,
     ranks: Alone | None = None,
 ) -> None:
-    """Train to the last update, from the saved state where one is found, and write the stage's outputs.
+    """Train to the last update, from the saved state if there is one, and write the stage's outputs.
 
     Args:
         languages: the direction, for the model's configuration.
@@ -94,7 +94,7 @@ def train(
         ranks: the processes that share this training; only the first writes, shows and records.
 
     Raises:
-        InterruptedTrainingError: SIGTERM or SIGINT came; the state is saved.
+        InterruptedTrainingError: SIGTERM or SIGINT was received; the state is saved.
         DivergedError: the loss is no longer a finite number.
     """
     run = Run.prepare(shape, settings, compute, tokens, ranks)
@@ -175,10 +175,10 @@ class _Loop:
             self._checkpoint(scheduled, valid_loss)
 
     def _settle(self) -> None:
-        """Wait for the updates under way and read their losses, all at once.
+        """Wait for the updates that the device still computes, and read their losses all at once.
 
         Raises:
-            DivergedError: one is no finite number; names the first such update.
+            DivergedError: one is not finite; names the first such update.
         """
         if not self.pending:
             return
@@ -236,7 +236,7 @@ class _Loop:
         return valid_loss is not None and (best is None or best.valid_loss is None or valid_loss < best.valid_loss)
 
     def _checkpoint(self, scheduled: bool, valid_loss: float | None) -> None:
-        """Write the weights, then the state that knows of them, then delete what it no longer names."""
+        """Write the weights, then the state that lists them, then delete what it no longer lists."""
         if not self.folder:
             return
         self._settle()

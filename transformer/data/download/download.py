@@ -1,4 +1,4 @@
-"""The download stage: from the registry's entries to verified files and the list of parts in the raw folder."""
+"""The download stage: from the entries of data/corpora.yaml to verified files and the list of parts."""
 
 import logging
 import os
@@ -47,18 +47,18 @@ def download(
     """Fetch what the chosen corpora have in the two languages.
 
     Args:
-        params: the corpora and the patience.
-        languages: the direction; a corpus serves either.
+        params: which corpora, and how often and how long to try.
+        languages: source and target; a corpus is good for either direction.
         corpora: data/corpora.yaml.
         raw: emptied, then filled with `<corpus>/<file>` and the list of parts.
         manifest: where each file came from; holds times.
-        cache: verified source files and cut transfers, which survive between runs.
+        cache: verified source files and unfinished transfers, kept between runs.
         sleep: waits between attempts.
 
     Raises:
-        ParamsError: unknown corpus or language, or a malformed registry.
+        ParamsError: unknown corpus or language, or a malformed data/corpora.yaml.
         DownloadError: a source cannot be fetched, or the disk is too full.
-        DataError: a source is not what the registry says.
+        DataError: a source has another size or hash than data/corpora.yaml says.
     """
     entries = load_corpora(corpora)
     chosen = {name: _chosen(entries, name, languages, corpora) for name in params.corpora}
@@ -95,8 +95,8 @@ def _check_languages(name: str, available: list[str], languages: LanguageParams)
             raise ParamsError(f"languages.{key} = {language!r}: corpus {name} has {', '.join(available)}")
 
 
-def _wanted(corpus: Corpus, languages: LanguageParams) -> dict[str, list[str]]:
-    """The files that the pair needs, each with the members to extract (none: the file is used as it is)."""
+def needed_files(corpus: Corpus, languages: LanguageParams) -> dict[str, list[str]]:
+    """The files that the language pair needs, each with the members to extract (none: the file is used as it is)."""
     wanted: dict[str, list[str]] = {}
     for part in corpus.parts:
         for language, side in zip((languages.source, languages.target), SIDES, strict=True):
@@ -112,7 +112,7 @@ def _check_disk(chosen: dict[str, Entry], languages: LanguageParams, sources: So
         (file, entry.files[file])  # a set: corpora may share files
         for entry in chosen.values()
         if isinstance(entry, Corpus)
-        for file in _wanted(entry, languages)
+        for file in needed_files(entry, languages)
     }
     missing = sum(sources.missing_bytes(file, source) for file, source in wanted)
     sources.folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def _fetch_published(
     name: str, corpus: Corpus, languages: LanguageParams, sources: SourceCache, raw: Path
 ) -> tuple[list[Part], list[ManifestEntry]]:
     files = []
-    for file, members in _wanted(corpus, languages).items():
+    for file, members in needed_files(corpus, languages).items():
         source = corpus.files[file]
         path = sources.fetch(file, source)
         if members:
@@ -176,7 +176,7 @@ def _fetch_local(
 
 
 def _link(file: Path, target: Path) -> None:
-    """A second name for a verified file, or a copy where the file system has no links."""
+    """A hard link to a verified file, or a copy where the file system has no links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(file, target)
@@ -190,7 +190,7 @@ def _utc(timestamp: float) -> str:
 
 
 def local_parts(name: str, corpus: LocalCorpus, languages: LanguageParams) -> Iterator[tuple[Part, dict[str, Path]]]:
-    """Each part of the corpus, with the user's file behind each path that the part names.
+    """Each part of the corpus, with the user's file that each of its paths stands for.
 
     Relative paths start at the working directory, which is the repository's root in every stage.
     """
@@ -227,10 +227,10 @@ def _suffixes(file: Path) -> list[str]:
 
 
 def copy_local(file: Path, target: Path, key: str) -> None:
-    """Copy a user's file into the raw folder. Never a link: DVC makes what lies there read-only.
+    """Copy a user's file into the raw folder; a link would become read-only, as DVC makes everything there.
 
     Raises:
-        DataError: the file is missing; `key` names it in the registry.
+        DataError: the file is missing; `key` says where data/corpora.yaml names it.
         DownloadError: the disk is too full.
     """
     if not file.is_file():
