@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from flows.records.dvc_yaml import parse_yaml
+from flows.checkout.workspace import REGISTRY
+from transformer.yaml12 import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def manifest_sources(content: bytes) -> list[Source]:
 
 def registry_sources(content: bytes, corpora: list[str]) -> list[Source]:
     """All sources that a registry has for the named corpora, of whichever languages."""
-    entries = parse_yaml(content)
+    entries = parse_yaml(content, REGISTRY)
     return [source for name in corpora for source in _from_registry(name, entries.get(name, {}))]
 
 

@@ -6,11 +6,9 @@ Read without DVC, which takes long to import; `flows.pipeline.graph` asks DVC it
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from flows.checkout.workspace import PARAMS
-from flows.records.dvc_yaml import parse_yaml
 from transformer.errors import DataError
+from transformer.yaml12 import InvalidYamlError, parse_yaml
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,10 @@ def parse_definition(text: str | bytes, origin: str) -> dict[str, StageDefinitio
         DataError: it is malformed.
     """
     try:
-        return {name: _definition(name, entry) for name, entry in parse_yaml(text)["stages"].items()}
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        return {name: _definition(name, entry) for name, entry in parse_yaml(text, origin)["stages"].items()}
+    except InvalidYamlError as error:
+        raise DataError(str(error)) from None
+    except (KeyError, TypeError, AttributeError) as error:
         raise _malformed(origin, error) from None
 
 
@@ -78,7 +78,7 @@ def parse_lock(text: str | bytes, origin: str) -> dict[str, LockedStage]:
         DataError: it is malformed.
     """
     try:
-        stages = parse_yaml(text)["stages"]
+        stages = parse_yaml(text, origin)["stages"]
         return {
             name: LockedStage(
                 name=name,
@@ -89,7 +89,9 @@ def parse_lock(text: str | bytes, origin: str) -> dict[str, LockedStage]:
             )
             for name, entry in stages.items()
         }
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except InvalidYamlError as error:
+        raise DataError(str(error)) from None
+    except (KeyError, TypeError, AttributeError) as error:
         raise _malformed(origin, error) from None
 
 

@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator
 
-import yaml
-
 from flows.checkout.workspace import PARAMS
 from flows.lineage.chain import Chain, Step
 from flows.lineage.checks.link import Link, Status, broken, compared, compared_maps, missing
 from flows.lineage.project import Project
 from flows.lineage.record_search import Found
-from flows.records.dvc_yaml import parse_yaml
 from flows.records.nested_keys import flatten
 from flows.records.record import Record
+from transformer.yaml12 import InvalidYamlError, parse_yaml
 
 
 def check_commits(project: Project, chain: Chain) -> Iterator[Link]:
@@ -87,10 +85,9 @@ def _params(record: Record, where: str, content: bytes | None) -> Link:
     if content is None:
         return missing(record.stage, "params", where, f"no {PARAMS}")
     try:
-        found = parse_yaml(content)
-        leaves = flatten(found)
-    except (yaml.YAMLError, TypeError) as error:
-        return broken(record.stage, "params", where, f"expected YAML found {' '.join(str(error).split())}")
+        leaves = flatten(parse_yaml(content, PARAMS))
+    except (InvalidYamlError, AttributeError) as error:
+        return broken(record.stage, "params", where, f"expected sections of params found {error}")
     expected = flatten(record.depended)
     return compared_maps(
         record.stage, "params", where, expected, {key: leaves[key] for key in expected if key in leaves}
