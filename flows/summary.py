@@ -1,4 +1,4 @@
-"""The scores of the last evaluation in a few lines: `python -m flows.summary`; all of them: `dvc metrics show`."""
+"""Print the scores of the last evaluation: `python -m flows.summary`. `dvc metrics show` has all of them."""
 
 import json
 from pathlib import Path

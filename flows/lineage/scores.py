@@ -29,7 +29,7 @@ class PairedScore:
 
 
 def numbers(project: Project, chain: Chain) -> dict[str, float] | None:
-    """Every number of the metrics file, under dotted keys; None where it is not to be had."""
+    """Every number of the metrics file, under dotted keys; None if the file is missing."""
     step = chain.maker(METRICS)
     content = project.content(METRICS, step.outputs[METRICS]) if step else None
     if content is None:
@@ -38,7 +38,7 @@ def numbers(project: Project, chain: Chain) -> dict[str, float] | None:
 
 
 def with_evaluation(project: Project, chain: Chain) -> Chain:
-    """The chain itself where it holds an evaluation, else the one of the evaluation that read its model."""
+    """The chain itself if it contains an evaluation, else that of an evaluation which read its model."""
     maker = chain.maker(MODEL)
     if chain.maker(METRICS) or maker is None:
         return chain

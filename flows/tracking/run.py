@@ -1,4 +1,4 @@
-"""One execution of a stage, as it is recorded; nothing here can fail or delay the stage."""
+"""Records one execution of a stage; nothing here can make the stage fail or wait."""
 
 import functools
 import getpass
@@ -32,7 +32,7 @@ Arguments = ParamSpec("Arguments")
 def _never_failing(
     method: Callable[Concatenate["StageRun", Arguments], None],
 ) -> Callable[Concatenate["StageRun", Arguments], None]:
-    """A full disk or a missing user name ends the recording, with one warning, and never the stage."""
+    """An error, such as a full disk, ends the recording with one warning, and never the stage."""
 
     @functools.wraps(method)
     def guarded(self: "StageRun", /, *arguments: Arguments.args, **options: Arguments.kwargs) -> None:
@@ -48,7 +48,7 @@ def _never_failing(
 
 
 class StageRun:
-    """Records a stage's params, metrics, files and outcome into a spool and keeps a sender running."""
+    """Writes a stage's params, metrics, files and outcome to a spool, and starts the sender."""
 
     def __init__(self, stage: str, params: Params) -> None:
         self.broken = False
@@ -102,7 +102,7 @@ class StageRun:
 
     @_never_failing
     def finish(self) -> None:
-        """The stage succeeded: its lineage record, outputs by hash, numbers and small report files."""
+        """Record the stage's success: its lineage record, the hashes of its outputs, its numbers and report files."""
         record = self._execution.finished(self._spool.id)
         self._send_file(write_record(Path.cwd(), record).relative_to(Path.cwd()))
         outputs = tags.hash_tags("output", record.outputs)
@@ -120,7 +120,7 @@ class StageRun:
 
     @_never_failing
     def fail(self, status: str, reason: str) -> None:
-        """The stage ended as `status` (MLflow's FAILED or KILLED)."""
+        """Record that the stage ended as `status` (MLflow's FAILED or KILLED)."""
         self._spool.append("tags", tags={"error": reason})
         self._end(status)
 
@@ -139,7 +139,7 @@ def _numbers(report: Path) -> dict[str, float]:
 
 @contextmanager
 def recorded(stage: str, params: Params) -> Iterator[StageRun]:
-    """Record the body as a run of `stage`: FINISHED, FAILED, or KILLED where it was asked to stop."""
+    """Record the body as a run of `stage`: FINISHED, FAILED, or KILLED if it was asked to stop."""
     run = StageRun(stage, params)
     try:
         yield run
