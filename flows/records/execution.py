@@ -3,6 +3,7 @@
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from flows.records.hashes import hash_path
 from flows.records.machine import this_machine, threads
@@ -23,8 +24,13 @@ class Execution:
         self._params = named_params(params, [*files.params, COMPUTE])
         self._seed = params.training.seed if "training" in self._params else None
 
-    def finished(self, spool: str | None) -> Record:
-        """The record of the stage, whose outputs are complete; `spool` names the run that MLflow gets."""
+    def finished(self, spool: str | None, measured: dict[str, Any]) -> Record:
+        """The record of the stage, whose outputs are complete.
+
+        Args:
+            spool: names the run that MLflow gets.
+            measured: what the clock and the machine decided while the stage ran.
+        """
         machine = self.machine.model_copy(update={"threads": threads()})  # torch may have been loaded since
         return Record.sealed(
             {
@@ -32,6 +38,8 @@ class Execution:
                 "command": self.files.command,
                 "code": self.code.model_dump(),
                 "params": self._params,
+                "compute": self._compute,
+                "measured": measured,
                 "seed": self._seed,
                 "inputs": [one.model_dump() for one in self.inputs],
                 "outputs": [one.model_dump() for one in hash_existing(self.files.outputs)],

@@ -22,6 +22,7 @@ from transformer.files import write_json
 RECORDS = Path("reports/lineage")
 COMPUTE = "compute"  # the section of params that is recorded and that no stage depends on
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
+SCHEMA_VERSION = 2
 RECORD_TAG = "record"  # of the MLflow run: the record's digest
 MD5 = r"^[0-9a-f]{32}(\.dir)?$"
 SHA256 = r"^[0-9a-f]{64}$"
@@ -83,11 +84,14 @@ class Runs(Part):
 class Record(Part):
     """One successful execution of one stage."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2] = Field(description="1 had no `measured`")
     stage: str
     command: str
     code: Code
     params: dict[str, Any] = Field(description="Those that dvc.yaml names for the stage, and the section compute")
+    measured: dict[str, Any] = Field(
+        default={}, description="What the clock and the machine decide: speeds, seconds, times of downloads, precision"
+    )
     seed: int | None
     inputs: list[Artifact]
     outputs: list[Artifact]
@@ -100,9 +104,8 @@ class Record(Part):
     @classmethod
     def sealed(cls, content: dict[str, Any]) -> "Record":
         """A record of this content with its digest."""
-        return cls.model_validate(
-            {"schema_version": 1, **content, "digest": digest_of({"schema_version": 1, **content})}
-        )
+        versioned = {"schema_version": SCHEMA_VERSION, **content}
+        return cls.model_validate({**versioned, "digest": digest_of(versioned)})
 
     @property
     def depended(self) -> dict[str, Any]:
@@ -112,9 +115,13 @@ class Record(Part):
     @property
     def expected_digest(self) -> str:
         """What `digest` is where nobody edited the record."""
-        content = self.model_dump()
+        content = self.content()
         del content["digest"]
         return digest_of(content)
+
+    def content(self) -> dict[str, Any]:
+        """What was written: a record of an earlier version has no keys that came later."""
+        return self.model_dump(exclude_unset=True)
 
     def output(self, path: str) -> Artifact | None:
         """The output at `path`."""
@@ -151,7 +158,7 @@ def write_record(root: Path, record: Record) -> Path:
     """Put the record into the checkout `root`, in place of the stage's last one."""
     path = record_path(root, record.stage)
     with _writing(path):
-        write_json(path, record.model_dump())
+        write_json(path, record.content())
     return path
 
 
@@ -166,7 +173,7 @@ def fill_in_run(path: Path, spool: str, run: str) -> None:
             return
         if record.runs.spool == spool:
             runs = record.runs.model_copy(update={"mlflow": run})
-            write_json(path, record.model_copy(update={"runs": runs}).model_dump())
+            write_json(path, record.model_copy(update={"runs": runs}).content())
 
 
 @contextmanager

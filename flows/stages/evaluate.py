@@ -8,9 +8,9 @@ from transformer.evaluation.evaluate import evaluate
 from transformer.params import Params
 
 
-def main(params: Params, _run: StageRun) -> None:
+def main(params: Params, run: StageRun) -> None:
     """Translate and score, the averaged model next to the last single checkpoint."""
-    evaluate(
+    figures = evaluate(
         params.languages,
         params.decoding,
         params.evaluation,
@@ -18,9 +18,9 @@ def main(params: Params, _run: StageRun) -> None:
         corpus=Path("data/corpus"),
         model=Path("models/averaged"),
         checkpoints=Path("models/checkpoints"),
-        training_report=Path("reports/training.json"),
         reports=Path("reports"),
     )
+    run.measure(figures)
 
 
 if __name__ == "__main__":

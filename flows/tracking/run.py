@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 import transformer
 from flows.checkout.workspace import tracking_folder, tracking_uri
@@ -50,6 +50,7 @@ class StageRun:
     def __init__(self, stage: str, params: Params) -> None:
         self.broken = False
         self._system: SystemMetrics | None = None
+        self._measured: dict[str, Any] = {}
         self._start(stage, params)
 
     @_never_failing
@@ -90,6 +91,10 @@ class StageRun:
         """Record metrics at a step; may be called from any thread."""
         self._spool.append("metrics", step=step, values=metrics)
 
+    def measure(self, figures: dict[str, Any]) -> None:
+        """Note what the clock and the machine decided (speeds, seconds, precision); no output of a stage holds it."""
+        self._measured |= figures
+
     @_never_failing
     def register_model(self, folder: Path, name: str) -> None:
         """Have the model folder registered as the next version of `name`, with the code that loads it."""
@@ -100,15 +105,15 @@ class StageRun:
     @_never_failing
     def finish(self) -> None:
         """The stage succeeded: its lineage record, outputs by hash, numbers and small report files."""
-        record = self._execution.finished(self._spool.id)
+        record = self._execution.finished(self._spool.id, self._measured)
         self._send_file(write_record(Path.cwd(), record).relative_to(Path.cwd()))
         tags = provenance.hash_tags("output", record.outputs)
         self._spool.append("tags", tags={**tags, RECORD_TAG: record.digest})
         for report in self._execution.files.reports:
             self._send_file(Path(report))
             if report.endswith(".json"):
-                numbers = _numbers(Path(report))
-                self._spool.append("metrics", step=0, values=numbers)
+                self._spool.append("metrics", step=0, values=_numbers(json.loads(Path(report).read_text("utf-8"))))
+        self._spool.append("metrics", step=0, values=_numbers(self._measured))
         self._end("FINISHED")
 
     def _send_file(self, path: Path) -> None:
@@ -128,8 +133,8 @@ class StageRun:
         self._tell_problem()
 
 
-def _numbers(report: Path) -> dict[str, float]:
-    leaves = provenance.flatten(json.loads(report.read_text(encoding="utf-8")))
+def _numbers(report: dict[str, Any]) -> dict[str, float]:
+    leaves = provenance.flatten(report)
     numbers = {key: value for key, value in leaves.items() if isinstance(value, int | float)}
     return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
 
