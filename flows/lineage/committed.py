@@ -1,0 +1,94 @@
+"""Does the workspace hold what the commit holds? If not: which outputs differ, why probably, and whether it matters."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.lineage.lock import LockedStage, owner_of
+from flows.lineage.project import Project
+from flows.lineage.record import Record
+from flows.tracking.provenance import flatten
+
+SIGNIFICANT = 0.05
+SHOWN = 3  # causes of a kind that are named one by one
+# The packages whose arithmetic or format reaches an output's bytes.
+DECISIVE = ("torch", "numpy", "sentencepiece", "pyarrow", "safetensors", "sacrebleu", "sacremoses", "matplotlib")
+
+
+@dataclass
+class Comparison:
+    """The workspace's dvc.lock against a commit's."""
+
+    commit: str
+    differing: dict[str, list[str]] = field(default_factory=dict)  # stage: its outputs that differ
+    causes: list[str] = field(default_factory=list)
+    outputs: int = 0  # that both have
+
+
+def compare_with_commit(project: Project, revision: str = "HEAD") -> Comparison | None:
+    """Compare every output by its hash; None where the commit has no results, or there is no git.
+
+    Only the stages that differ though nothing made by another stage differs in what they read are asked for causes:
+    what comes after them follows.
+    """
+    commit = project.git.commit(revision)
+    committed = project.lock_at(commit) if commit else {}
+    if not commit or not committed or not project.lock:
+        return None
+    found = Comparison(commit)
+    made = {path for stage in committed.values() for path in stage.outputs}
+    for name, before in committed.items():
+        now = project.lock.get(name)
+        outputs = now.outputs if now else {}
+        found.outputs += len(before.outputs)
+        if differing := [path for path, md5 in before.outputs.items() if outputs.get(path) != md5]:
+            found.differing[name] = differing
+            if now and not _reads_what_differs(before, now, made):
+                found.causes += _causes(project, before, now, made)
+    found.causes = list(dict.fromkeys(found.causes))
+    return found
+
+
+def _reads_what_differs(before: LockedStage, now: LockedStage, made: set[str]) -> bool:
+    return any(
+        now.inputs.get(path) != md5 for path, md5 in before.inputs.items() if owner_of(path, dict.fromkeys(made, ""))
+    )
+
+
+def _causes(project: Project, before: LockedStage, now: LockedStage, made: set[str]) -> Iterator[str]:
+    """What differs around a stage that may have changed its outputs, likeliest first."""
+    old, new = flatten(before.params), flatten(now.params)
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    yield from _some([f"{key} {_text(old.get(key))} → {_text(new.get(key))}" for key in changed], "params")
+    code = {**before.inputs, **now.inputs}
+    edited = [path for path in code if path not in made and before.inputs.get(path) != now.inputs.get(path)]
+    yield from _some([f"code of {path}" for path in edited], "places in the code")
+    records = [project.records.of_lock(before), project.records.of_lock(now)]
+    if records[0] and records[1]:
+        yield from _surroundings(records[0].record, records[1].record)
+    elif not changed and not edited:
+        yield f"unknown: stage {before.name} has no lineage record of one of the two executions"
+
+
+def _surroundings(before: Record, now: Record) -> Iterator[str]:
+    """What the records know of the machines."""
+    for key in ("precision", "device"):
+        if (old := before.measured.get(key)) != (new := now.measured.get(key)) and old and new:
+            yield f"{key} {old} → {new}"
+    for name in DECISIVE:
+        if (old := before.machine.packages.get(name)) != (new := now.machine.packages.get(name)):
+            yield f"{name} {old} → {new}"
+    for key in ("threads", "cpu", "gpus", "python"):
+        if (old := getattr(before.machine, key)) != (new := getattr(now.machine, key)):
+            yield f"{key} {_text(old)} → {_text(new)}"
+
+
+def _some(causes: list[str], kind: str) -> Iterator[str]:
+    yield from causes[:SHOWN]
+    if len(causes) > SHOWN:
+        yield f"{len(causes) - SHOWN} more {kind}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
