@@ -7,8 +7,8 @@ from typing import Any
 
 from flows.lineage.lock import LockedStage, owner_of
 from flows.lineage.project import Project
-from flows.lineage.record import Record
-from flows.tracking.provenance import flatten
+from flows.records.provenance import flatten
+from flows.records.record import Record
 
 SIGNIFICANT = 0.05
 SHOWN = 3  # causes of a kind that are named one by one

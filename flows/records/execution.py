@@ -38,7 +38,6 @@ class Execution:
                 "command": self.files.command,
                 "code": self.code.model_dump(),
                 "params": self._params,
-                "compute": self._compute,
                 "measured": measured,
                 "seed": self._seed,
                 "inputs": [one.model_dump() for one in self.inputs],

@@ -90,7 +90,7 @@ class Record(Part):
     code: Code
     params: dict[str, Any] = Field(description="Those that dvc.yaml names for the stage, and the section compute")
     measured: dict[str, Any] = Field(
-        default={}, description="What the clock and the machine decide: speeds, seconds, times of downloads, precision"
+        default={}, description="What clock and machine decide: speeds, seconds, times of downloads, precision"
     )
     seed: int | None
     inputs: list[Artifact]

@@ -31,7 +31,7 @@ from transformer.model.device import select_device
 from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
 from transformer.training.resume import SIGNALS
 from transformer.training.train import Figures, OnFigures, Paths
-from transformer.training.worker import FIGURES_FILE, JOB_FILE, read_outcome
+from transformer.training.worker import FIGURES_FILE, JOB_FILE, MEASURED_FILE, read_outcome
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ def launch(
     *,
     leads: bool = True,
     command: Sequence[str] = (sys.executable,),
-) -> None:
-    """Train as `transformer.training.train.train` does, with a process for each of `compute.devices`.
+) -> dict[str, Any]:
+    """Train and return as `transformer.training.train.train` does, with a process for each of `compute.devices`.
 
     Args:
         languages, shape, settings, compute, paths: as of `train`.
@@ -90,6 +90,8 @@ def launch(
             ) from None
         if outcome := read_outcome(folder):
             raise outcome
+        measured = folder / MEASURED_FILE
+        return json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else {}
 
 
 def _check_devices(compute: ComputeParams) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -77,8 +77,11 @@ def train(
     curves: Path,
     on_figures: OnFigures,
     ranks: Alone | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Train to the last update, from the saved state where one is found, and write the stage's outputs.
+
+    Returns what the clock and the machine decided, which no output holds: device, precision, processes, seconds and
+    target tokens a second; nothing on ranks other than the first.
 
     Args:
         languages: the direction, for the model's configuration.
@@ -88,7 +91,7 @@ def train(
         tokens: the tokenize stage's folder.
         work: where working folders of resumable runs are.
         checkpoints: receives the kept checkpoints, their index and the model's configuration.
-        report: receives what depends on the clock (tokens/s, minutes of each checkpoint).
+        report: receives how long the training was, in updates, epochs and target tokens.
         curves: receives training.csv and validation.csv.
         on_figures: called with each log interval's and each validation's figures.
         ranks: the processes that share this training; only the first writes, shows and records.
@@ -106,7 +109,7 @@ def train(
         state = run.begin(state)
         if not folder:
             _Loop(run, state, None, Silent(), lambda _: None).run(stop)
-            return
+            return {}
         delete_others(folder / CHECKPOINTS, state.checkpoints)
         _announce(run, state)
         with display(settings.updates, state.update) as shown:
@@ -114,7 +117,9 @@ def train(
         _write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)
         write_text(curves / "training.csv", _csv(state.training_curve))
         write_text(curves / "validation.csv", _csv(state.validation_curve))
-        write_json(report, _report(run, state))
+        length = {"updates": state.update, "epochs": state.epoch, "target_tokens": state.target_tokens}
+        write_json(report, length)
+        return _measured(run, state)
 
 
 def _folder(work: Path, name: str, ranks: Alone) -> AbstractContextManager[Path | None]:
@@ -284,14 +289,12 @@ def _write_checkpoints(
     write_config(checkpoints, config)
 
 
-def _report(run: Run, state: TrainingState) -> dict[str, float]:
-    speed = state.target_tokens / max(state.seconds, 1e-9)
+def _measured(run: Run, state: TrainingState) -> dict[str, Any]:
     return {
-        "updates": state.update,
-        "epochs": state.epoch,
+        "device": str(run.device),
+        "precision": str(run.precision).removeprefix("torch."),
         "world_size": run.ranks.world,
-        "target_tokens": state.target_tokens,
-        "target_tokens_per_second": round(speed, 1),
+        "target_tokens_per_second": round(state.target_tokens / max(state.seconds, 1e-9), 1),
         "training_seconds": round(state.seconds, 1),
         "elapsed_seconds": round(state.elapsed, 1),
     }
