@@ -1,17 +1,27 @@
-"""Does the workspace hold what the commit holds? If not: which outputs differ, why probably, and whether it matters."""
+"""Is what the workspace holds what the commit holds? If not: which outputs differ, probably why, and does it matter?
+
+A commit holds the hashes of all results and, in `reports/lineage/hypotheses/`, the translations of the test sets, so that
+a clone without any cache can tell whether its own are significantly better or worse.
+"""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sacrebleu.metrics import CHRF
+
 from flows.lineage.lock import LockedStage, owner_of
 from flows.lineage.project import Project
+from flows.records.hypotheses import HYPOTHESES, hypotheses_in
 from flows.records.provenance import flatten
 from flows.records.record import Record
+from transformer.evaluation.scores import bleu_metric
+from transformer.evaluation.significance import SIGNIFICANT, paired_bootstrap
 
-SIGNIFICANT = 0.05
+SAMPLES = 1000  # of the paired bootstrap
 SHOWN = 3  # causes of a kind that are named one by one
+EVALUATE, TRANSLATIONS, CORPUS = "evaluate", "reports/translations", "data/corpus"
 # The packages whose arithmetic or format reaches an output's bytes.
 DECISIVE = ("torch", "numpy", "sentencepiece", "pyarrow", "safetensors", "sacrebleu", "sacremoses", "matplotlib")
 
@@ -92,3 +102,35 @@ def _some(causes: list[str], kind: str) -> Iterator[str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def in_words(project: Project, found: Comparison) -> Iterator[str]:
+    """What a user wants to know: is it the committed result, and if not, where, why, and does it matter?"""
+    if not found.differing:
+        yield f"reproduced: all {found.outputs} outputs are the committed ones, byte for byte"
+        return
+    names = [path for paths in found.differing.values() for path in paths]
+    yield f"not the committed results: {len(names)} of {found.outputs} outputs differ: {', '.join(names)}"
+    yield f"likely cause: {'; '.join(found.causes)}"
+    yield from _verdicts(project, found)
+
+
+def _verdicts(project: Project, found: Comparison) -> Iterator[str]:
+    """Of each test set whose translations differ: is the difference of scores more than chance?"""
+    if TRANSLATIONS not in found.differing.get(EVALUATE, []):
+        return
+    if any(path.startswith(CORPUS) for paths in found.differing.values() for path in paths):
+        yield "the test sets may differ, so the scores are not compared"
+        return
+    committed = project.git.below(found.commit, HYPOTHESES.as_posix())
+    language = str(flatten(project.lock[EVALUATE].params).get("languages.target", "en"))
+    for name, (references, ours) in hypotheses_in(project.root / TRANSLATIONS).items():
+        theirs = committed.get(f"{name}.txt", b"").decode().splitlines()
+        if len(theirs) != len(ours):
+            yield f"{name}: the commit holds no translations to compare with"
+            continue
+        metrics = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
+        for metric, score in paired_bootstrap(theirs, ours, references, metrics, SAMPLES).items():
+            verdict = "a significant difference" if score.p_value < SIGNIFICANT else "no significant difference"
+            scores = f"{score.system:.2f} here, {score.baseline:.2f} committed"
+            yield f"{name}: {metric} {scores}: {verdict} (paired bootstrap, p = {score.p_value:.3f})"

@@ -10,12 +10,12 @@ from rich.markup import escape
 from flows.lineage.chain import Chain
 from flows.lineage.corpus import LinesDifference, compare_lines
 from flows.lineage.project import Project
-from flows.lineage.scores import PairedScore, numbers, paired_scores, with_evaluation
+from flows.lineage.scores import Significance, numbers, paired_scores, with_evaluation
 from flows.records.provenance import flatten
 from flows.records.record import Machine
+from transformer.evaluation.significance import SIGNIFICANT
 
 EXAMPLES = 3  # lines shown of each kind
-SIGNIFICANT = 0.05
 Change = tuple[Any, Any]  # as it is with A, and with B
 
 
@@ -31,7 +31,7 @@ class Difference:
     commits: dict[str, Any]  # the range in git
     environment: dict[str, Change]
     scores: dict[str, Change] | None
-    significance: list[PairedScore]
+    significance: list[Significance]
 
 
 def diff(project: Project, a: Chain, b: Chain) -> Difference:

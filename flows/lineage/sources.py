@@ -19,8 +19,8 @@ class Source:
     licence: str
     sha256: str | None  # None where only the registry is known and it holds none
     bytes: int | None
-    fetched: str | None  # UTC
     raw: list[str]  # what it became in data/raw
+    in_manifest: bool  # else only the registry tells of it
 
     @property
     def corpus(self) -> str:
@@ -37,8 +37,8 @@ def manifest_sources(content: bytes) -> list[Source]:
             licence=entry["licence"],
             sha256=entry["sha256"],
             bytes=entry["bytes"],
-            fetched=entry["time"],
             raw=entry["raw"],
+            in_manifest=True,
         )
         for entry in json.loads(content)["files"]
     ]
@@ -58,8 +58,8 @@ def _from_registry(corpus: str, entry: dict[str, Any]) -> list[Source]:
             licence=source.get("licence") or entry["licence"],
             sha256=source.get("sha256"),
             bytes=source.get("bytes"),
-            fetched=None,
             raw=[],
+            in_manifest=False,
         )
         for file, source in entry.get("files", {}).items()
     ]
@@ -67,7 +67,9 @@ def _from_registry(corpus: str, entry: dict[str, Any]) -> list[Source]:
         str(value) for sides in entry.get("local", {}).values() for value in sides.values() if value in _paths(sides)
     }
     licence = entry.get("licence", "not stated")
-    return published + [Source(f"{corpus}/{path}", path, licence, None, None, None, []) for path in sorted(paths)]
+    return published + [
+        Source(f"{corpus}/{path}", path, licence, None, None, [], in_manifest=False) for path in sorted(paths)
+    ]
 
 
 def _paths(sides: dict[str, Any]) -> list[Any]:

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sacrebleu.metrics import CHRF
-from sacrebleu.significance import PairedTest
+from sacrebleu.metrics.base import Metric
 
 from transformer.data.prepare.placeholders import placeholders
 from transformer.evaluation.analysis import MIN_SENTENCES, repeats
 from transformer.evaluation.scores import bleu_metric
+from transformer.evaluation.significance import paired_bootstrap
 
 # For each rate of degenerate output: the bound while there is no champion, and by how much a candidate may exceed the
 # champion's rate. In small test sets two sentences may always differ.
@@ -123,22 +124,18 @@ def _rows(side: TestTranslations, rows: list[int]) -> TestTranslations:
 def _compare(
     test_set: str,
     where: str,
-    metrics: dict[str, object],
+    metrics: dict[str, Metric],
     new: TestTranslations,
     old: TestTranslations,
     level: float,
     samples: int,
 ) -> list[Check]:
     """A check for each metric: passed unless the candidate's score is lower with a p-value below `level`."""
-    systems = [("champion", old.hypotheses), ("candidate", new.hypotheses)]
-    _, scores = PairedTest(systems, metrics, [new.references], test_type="bs", n_samples=samples)()
     checks = []
-    # PairedTest renames the metrics (BLEU, chrF2) and keeps their order; its first column holds the systems' names.
-    for name, (champion, candidate) in zip(metrics, list(scores.values())[1:], strict=True):
-        worse = candidate.score < champion.score and candidate.p_value < level
-        new_score, old_score = (round(float(side.score), DECIMALS) for side in (candidate, champion))
-        p_value = float(candidate.p_value)
-        checks.append(Check(test_set, f"{name}{where}", new_score, old_score, level, p_value, not worse))
+    for name, one in paired_bootstrap(old.hypotheses, new.hypotheses, new.references, metrics, samples).items():
+        worse = one.system < one.baseline and one.p_value < level
+        candidate, champion = round(one.system, DECIMALS), round(one.baseline, DECIMALS)
+        checks.append(Check(test_set, f"{name}{where}", candidate, champion, level, one.p_value, not worse))
     return checks
 
 

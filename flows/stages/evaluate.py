@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flows.records.hypotheses import keep_hypotheses
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.evaluation.evaluate import evaluate
@@ -21,6 +22,7 @@ def main(params: Params, run: StageRun) -> None:
         reports=Path("reports"),
     )
     run.measure(figures)
+    keep_hypotheses(Path("reports/translations"))
 
 
 if __name__ == "__main__":
