@@ -102,9 +102,9 @@ def _run(preset: str, layers: int | None = None) -> Any:
 def update(preset: str) -> dict[str, Any]:
     """An update of packed sentences without torch.compile: what is where, and which operators compute it."""
     from torch.utils._python_dispatch import TorchDispatchMode
+    from transformer.training.network import Network
 
     from transformer.training.loader import Loader
-    from transformer.training.network import Network
 
     operators: Counter[str] = Counter()
 
@@ -142,9 +142,9 @@ def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
     import torch
     from torch._dynamo.backends.common import aot_autograd
     from torch._inductor.decomposition import select_decomp_table
+    from transformer.training.network import compilations
 
     from transformer.training.loader import Loader
-    from transformer.training.network import compilations
 
     operators: Counter[str] = Counter()
 

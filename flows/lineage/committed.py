@@ -1,7 +1,7 @@
 """Is what the workspace holds what the commit holds? If not: which outputs differ, probably why, and does it matter?
 
-A commit holds the hashes of all results and, in `reports/lineage/hypotheses/`, the translations of the test sets, so that
-a clone without any cache can tell whether its own are significantly better or worse.
+A commit holds the hashes of all results and, in `reports/lineage/hypotheses/`, the translations of the test sets, so
+that a clone without any cache can tell whether its own are significantly better or worse.
 """
 
 import json
