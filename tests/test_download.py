@@ -128,14 +128,14 @@ def test_a_deleted_raw_folder_costs_no_second_transfer_and_gives_equal_bytes(sta
     stage.declare(toy=plain_corpus(site, ["en", "de"]))
     stage.run("toy")
     first = {name: (stage.raw / name).read_bytes() for name in [*stage.files(), "parts.json"]}
-    times = [record["time"] for record in stage.records()]
+    manifest, times = stage.manifest.read_bytes(), stage.times
     for path in files_below(stage.raw):
         path.unlink()
     asked = len(site.requests)
     stage.run("toy")
     assert len(site.requests) == asked
     assert {name: (stage.raw / name).read_bytes() for name in [*stage.files(), "parts.json"]} == first
-    assert [record["time"] for record in stage.records()] == times
+    assert (stage.manifest.read_bytes(), stage.times) == (manifest, times)
 
 
 def test_what_an_earlier_choice_left_in_the_raw_folder_goes(stage: Stage, site: Site) -> None:
@@ -145,9 +145,7 @@ def test_what_an_earlier_choice_left_in_the_raw_folder_goes(stage: Stage, site: 
     assert {name.split("/")[0] for name in stage.files()} == {"other"}
 
 
-def test_the_manifest_tells_source_hash_and_licence_and_the_stage_the_time(
-    stage: Stage, site: Site
-) -> None:
+def test_the_manifest_tells_source_hash_and_licence_and_the_stage_the_time(stage: Stage, site: Site) -> None:
     corpus = plain_corpus(site, ["en", "de"])
     corpus["files"]["train.de.gz"]["licence"] = "its own"
     stage.declare(toy=corpus)
