@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from benchmarks.gpu.parts import BUDGET, Part, Refused, Result, chosen_parts, result_file
+from benchmarks.gpu.parts import BUDGET, Part, RefusedError, Result, chosen_parts, result_file
 from benchmarks.gpu.table import SUMMARY_FILE, print_table, write_summary
 
 LOG_FILE = "log.txt"
@@ -33,7 +33,7 @@ def main() -> None:
         parts, out = chosen_parts(os.environ.get("PARTS", "")), Path(os.environ.get("OUT", "reports/gpu"))
         device, budget = _device(), _budget()
         _make_ready(out, parts)
-    except Refused as error:
+    except RefusedError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -58,7 +58,7 @@ def main() -> None:
 def _device() -> str:
     device = os.environ.get("DEVICE", "cuda")
     if device not in ("cuda", "cpu"):
-        raise Refused(f"DEVICE: {device!r} is neither cuda nor cpu")
+        raise RefusedError(f"DEVICE: {device!r} is neither cuda nor cpu")
     return device
 
 
@@ -69,7 +69,7 @@ def _budget() -> float:
     except ValueError:
         budget = 0.0
     if not 0 < budget < float("inf"):
-        raise Refused(f"BUDGET: {text!r} is not a number of seconds")
+        raise RefusedError(f"BUDGET: {text!r} is not a number of seconds")
     return budget
 
 
@@ -81,7 +81,7 @@ def _make_ready(out: Path, parts: list[Part]) -> None:
         for part in parts:
             result_file(out, part.name).unlink(missing_ok=True)
     except OSError as error:
-        raise Refused(f"OUT: {out} cannot be written: {error.strerror}") from None
+        raise RefusedError(f"OUT: {out} cannot be written: {error.strerror}") from None
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

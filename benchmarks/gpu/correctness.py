@@ -11,6 +11,7 @@ from benchmarks.gpu.parts import Result, Row
 from benchmarks.gpu.setting import CHECKOUT, REHEARSAL
 from transformer.errors import UserError
 
+OUTCOMES = ("passed", "failed", "skipped")
 PROCESSES = 2 if REHEARSAL else 4
 
 
@@ -22,13 +23,11 @@ def measure(result: Result) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        command = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-p", "no:cacheprovider", "-q",
-                   "-n", str(PROCESSES), "--maxprocesses", str(PROCESSES), "--durations=5", f"--junitxml={report}"]  # fmt: skip
+        command = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-q", "-n", str(PROCESSES),
+                   "-p", "no:cacheprovider", "--show-capture=stderr", "--durations=5", f"--junitxml={report}"]  # fmt: skip
         status = subprocess.run(command, cwd=CHECKOUT, check=False).returncode
         tests = outcomes(report) if report.exists() else []
-    counted = {
-        outcome: sum(test["outcome"] == outcome for test in tests) for outcome in ("passed", "failed", "skipped")
-    }
+    counted = {outcome: sum(test["outcome"] == outcome for test in tests) for outcome in OUTCOMES}
     figure = ", ".join(f"{count} {outcome}" for outcome, count in counted.items() if count) or "none ran"
     good = status == 0 and counted["passed"] > 0
     result.record(rows=[Row("correctness, `tests/cuda`", figure, "all pass", good)], **counted, tests=tests)

@@ -1,8 +1,8 @@
 """What the kernels of a profile were for, how long the device had nothing to do, and how many bytes were moved.
 
 Reads the events of `torch.profiler`'s Chrome trace (kineto). A kernel is tied to the call that launched it by its
-correlation number, and so to the operator and the range that the call lies in. A profile without a GPU has no kernels:
-there, the times that operators spend outside of the operators that they call stand for them.
+correlation number, and so to the operator and the range that the call lies in. A profile without a GPU has no
+kernels: there, the times that operators spend outside of the operators that they call stand for them.
 """
 
 from bisect import bisect_right
@@ -120,7 +120,7 @@ def argument_bytes(event: Event) -> int | None:
     total = sum(size for size, _ in sizes)
     matrices = [shape for _, shape in sizes if len(shape) > 1]
     if event["name"] in ("aten::mm", "aten::addmm", "aten::bmm") and len(matrices) == 2:
-        (*batch, rows, inner), (*_, columns) = matrices
+        (*batch, rows, _), (*_, columns) = matrices
         item = next(ITEM_BYTES[kind] for kind in reversed(types) if kind in ITEM_BYTES)
         total += _numel([*batch, rows, columns]) * item
     return total

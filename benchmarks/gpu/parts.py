@@ -30,7 +30,7 @@ PARTS = (
 NAMES = [part.name for part in PARTS]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A wrong setting, told in one line."""
 
 
@@ -38,13 +38,13 @@ def chosen_parts(text: str) -> list[Part]:
     """The parts named or numbered in `text`, separated by commas or blanks, in their own order; all if it is empty.
 
     Raises:
-        Refused: there is no such part.
+        RefusedError: there is no such part.
     """
     words = text.replace(",", " ").split()
     known = {**{part.name: part for part in PARTS}, **{str(number): part for number, part in enumerate(PARTS, 1)}}
     if unknown := [word for word in words if word not in known]:
         there = ", ".join(f"{number} {name}" for number, name in enumerate(NAMES, 1))
-        raise Refused(f"PARTS: {unknown[0]!r} is not a part; there are {there}")
+        raise RefusedError(f"PARTS: {unknown[0]!r} is not a part; there are {there}")
     wanted = {known[word].name for word in words} or set(NAMES)
     return [part for part in PARTS if part.name in wanted]
 

@@ -2,10 +2,10 @@
 
 How far two computations of the same may lie apart, as relative Euclidean distance |a - b| / |b| of a whole tensor:
 
-- bfloat16 keeps 8 bits: a rounding moves a number by up to 2^-9 = 0.2 %, and some thirty of them lie between a loss and
-  the gradient of the first matrix, sqrt(30) x 0.2 % = 1 %. Far more comes of the ReLUs whose input lies within rounding
-  of zero, some 0.3 % of them: each takes its whole term in or out, sqrt(0.3 %) = 5 % of the gradient of the matrix
-  before it. The loss is a mean over hundreds of tokens, whose roundings cancel.
+- bfloat16 keeps 8 bits: a rounding moves a number by up to 2^-9 = 0.2 %, and some thirty of them lie between a loss
+  and the gradient of the first matrix, sqrt(30) x 0.2 % = 1 %. Far more comes of the ReLUs whose input lies within
+  rounding of zero, some 0.3 % of them: each takes its whole term in or out, sqrt(0.3 %) = 5 % of the gradient of the
+  matrix before it. The loss is a mean over hundreds of tokens, whose roundings cancel.
 - float32 rounds by 2^-24 = 6e-8, and sums of a thousand terms in another order differ by some 1e-6.
 """
 
