@@ -61,17 +61,22 @@ def main() -> None:
     print_heading(asked.preset, params)
     baseline = None
     for name in BASELINE, PADDED, PACKED:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            try:
-                found = process.submit(measure, name, params, asked.tokens, asked.updates).result()
-            except (DeviceMemoryError, torch.OutOfMemoryError):
-                print(f"{name:22} does not fit into the device's memory", flush=True)
-                continue
+        try:
+            found = measure_alone(name, params, asked.tokens, asked.updates)
+        except (DeviceMemoryError, torch.OutOfMemoryError):
+            print(f"{name:22} does not fit into the device's memory", flush=True)
+            continue
         if found is None:
             print(f"{name:22} not on this device", flush=True)
             continue
         baseline = baseline or (found.tokens_per_second if name == BASELINE else None)
         print_row(found, baseline)
+
+
+def measure_alone(name: str, params: Params, tokens: Path | None, updates: int | None) -> Measured | None:
+    """`measure` in a process of its own, which leaves nothing in the device's memory."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(measure, name, params, tokens, updates).result()
 
 
 def measure(name: str, params: Params, tokens: Path | None, updates: int | None) -> Measured | None:

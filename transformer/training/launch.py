@@ -40,6 +40,9 @@ SAVING_SECONDS = 100  # that ranks have to save their state in once asked to sto
 JOINING_SECONDS = 600  # that machines wait for one another in
 POLL_SECONDS = 0.2
 
+# Before torch 2.12 the agent gives its ranks 30 seconds, whatever they still have to save.
+_WAITS_FOR_RANKS = "shutdown_timeout" in LaunchConfig.__dataclass_fields__
+
 
 def launch(
     languages: LanguageParams,
@@ -123,7 +126,7 @@ def _config(compute: ComputeParams, leads: bool, folder: Path) -> LaunchConfig:
         logs_specs=DefaultLogsSpecs(log_dir=str(folder / "torchrun")),
         virtual_local_rank=select_device(compute.device).type == "cuda",  # each rank sees its own GPU alone
         signals_to_handle="SIGQUIT",  # the others are ours: see _signals_once
-        shutdown_timeout=SAVING_SECONDS,
+        **({"shutdown_timeout": SAVING_SECONDS} if _WAITS_FOR_RANKS else {}),
     )
 
 
