@@ -96,7 +96,7 @@ def _run(preset: str, layers: int | None = None) -> Any:
         params = params.model_copy(update={"model": model})
     pieces = Pieces(params.tokenization.vocabulary_size)
     split = random_split(5000, pieces.size)
-    return Run.start(params, pieces, split, split)
+    return Run.start(params.model, params.training, params.compute, pieces, split, split)
 
 
 def update(preset: str) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def update(preset: str) -> dict[str, Any]:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     from transformer.training.loader import Loader
-    from transformer.training.network import Network
+    from transformer.training.objective import Network
 
     operators: Counter[str] = Counter()
 
@@ -118,7 +118,7 @@ def update(preset: str) -> dict[str, Any]:
 
     with on_a_gpu():
         run = _run(preset)
-        run.network = Network(run.model, run.params.training.label_smoothing, run.precision, compiled=False)
+        run.network = Network(run.model, run.settings.label_smoothing, run.precision, compiled=False)
         with Loader(run, 0, 0) as loader, Recorder():
             loss = run.update(1, loader.next()[1])
         tensors = {
@@ -144,7 +144,7 @@ def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
     from torch._inductor.decomposition import select_decomp_table
 
     from transformer.training.loader import Loader
-    from transformer.training.network import compilations
+    from transformer.training.objective import compilations
 
     operators: Counter[str] = Counter()
 
