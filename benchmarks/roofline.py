@@ -73,10 +73,8 @@ def others(shape: ModelParams, tokens: Tokens, vocabulary: int) -> list[Part]:
     outputs = source * (5 * d + f) + target * (7 * d + f) + tokens.source * layers[1] * 2 * d
     attentions = layers[0] + 2 * layers[1]
     rows = attentions * tokens.target
-    tiles = attentions * tokens.sentences * TILE * TILE  # one for a sentence of up to 128 tokens, with one of as many
-    spread = attentions * (
-        tokens.target + TILE * tokens.sentences
-    )  # rows of the float32 sums of the queries' gradients
+    tiles = attentions * tokens.sentences * TILE * TILE  # a sentence of up to 128 tokens takes a whole one
+    spread = attentions * (tokens.target + TILE * tokens.sentences)  # rows of dQ's float32 sums
     chunks = -(-tokens.target * vocabulary // LARGE_CHUNK_LOGITS)
     return [
         Part("attention", 14.0 * tiles * d, rows * d * (8 + 16 + 12) + spread * d * 16.0),

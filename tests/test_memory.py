@@ -89,7 +89,7 @@ def test_on_a_cpu_null_is_a_constant_and_is_logged(
         (300, r"training\.micro_batch_tokens = 300 does not fit into the memory of cpu: lower it"),
         (
             None,
-            r"micro_batch_tokens: null, here 4096, does not fit into the memory of cpu: state a number below 4096",
+            r"micro_batch_tokens: null, here 4096, does not fit into the memory of cpu: state a number bel",
         ),
     ],
 )

@@ -1,8 +1,8 @@
 """How much of a device's memory an update takes, and so how many tokens a micro-batch may hold.
 
-The arithmetic follows what autograd keeps of each sublayer (tests/test_fake_cuda.py tracks it tensor by tensor) and is
-meant to err upwards by about a third. It knows the card's size, never what is free at the moment: with the same class
-of card a run has the same micro-batches, and so the same bytes.
+The arithmetic follows what autograd keeps of each sublayer (tests/test_fake_cuda.py tracks it tensor by tensor) and
+is meant to err upwards by about a third. It knows the card's size, never what is free at the moment: with the same
+class of card a run has the same micro-batches, and so the same bytes.
 """
 
 import torch
@@ -60,12 +60,11 @@ def bytes_without_tokens(shape: ModelParams, vocabulary: int) -> int:
     d, f, keys = shape.d_model, shape.d_ff, shape.heads * shape.d_k
     attention = 2 * (keys + 1) * d + 2 * (d + 1) * d + 2 * keys
     feed_forward = 2 * d * f + f + d
-    weights = shape.encoder_layers * (attention + feed_forward) + shape.decoder_layers * (
-        2 * attention + feed_forward
-    )
+    encoder, decoder = attention + feed_forward, 2 * attention + feed_forward
+    weights = shape.encoder_layers * encoder + shape.decoder_layers * decoder
     embedding = vocabulary * d
-    # Float32: weights, two moments, gradient. Bfloat16: the copy that products read. The embedding is used three times:
-    # as many gradients before they are added. A chunk of logits: its float32 copy and gradient, a few at a time.
+    # Float32: weights, two moments, gradient. Bfloat16: the copy that products read. The embedding is used three
+    # times: as many gradients before they are added. Of a chunk's logits, a few copies exist at a time.
     return 18 * (weights + embedding) + 3 * 4 * embedding + 10 * LARGE_CHUNK_LOGITS
 
 
@@ -73,8 +72,8 @@ def bytes_a_token(shape: ModelParams, bits: int) -> int:
     """Of a source token and a target token together, with products in so many bits.
 
     Kept for the backward pass, in units of d_model bytes: the input of each norm, 4, that of each product and its
-    output, 2, dropout's mask, 1. Self-attention 2 + 6 + 2 (input, queries to values, output), cross-attention 2 + 2 + 2
-    and for its source token 2 + 4; feed-forward 2, and 2 d_ff inside.
+    output, 2, dropout's mask, 1. Self-attention 2 + 6 + 2 (input, queries to values, output), cross-attention
+    2 + 2 + 2 and for its source token 2 + 4; feed-forward 2, and 2 d_ff inside.
     """
     d, f = shape.d_model, shape.d_ff
     residual = 4 + 2 + 1
