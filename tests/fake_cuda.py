@@ -14,7 +14,6 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,7 +139,6 @@ def update(preset: str) -> dict[str, Any]:
 
 def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
     """Updates of as many sizes, traced as torch.compile traces them: graphs after each, and the operators in them."""
-    import torch
     from torch._dynamo.backends.common import aot_autograd
     from torch._inductor.decomposition import select_decomp_table
 
@@ -157,7 +155,7 @@ def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
 
     backend = aot_autograd(fw_compiler=kept, bw_compiler=kept, decompositions=select_decomp_table)
     sizes, graphs = [], []
-    with patch.object(torch, "compile", partial(torch.compile, backend=backend)), on_a_gpu():
+    with _compiled_by(backend), on_a_gpu():
         run = _run(preset, layers)
         with Loader(run, 0, 0) as loader:
             for number in range(1, updates + 1):
@@ -166,6 +164,43 @@ def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
                 run.update(number, work)
                 graphs.append(compilations())
     return {"sizes": sizes, "graphs": graphs, "operators": dict(operators)}
+
+
+def decoding(preset: str, layers: int) -> dict[str, Any]:
+    """Steps of the static decoder while rows leave, as torch.compile traces them: graphs and logits of each."""
+    import torch
+
+    from benchmarks.static_decoder import StaticDecoder
+    from transformer.model.device import autocast
+    from transformer.training.objective import compilations
+
+    logits, graphs = [], []
+    with _compiled_by("aot_eager"), on_a_gpu(), torch.no_grad():
+        run = _run(preset, layers)
+        decoder = StaticDecoder(run.model.eval(), extra_length=10, graphs=True)
+        with autocast(run.device, run.precision):
+            state = decoder.start(torch.ones(300, 20, dtype=torch.int64, device=run.device), 4)
+            for rows in (1200, 1200, 800, 400):
+                state = state.select(torch.zeros(rows, dtype=torch.int64, device=run.device))
+                found = decoder.step(torch.zeros(rows, dtype=torch.int64, device=run.device), state)
+                logits.append(f"{tuple(found.shape)} {found.device} {found.dtype}")
+                graphs.append(compilations())
+        held = sorted({f"{tuple(held.shape[1:])} {held.dtype}" for both in state.past for held in both})
+    return {"logits": logits, "graphs": graphs, "held": held}
+
+
+@contextmanager
+def _compiled_by(backend: Any) -> Iterator[None]:
+    """torch.compile with another backend than Inductor, whatever mode it is asked for."""
+    import torch
+
+    plain = torch.compile
+
+    def compile_(function: Any, mode: str | None = None, **options: Any) -> Any:
+        return plain(function, backend=backend, **{**options, "fullgraph": True})
+
+    with patch.object(torch, "compile", compile_):
+        yield
 
 
 def memory(preset: str, layers: list[int], changes: dict[str, Any]) -> list[dict[str, Any]]:
