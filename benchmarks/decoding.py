@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.newstest import sentence_lengths
+from benchmarks.static_decoder import StaticDecoder
 from transformer.decoding.search import beam_search
 from transformer.decoding.translator import batches_by_length
 from transformer.model.device import autocast, select_device, select_precision
@@ -41,22 +42,33 @@ class Decoded:
 
 
 def main() -> None:
-    """Translate the sentences and print the time that it took."""
+    """Translate the sentences twice with each decoder, and print the time of the second."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--preset", required=True, help="a name in presets/, such as wmt14-en-de-base")
     parser.add_argument("--sentences", type=int, default=NEWSTEST_SENTENCES, help="default: newstest2014's 3003")
     parser.add_argument("--extra", type=int, default=EXTRA_LENGTH, help="tokens of a translation beyond its source's")
+    parser.add_argument("--cuda-graphs", action="store_true", help="also with tensors of one size, in CUDA graphs")
     asked = parser.parse_args()
-    found = decode_random(load_params(PRESETS / f"{asked.preset}.yaml"), asked.sentences, asked.extra)
-    print(
-        f"{asked.preset}: {found.sentences} sentences, beam {found.beam}, {found.tokens:,} tokens in "
-        f"{found.seconds:.1f} s ({found.tokens / found.seconds:,.0f} tokens/s), {found.device}, {found.precision}, "
-        f"torch {torch.__version__}"
-    )
+    params = load_params(PRESETS / f"{asked.preset}.yaml")
+    for static in [False, True] if asked.cuda_graphs else [False]:
+        found = decode_random(params, asked.sentences, asked.extra, static=static)
+        graphs = "no CUDA graphs on this device" if found.device == "CPU" else "CUDA graphs"
+        which = f"static sizes, {graphs}: " if static else ""
+        print(
+            f"{which}{asked.preset}: {found.sentences} sentences, beam {found.beam}, {found.tokens:,} tokens in "
+            f"{found.seconds:.1f} s ({found.tokens / found.seconds:,.0f} tokens/s), {found.device}, "
+            f"{found.precision}, torch {torch.__version__}",
+            flush=True,
+        )
 
 
-def decode_random(params: Params, sentences: int, extra: int = EXTRA_LENGTH, device: str = "auto") -> Decoded:
-    """Translate sentences of newstest's lengths twice with random weights, and time the second time."""
+def decode_random(
+    params: Params, sentences: int, extra: int = EXTRA_LENGTH, device: str = "auto", *, static: bool = False
+) -> Decoded:
+    """Translate sentences of newstest's lengths twice with random weights, and time the second time.
+
+    `static` keeps the tensors of a step at one size, on a GPU in CUDA graphs.
+    """
     decoding = params.decoding.model_copy(update={"max_extra_length": extra})
     chosen = select_device(device)
     precision = select_precision(params.training.precision, chosen)
@@ -65,16 +77,17 @@ def decode_random(params: Params, sentences: int, extra: int = EXTRA_LENGTH, dev
     model = Transformer(params.model, pieces).to(chosen).eval()
     lengths = sentence_lengths(sentences)[0].tolist()
     sources = [[*torch.randint(EOS + 1, pieces, (length - 1,)).tolist(), EOS] for length in lengths]
-    for _ in range(2):
+    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "CPU"
+    decoder = StaticDecoder(model, extra, graphs=chosen.type == "cuda") if static else model
+    for _ in range(2):  # the first time warms up
         begun, tokens = time.monotonic(), 0
         for batch in batches_by_length(lengths, decoding.batch_tokens):
             longest = lengths[batch[0]]
             padded = torch.tensor([sources[index] + [PAD] * (longest - lengths[index]) for index in batch])
             with autocast(chosen, precision):
-                found = beam_search(model, padded.to(chosen), decoding)
+                found = beam_search(decoder, padded.to(chosen), decoding)
             tokens += sum(len(hypotheses[0].tokens) + 1 for hypotheses in found)
         seconds = time.monotonic() - begun
-    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "CPU"
     return Decoded(sentences, decoding.beam, tokens, seconds, name, str(precision).removeprefix("torch."))
 
 

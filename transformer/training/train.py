@@ -101,7 +101,8 @@ def train(
         DivergedError: the loss is no longer a finite number.
     """
     run = Run.prepare(shape, settings, compute, tokens, ranks)
-    sections = [section.model_dump() for section in (languages, shape, settings)]
+    settled = settings.model_copy(update={"micro_batch_tokens": run.micro_batch_tokens})
+    sections = [section.model_dump() for section in (languages, shape, settled)]
     name = run_name([*sections, str(run.device), str(run.precision)], tokens)
     run.ranks.check_same(name)
     with _folder(work, name, run.ranks) as folder, stop_requests() as stop:
@@ -270,6 +271,8 @@ def _announce(run: Run, state: TrainingState) -> None:
         machines = run.ranks.world // run.ranks.on_this_machine
         log.info("%d ranks, %d on each of %d machines", run.ranks.world, run.ranks.on_this_machine, machines)
     log.info("%d training pairs, %d left out as longer than model.max_positions", pairs, left_out)
+    if run.settings.micro_batch_tokens is None:
+        log.info("training.micro_batch_tokens: null, which is %d on this device", run.micro_batch_tokens)
     if run.packed:
         log.info("sentences are packed without padding; the first update compiles the network, which takes minutes")
     if state.update:
