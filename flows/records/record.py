@@ -19,6 +19,7 @@ from transformer.errors import DataError
 from transformer.files import locked, write_json
 
 COMPUTE = "compute"  # the section of params that is recorded and that no stage depends on
+SCHEMA_VERSION = 2
 MD5 = r"^[0-9a-f]{32}(\.dir)?$"
 SHA256 = r"^[0-9a-f]{64}$"
 
@@ -79,11 +80,14 @@ class Runs(Frozen):
 class Record(Frozen):
     """One successful execution of one stage."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2] = Field(description="1 had no `measured`")
     stage: str
     command: str
     code: Code
     params: dict[str, Any] = Field(description="Those that dvc.yaml names for the stage, and the section compute")
+    measured: dict[str, Any] = Field(
+        default={}, description="What clock and machine decide: speeds, seconds, times of downloads, precision"
+    )
     seed: int | None
     inputs: list[Artifact]
     outputs: list[Artifact]
@@ -96,14 +100,13 @@ class Record(Frozen):
     @classmethod
     def sealed(cls, content: dict[str, Any]) -> "Record":
         """A record of this content with its digest."""
-        return cls.model_validate(
-            {"schema_version": 1, **content, "digest": digest_of({"schema_version": 1, **content})}
-        )
+        versioned = {"schema_version": SCHEMA_VERSION, **content}
+        return cls.model_validate({**versioned, "digest": digest_of(versioned)})
 
     @property
     def expected_digest(self) -> str:
         """What `digest` must be if nobody has edited the record."""
-        content = self.model_dump()
+        content = self.content()
         del content["digest"]
         return digest_of(content)
 
@@ -111,6 +114,10 @@ class Record(Frozen):
     def depended(self) -> dict[str, Any]:
         """The params that decide what the stage makes."""
         return {section: values for section, values in self.params.items() if section != COMPUTE}
+
+    def content(self) -> dict[str, Any]:
+        """What was written: a record of an earlier version has no keys that came later."""
+        return self.model_dump(exclude_unset=True)
 
     def output(self, path: str) -> Artifact | None:
         """The output at `path`."""
@@ -152,7 +159,7 @@ def write_record(root: Path, record: Record) -> Path:
     """Write the record into the checkout `root`, in place of the stage's last one."""
     path = record_path(root, record.stage)
     with _writing(path):
-        write_json(path, record.model_dump())
+        write_json(path, record.content())
     return path
 
 
@@ -167,7 +174,7 @@ def fill_in_run(path: Path, spool: str, run: str) -> None:
             return
         if record.runs.spool == spool:
             runs = record.runs.model_copy(update={"mlflow": run})
-            write_json(path, record.model_copy(update={"runs": runs}).model_dump())
+            write_json(path, record.model_copy(update={"runs": runs}).content())
 
 
 @contextmanager

@@ -7,6 +7,7 @@ each machine but the first run `python -m flows.stages.train join`; see docs/sca
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from flows.checkout.workspace import CHECKPOINTS, CURVES, TOKENS, TRAINING_REPORT, WORK, main_workspace
 from flows.processes import die_with_parent
@@ -34,9 +35,10 @@ def main(params: Params, run: StageRun) -> None:
         run.log(figures.update, figures.metrics)
 
     if params.compute.devices * params.compute.nodes == 1:
-        train(params.languages, params.model, params.training, params.compute, **PATHS, on_figures=log)
+        sections = (params.languages, params.model, params.training, params.compute)
+        run.measure(train(*sections, **PATHS, on_figures=log))
     else:
-        _launch(params, log, leads=True)
+        run.measure(_launch(params, log, leads=True))
 
 
 def join() -> None:
@@ -45,10 +47,10 @@ def join() -> None:
         _launch(params, lambda _: None, leads=False)
 
 
-def _launch(params: Params, on_figures: OnFigures, leads: bool) -> None:
+def _launch(params: Params, on_figures: OnFigures, leads: bool) -> dict[str, Any]:
     bound = [sys.executable, "-S", die_with_parent.__file__, str(os.getpid()), sys.executable]
     sections = (params.languages, params.model, params.training, params.compute)
-    launch(*sections, PATHS, on_figures, leads=leads, command=bound)
+    return launch(*sections, PATHS, on_figures, leads=leads, command=bound)
 
 
 if __name__ == "__main__":
