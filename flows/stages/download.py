@@ -8,9 +8,9 @@ from transformer.data.download.download import download
 from transformer.params import Params
 
 
-def main(params: Params, _run: StageRun) -> None:
+def main(params: Params, run: StageRun) -> None:
     """Fetch the sources; transfers in progress and verified sources stay in work/downloads."""
-    download(
+    fetched = download(
         params.download,
         params.languages,
         corpora=Path("data/corpora.yaml"),
@@ -18,6 +18,7 @@ def main(params: Params, _run: StageRun) -> None:
         manifest=Path("data/manifest.json"),
         cache=Path("work/downloads"),
     )
+    run.measure({"fetched": fetched})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ def main(params: Params, _run: StageRun) -> None:
         corpus=Path("data/corpus"),
         model=Path("models/averaged"),
         checkpoints=Path("models/checkpoints"),
-        training_report=Path("reports/training.json"),
         reports=Path("reports"),
     )
 
