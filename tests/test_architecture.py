@@ -9,6 +9,8 @@ import yaml
 from conftest import traced_imports
 from workspace import Workspace
 
+from flows.checkout import workspace as workspace_names
+from flows.records.dvc_files import parse_definition
 from transformer.data.prepare import prepare
 from transformer.data.tokenize import tokenize
 from transformer.params import ComputeParams, Params
@@ -110,3 +112,14 @@ def test_modules_and_functions_stay_short(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 60, node.name
+
+
+def test_names_of_files_are_those_of_dvc_yaml() -> None:
+    """One module spells them for the code, dvc.yaml for DVC."""
+    read = {dep for stage in DEFINITIONS.values() for dep in stage["deps"]}
+    stages = parse_definition((CHECKOUT / "dvc.yaml").read_bytes(), "dvc.yaml").values()
+    made = {path for stage in stages for path in stage.outputs}
+    named = {value for name, value in vars(workspace_names).items() if name.isupper() and "/" in str(value)}
+    elsewhere = {workspace_names.RECORDS, workspace_names.DOWNLOADS, workspace_names.TRACKING}
+    assert named - elsewhere <= made | read
+    assert {path for path in made if not path.startswith("reports/")} <= named

@@ -18,6 +18,7 @@ REGISTRY = "data/corpora.yaml"
 RAW, MANIFEST, CORPUS, TOKENS = "data/raw", "data/manifest.json", "data/corpus", "data/tokens"
 CHECKPOINTS, MODEL = "models/checkpoints", "models/averaged"
 REPORTS = "reports"
+CORPUS_REPORT, TOKENS_REPORT, TRAINING_REPORT = "reports/corpus.json", "reports/tokens.json", "reports/training.json"
 METRICS, TRANSLATIONS, CURVES = "reports/metrics.json", "reports/translations", "reports/curves"
 RECORDS = "reports/lineage"  # of executed stages; not an output of DVC
 

@@ -45,11 +45,6 @@ class Settlement:
     checks: list[Check]
     significance: float
 
-    @property
-    def promoted(self) -> bool:
-        """Whether the candidate is the champion now."""
-        return self.event.champion == self.event.version
-
 
 def settle(
     main: Path,

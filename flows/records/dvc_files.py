@@ -3,12 +3,15 @@
 Read without DVC, which takes long to import; `flows.pipeline.graph` asks DVC itself in which order stages run.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from flows.checkout.workspace import PARAMS
 from transformer.errors import DataError
 from transformer.yaml12 import InvalidYamlError, parse_yaml
+
+Stage = TypeVar("Stage")
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,21 @@ def parse_definition(text: str | bytes, origin: str) -> dict[str, StageDefinitio
     Raises:
         DataError: it is malformed.
     """
+    return _stages(text, origin, _definition)
+
+
+def parse_lock(text: str | bytes, origin: str) -> dict[str, LockedStage]:
+    """The stages of a dvc.lock, as `parse_definition` has those of a dvc.yaml."""
+    return _stages(text, origin, _locked)
+
+
+def _stages(text: str | bytes, origin: str, read: Callable[[str, dict[str, Any]], Stage]) -> dict[str, Stage]:
     try:
-        return {name: _definition(name, entry) for name, entry in parse_yaml(text, origin)["stages"].items()}
+        return {name: read(name, entry) for name, entry in parse_yaml(text, origin)["stages"].items()}
     except InvalidYamlError as error:
         raise DataError(str(error)) from None
     except (KeyError, TypeError, AttributeError) as error:
-        raise _malformed(origin, error) from None
+        raise DataError(f"{origin} is malformed: {type(error).__name__} {error}") from None
 
 
 def _definition(name: str, entry: dict[str, Any]) -> StageDefinition:
@@ -71,28 +83,14 @@ def _options(entries: list[Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def parse_lock(text: str | bytes, origin: str) -> dict[str, LockedStage]:
-    """The stages of a dvc.lock, in its order; `origin` names it in errors.
-
-    Raises:
-        DataError: it is malformed.
-    """
-    try:
-        stages = parse_yaml(text, origin)["stages"]
-        return {
-            name: LockedStage(
-                name=name,
-                command=entry["cmd"],
-                inputs={one["path"]: one["md5"] for one in entry.get("deps", [])},
-                outputs={one["path"]: one["md5"] for one in entry.get("outs", [])},
-                params=_by_section(entry.get("params", {}).get(PARAMS, {})),
-            )
-            for name, entry in stages.items()
-        }
-    except InvalidYamlError as error:
-        raise DataError(str(error)) from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _malformed(origin, error) from None
+def _locked(name: str, entry: dict[str, Any]) -> LockedStage:
+    return LockedStage(
+        name=name,
+        command=entry["cmd"],
+        inputs={one["path"]: one["md5"] for one in entry.get("deps", [])},
+        outputs={one["path"]: one["md5"] for one in entry.get("outs", [])},
+        params=_by_section(entry.get("params", {}).get(PARAMS, {})),
+    )
 
 
 def _by_section(params: dict[str, Any]) -> dict[str, Any]:
@@ -105,10 +103,6 @@ def _by_section(params: dict[str, Any]) -> dict[str, Any]:
         else:
             sections[section] = value
     return sections
-
-
-def _malformed(origin: str, error: Exception) -> DataError:
-    return DataError(f"{origin} is malformed: {type(error).__name__} {' '.join(str(error).split())}")
 
 
 def owner_of(path: str, paths: dict[str, str]) -> str | None:

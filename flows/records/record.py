@@ -18,7 +18,6 @@ from flows.records.hashes import Hashes
 from transformer.errors import DataError
 from transformer.files import locked, write_json
 
-SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 COMPUTE = "compute"  # the section of params that is recorded and that no stage depends on
 MD5 = r"^[0-9a-f]{32}(\.dir)?$"
 SHA256 = r"^[0-9a-f]{64}$"

@@ -39,7 +39,7 @@ def _replace(document: dict[str, Any], key: str, value: Any) -> None:
         section = section[step]
     else:
         if name in section and not isinstance(section[name], dict):
-            section[name] = _in_one_line(value) if isinstance(value, list) else value
+            section[name] = _on_one_line(value)
             return
         if name in section:
             raise ParamsError(
@@ -48,10 +48,13 @@ def _replace(document: dict[str, Any], key: str, value: Any) -> None:
     raise ParamsError(f"overrides: {key} is not a key; allowed here: {', '.join(section)}")
 
 
-def _in_one_line(values: list[Any]) -> CommentedSeq:
-    sequence = CommentedSeq(values)
-    sequence.fa.set_flow_style()
-    return sequence
+def _on_one_line(value: Any) -> Any:
+    """A list as `[a, b]`, so that a comment behind it stays there."""
+    if not isinstance(value, list):
+        return value
+    line = CommentedSeq(value)
+    line.fa.set_flow_style()
+    return line
 
 
 def commented_yaml() -> YAML:

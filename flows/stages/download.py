@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flows.checkout.workspace import DOWNLOADS, MANIFEST, RAW, REGISTRY
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.data.download.download import download
@@ -13,10 +14,10 @@ def main(params: Params, run: StageRun) -> None:
     fetched = download(
         params.download,
         params.languages,
-        corpora=Path("data/corpora.yaml"),
-        raw=Path("data/raw"),
-        manifest=Path("data/manifest.json"),
-        cache=Path("work/downloads"),
+        corpora=Path(REGISTRY),
+        raw=Path(RAW),
+        manifest=Path(MANIFEST),
+        cache=Path(DOWNLOADS),
     )
     run.measure({"fetched": fetched})
 

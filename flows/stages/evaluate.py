@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flows.checkout.workspace import CHECKPOINTS, CORPUS, MODEL, REPORTS
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.evaluation.evaluate import evaluate
@@ -15,10 +16,10 @@ def main(params: Params, _run: StageRun) -> None:
         params.decoding,
         params.evaluation,
         params.compute.device,
-        corpus=Path("data/corpus"),
-        model=Path("models/averaged"),
-        checkpoints=Path("models/checkpoints"),
-        reports=Path("reports"),
+        corpus=Path(CORPUS),
+        model=Path(MODEL),
+        checkpoints=Path(CHECKPOINTS),
+        reports=Path(REPORTS),
     )
 
 

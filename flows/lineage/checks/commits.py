@@ -86,8 +86,8 @@ def _params(record: Record, where: str, content: bytes | None) -> Link:
         return missing(record.stage, "params", where, f"no {PARAMS}")
     try:
         leaves = flatten(parse_yaml(content, PARAMS))
-    except (InvalidYamlError, AttributeError) as error:
-        return broken(record.stage, "params", where, f"expected sections of params found {error}")
+    except (InvalidYamlError, AttributeError) as error:  # not YAML, or no table
+        return broken(record.stage, "params", where, f"expected params found {error}")
     expected = flatten(record.depended)
     return compared_maps(
         record.stage, "params", where, expected, {key: leaves[key] for key in expected if key in leaves}
