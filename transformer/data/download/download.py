@@ -73,8 +73,7 @@ def download(
         DownloadError: a source cannot be fetched, or the disk is too full.
         DataError: a source has another size or hash than data/corpora.yaml says.
     """
-    entries = load_corpora(corpora)
-    chosen = {name: _chosen(entries, name, languages, corpora) for name in params.corpora}
+    chosen = chosen_corpora(params, languages, corpora)
     patience = Patience(params.retries, params.timeout_seconds, sleep)
     sources = SourceCache(cache, patience, os.environ.get(MIRROR_VARIABLE))
     _check_disk(chosen, languages, sources)
@@ -94,6 +93,16 @@ def download(
     write_parts(raw, parts)
     write_json(manifest, {"files": [vars(file) for file in files]})
     return times
+
+
+def chosen_corpora(params: DownloadParams, languages: LanguageParams, corpora: Path) -> dict[str, Entry]:
+    """The entries of the chosen corpora in data/corpora.yaml, the file `corpora`.
+
+    Raises:
+        ParamsError: unknown corpus or language, or a malformed data/corpora.yaml.
+    """
+    entries = load_corpora(corpora)
+    return {name: _chosen(entries, name, languages, corpora) for name in params.corpora}
 
 
 def _chosen(entries: dict[str, Entry], name: str, languages: LanguageParams, corpora: Path) -> Entry:
