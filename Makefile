@@ -21,7 +21,7 @@ unexport PYTHONPATH PYTHONHOME
 help:
 	@echo 'make repro   set up .venv, run the pipeline (dvc repro), print the scores'
 	@echo 'make test    set up .venv with the test tools, run the tests (8 minutes); test-all: those that take longer too'
-	@echo 'make lint    ruff and mypy'
+	@echo 'make lint    ruff, mypy, and who imports whom (import-linter)'
 	@echo 'make ui      browse the recorded runs (MLflow) at http://127.0.0.1:5000'
 	@echo 'make serve   Prefect (schedules, runs) at http://127.0.0.1:4200, MLflow at http://127.0.0.1:5000, until Ctrl-C'
 	@echo 'make ablations   queue Table 3 of the paper as DVC experiments; PRESET=interface-strings: of another preset'
@@ -60,6 +60,7 @@ setup-test:
 
 # Without --wait-for-lock, a DVC command in another terminal at the moment a stage ends would cost that stage's work.
 repro: setup
+	@python -m flows.stages
 	@dvc --wait-for-lock repro
 	@echo
 	@python -m flows.summary
@@ -77,6 +78,7 @@ lint: setup-test
 	@ruff check --no-cache .
 	@ruff format --no-cache --check .
 	@mypy
+	@lint-imports --no-cache --no-logo
 
 ui: setup
 	@mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"

@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from flows.checkout.workspace import METRICS
 from flows.lineage.committed import compare_with_commit, in_words
 from flows.lineage.project import Project
 from flows.records.record import parse_record, record_path
@@ -56,7 +57,7 @@ def training_speed(root: Path) -> float | None:
 def main() -> None:
     """Print it for the checkout in the working folder."""
     root, console = Path.cwd(), Console()
-    console.print(summary(root / "reports" / "metrics.json", training_speed(root)))
+    console.print(summary(root / METRICS, training_speed(root)))
     project = Project(root)
     if found := compare_with_commit(project):
         console.print()

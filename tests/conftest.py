@@ -198,6 +198,11 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory, prefect_database: P
     server.stop()
 
 
+def traced_imports(folder: Path) -> Path:
+    """Beside the checkout of `reproduced`: for each stage a list of the Python files that its processes executed."""
+    return folder / "imports"
+
+
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
     """A tiny checkout in which `dvc repro` has run, its results committed and recorded in MLflow.
@@ -208,7 +213,12 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
 
     def reproduce(folder: Path) -> None:
         made = tiny_checkout(folder / "checkout")
+        traces = traced_imports(folder)
+        traces.mkdir()
+        tracing = {"PYTHONPATH": str(CHECKOUT / "tests" / "traced_imports"), "IMPORTS_TO": str(traces)}
+        made.environment |= tracing
         assert made.repro() == STAGES
+        made.environment = {name: value for name, value in made.environment.items() if name not in tracing}
         made.send()
         made.git("add", ".")
         made.git("commit", "-m", "results")

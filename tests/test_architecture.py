@@ -1,110 +1,101 @@
-"""The rules that keep the rooms apart: what may import what, what a stage declares, how long a module may get."""
+"""A stage depends on the code that it runs; modules stay short. Who may import whom stands in pyproject.toml."""
 
 import ast
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import yaml
+from conftest import traced_imports
+from workspace import Workspace
 
+from flows.checkout import workspace as workspace_names
+from flows.records.dvc_files import parse_definition
+from transformer.data.prepare import prepare
+from transformer.data.tokenize import tokenize
 from transformer.params import ComputeParams, Params
+from transformer.training import resume
 
 CHECKOUT = Path(__file__).parents[1]
-ORCHESTRATION = {"flows", "prefect", "dvc", "mlflow"}
-STAGES = sorted(yaml.safe_load((CHECKOUT / "dvc.yaml").read_text())["stages"])
+DEFINITIONS = yaml.safe_load((CHECKOUT / "dvc.yaml").read_text())["stages"]
+STAGES = sorted(DEFINITIONS)
 MODULES = sorted(path for package in ("transformer", "flows") for path in (CHECKOUT / package).rglob("*.py"))
-# Shared plumbing, progress bars and the checks of params change no result, so no stage depends on them.
+# What every stage runs and no output depends on, with the reason.
 PLUMBING = {
-    "__init__.py", "chunks.py", "errors.py", "files.py", "params.py", "progress.py", "section.py",
-    "working_folder.py",
-}  # fmt: skip
+    "flows/checkout": "where things are",
+    "flows/processes": "how a stage ends with what started it",
+    "flows/records": "what is written down about a stage that has run",
+    "flows/stages/executor.py": "where chunks are computed; the same ones everywhere",
+    "flows/stages/gpu_lock.py": "who may use the GPU now",
+    "flows/stages/runner.py": "exit statuses and errors",
+    "flows/tracking": "what MLflow is told",
+    "transformer/chunks.py": "chunks in order, wherever they are computed",
+    "transformer/errors.py": "the words of errors",
+    "transformer/files.py": "hashing, and writing whole files",
+    "transformer/params.py": "the checks of params; stages depend on their values",
+    "transformer/progress.py": "what a person sees meanwhile",
+    "transformer/section.py": "the words of wrong params",
+    "transformer/working_folder.py": "where unfinished work is found again",
+}
 # Params that change no byte: how to fetch, and how much to hold at a time.
 WITHOUT_RESULT = {"download.retries", "download.timeout_seconds", "preparation.batch_pairs"}
 
 
-def imported_names(path: Path) -> Iterator[str]:
-    """Absolute dotted names that a file imports anywhere, names imported from a package included."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def test_the_library_names_no_orchestration() -> None:
-    found = {
-        f"{path.relative_to(CHECKOUT)}: {name}"
-        for path in MODULES
-        for name in imported_names(path)
-        if path.is_relative_to(CHECKOUT / "transformer") and name.split(".")[0] in ORCHESTRATION
+@pytest.fixture(scope="session")
+def executed(reproduced: Workspace) -> dict[str, set[str]]:
+    """The Python files that each stage's processes executed: below the checkout, or of third parties, as paths."""
+    root = f"{reproduced.folder.resolve()}/"
+    folder = traced_imports(reproduced.folder.parent)
+    return {
+        stage: {line.removeprefix(root) for line in (folder / stage).read_text().splitlines()} for stage in STAGES
     }
-    assert not found
 
 
-def modules_after(program: str) -> set[str]:
-    """Top-level modules that are loaded once `program` has run in a fresh process."""
-    report = "\nimport sys\nprint(*{name.split('.')[0] for name in sys.modules})"
-    done = subprocess.run(
-        [sys.executable, "-c", program + report], cwd=CHECKOUT, capture_output=True, text=True, check=True
-    )
-    return set(done.stdout.split())
+def code_of(stage: str) -> set[str]:
+    """What dvc.yaml names of the library as a dependency of the stage."""
+    return {dep for dep in DEFINITIONS[stage]["deps"] if dep.startswith("transformer/")}
 
 
-def test_the_whole_library_loads_without_orchestration() -> None:
-    names = [
-        ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__")
-        for path in MODULES
-        if path.is_relative_to(CHECKOUT / "transformer") and path.name != "__main__.py"
-    ]
-    loaded = modules_after("\n".join(f"import {name}" for name in names))
-    assert "torch" in loaded
-    assert not loaded & ORCHESTRATION
-
-
-def test_stages_load_neither_prefect_nor_mlflow_nor_dvc() -> None:
-    loaded = modules_after("\n".join(f"import flows.stages.{stage}" for stage in STAGES))
-    assert {"flows", "transformer"} <= loaded
-    assert not loaded & {"prefect", "mlflow", "dvc"}
-
-
-def library_files_of(module: Path, seen: set[Path]) -> set[Path]:
-    """Files of the library that `module` imports, directly or through others."""
-    for name in imported_names(module):
-        parts = name.split(".")
-        if parts[0] != "transformer":
-            continue
-        for length in (len(parts), len(parts) - 1):  # the last part may be a name inside the module
-            path = CHECKOUT.joinpath(*parts[:length]).with_suffix(".py")
-            if path.is_file() and path not in seen:
-                seen.add(path)
-                library_files_of(path, seen)
-    return seen
+def is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_declares_the_code_that_it_uses_and_no_other(stage: str) -> None:
-    deps = yaml.safe_load((CHECKOUT / "dvc.yaml").read_text())["stages"][stage]["deps"]
-    declared = [CHECKOUT / dep for dep in deps if dep.startswith("transformer")]
-    assert f"flows/stages/{stage}.py" in deps
-    assert all(path.exists() for path in declared)
-    used = library_files_of(CHECKOUT / "flows" / "stages" / f"{stage}.py", set())
-    missing = {
-        str(path.relative_to(CHECKOUT))
-        for path in used
-        if path.name not in PLUMBING and not any(path == dep or path.is_relative_to(dep) for dep in declared)
-    }
-    assert not missing
-    unused = {str(dep) for dep in declared if not any(path == dep or path.is_relative_to(dep) for path in used)}
-    assert not unused
+def test_a_stage_depends_on_the_code_that_it_runs_and_on_no_other(stage: str, executed: dict[str, set[str]]) -> None:
+    ours = {path for path in executed[stage] if path.startswith(("transformer/", "flows/"))}
+    ours = {path for path in ours if not path.endswith("/__init__.py")}
+    declared = code_of(stage) | {f"flows/stages/{stage}.py"}
+    assert declared <= set(DEFINITIONS[stage]["deps"])
+    assert {path for path in ours if not is_below(path, [*declared, *PLUMBING])} == set()
+    assert {dep for dep in declared if not any(is_below(path, [dep]) for path in ours)} == set()
+
+
+def test_only_plumbing_that_is_used_is_exempt(executed: dict[str, set[str]]) -> None:
+    paths = set().union(*executed.values())
+    assert {name for name in PLUMBING if not any(is_below(path, [name]) for path in paths)} == set()
+    assert {name for name in PLUMBING if any(name in code_of(stage) for stage in STAGES)} == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_loads_neither_prefect_nor_mlflow_nor_dvc(stage: str, executed: dict[str, set[str]]) -> None:
+    """They take seconds, and an update of theirs must not break a training."""
+    installed = [path.split("/site-packages/")[1] for path in executed[stage] if "/site-packages/" in path]
+    packages = {path.split("/")[0] for path in installed}
+    assert "pydantic" in packages
+    assert not packages & {"prefect", "mlflow", "dvc"}
+
+
+CODE = {"prepare": prepare.CODE, "tokenize": tokenize.CODE, "train": resume.CODE}
+
+
+@pytest.mark.parametrize(("stage", "code"), CODE.items())
+def test_unfinished_work_is_keyed_by_the_code_that_the_stage_depends_on(stage: str, code: tuple[str, ...]) -> None:
+    assert {f"transformer/{path}" for path in code} == code_of(stage)
 
 
 def test_every_param_that_changes_a_result_belongs_to_a_stage() -> None:
     """Where dvc.yaml lists a section key by key, a new key is not forgotten."""
-    stages = yaml.safe_load((CHECKOUT / "dvc.yaml").read_text())["stages"]
-    listed = {name for stage in stages.values() for name in stage["params"]}
+    listed = {name for stage in DEFINITIONS.values() for name in stage["params"]}
     sections = {name: field.annotation for name, field in Params.model_fields.items()}
     keys = {f"{section}.{key}" for section, kind in sections.items() for key in kind.model_fields}
     covered = {key for key in keys if key in listed or key.split(".")[0] in listed}
@@ -121,3 +112,14 @@ def test_modules_and_functions_stay_short(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 60, node.name
+
+
+def test_names_of_files_are_those_of_dvc_yaml() -> None:
+    """One module spells them for the code, dvc.yaml for DVC."""
+    read = {dep for stage in DEFINITIONS.values() for dep in stage["deps"]}
+    stages = parse_definition((CHECKOUT / "dvc.yaml").read_bytes(), "dvc.yaml").values()
+    made = {path for stage in stages for path in stage.outputs}
+    named = {value for name, value in vars(workspace_names).items() if name.isupper() and "/" in str(value)}
+    elsewhere = {workspace_names.RECORDS, workspace_names.DOWNLOADS, workspace_names.TRACKING}
+    assert named - elsewhere <= made | read
+    assert {path for path in made if not path.startswith("reports/")} <= named

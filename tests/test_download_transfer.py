@@ -136,7 +136,7 @@ def test_corrupted_bytes_are_named_by_both_hashes_and_not_kept(site: Site, fetch
 def test_a_wrong_size_is_refused_and_not_kept(site: Site, fetch: Fetcher, length: int, announced: bool) -> None:
     site.announces_length = announced
     site.files[f"/{NAME}"] = (CONTENT + b"x")[:length]
-    with pytest.raises(DataError, match=f"has {length} bytes and the registry expects 700000"):
+    with pytest.raises(DataError, match=f"has {length} bytes, not 700000 as data.corpora.yaml says"):
         fetch(site)
     assert fetch.left() == []
 

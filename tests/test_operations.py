@@ -17,7 +17,7 @@ from postgres import Postgres, postgres
 from prefect_server import PrefectServer
 from s3_server import S3Server, s3_server
 
-from flows.lineage.places import Places
+from flows.lineage.dvc_stores import DvcStores
 from flows.tracking.delivery import Delivery
 from flows.tracking.spool import Spool
 
@@ -166,6 +166,6 @@ def check_remote(folder: Path, storage: S3Server, monkeypatch: pytest.MonkeyPatc
     (key,) = (key for key in storage.objects("dvc") if key.endswith(f"files/md5/{loud[:2]}/{loud[2:]}"))
     for content, found in ((b"LOUD\n", loud), (b"quiet\n", quiet), (None, None), (b"LOUD\n", loud)):
         storage.replace("dvc", key, content)
-        places = Places(folder)
+        places = DvcStores(folder)
         assert places.remote_problem is None
         assert places.remote.md5_of(loud) == found

@@ -232,6 +232,8 @@ def test_a_compiler_that_does_not_work_is_named(tokens: Path, monkeypatch: pytes
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=without_compiler))
     run = prepared(params(compile=True, micro_batch_tokens=1000), tokens)
-    with pytest.raises(ParamsError, match=r"torch\.compile failed, training\.compile: false does without: .*gcc"):
+    with pytest.raises(
+        ParamsError, match=r"torch\.compile failed, set training\.compile: false to train without it: .*gcc"
+    ):
         run.update(1, run.work([run.train_sentences[:5]]))
     torch._dynamo.reset()

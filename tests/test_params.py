@@ -101,7 +101,9 @@ def test_a_missing_section_and_an_unknown_one_are_named() -> None:
         params_from(content, "p")
 
 
-@pytest.mark.parametrize(("text", "told"), [("a: [", "is not YAML"), ("- 1", "must hold the sections languages")])
+@pytest.mark.parametrize(
+    ("text", "told"), [("a: [", "line 2: not YAML"), ("- 1", "must hold the sections languages")]
+)
 def test_a_file_that_is_no_params_file_is_named(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ParamsError, match=told):

@@ -1,5 +1,6 @@
 """`python -m flows.pipeline` on a real server, with stages that are shell commands: states, logs, artifacts, ends."""
 
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,9 +19,12 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.client.schemas.schedules import CronSchedule
 from prefect_server import PrefectServer, until
 
+from transformer.progress import TrainingLine
+
 # Two independent stages, each of which ends only once the other one has begun.
 MEETING = "touch {me}.begun; while [ ! -e {other}.begun ]; do sleep 0.05; done; cp in {me}"
-TALK = "for n in 5 10; do echo \"12:00:00 update $n/20  loss 3.1  ETA 0:00:01\"; done; echo 'warning: careful' >&2"
+LINES = [f"12:00:00 {TrainingLine(update, 20, 'loss 3.1  ETA 0:00:01')}" for update in (5, 10)]
+TALK = f"printf '%s\\n' {shlex.join(LINES)}; echo 'warning: careful' >&2"
 FLAKY = "echo attempt >> attempts; [ $(wc -l < attempts) -gt 1 ] || { echo 'error: cut off'; exit 4; }; touch flaky"
 
 
@@ -127,7 +131,7 @@ def test_states_logs_and_artifacts_of_a_run(prefect_server: PrefectServer, folde
     assert tasks["join"].start_time >= max(tasks["left"].end_time, tasks["right"].end_time)
 
     log = pipeline.log("talk")
-    assert (20, "12:00:00 update 10/20  loss 3.1  ETA 0:00:01") in log
+    assert (20, LINES[-1]) in log
     assert (30, "warning: careful") in log
     assert not [line for _, line in log if "git add" in line]
     artifacts = pipeline.artifacts()

@@ -10,7 +10,7 @@ import pytest
 from conftest import synthetic_pairs
 
 from flows.promotion.gate import Decision, TestTranslations
-from flows.promotion.registry import Registry, Version
+from flows.promotion.registered_model import RegisteredModel, Version
 from flows.promotion.report import COLUMNS, append_line, markdown
 from flows.promotion.settle import Answer, Candidate, Rule, Settlement, settle
 from transformer.errors import ParamsError
@@ -35,7 +35,7 @@ class Retrainings:
         uri = f"sqlite:///{main}/mlflow.db"
         self.client = mlflow.MlflowClient(tracking_uri=uri)
         self.client.create_registered_model(MODEL)
-        self.registry = Registry(uri, MODEL)
+        self.registry = RegisteredModel(uri, MODEL)
         self.asked: list[Decision] = []
 
     def candidate(self, wrong: int) -> Candidate:
@@ -71,7 +71,8 @@ def test_champions_follow_one_another_and_worse_ones_do_not(retrainings: Retrain
         settlement = retrainings.settle(retrainings.candidate(wrong))
         champion = retrainings.registry.champion()
         assert champion is not None
-        decided.append((settlement.event.decision, settlement.promoted, champion.number))
+        event = settlement.event
+        decided.append((event.decision, event.champion == event.version, champion.number))
     assert decided == [
         ("promoted", True, "1"),
         ("promoted", True, "2"),
@@ -166,5 +167,5 @@ def test_versions_are_found_by_content_and_by_number(retrainings: Retrainings) -
     assert registry.version("2") == versions[1]
     with pytest.raises(ParamsError, match="has no version 4; those there: 1, 2, 3"):
         registry.version("4")
-    unknown = Registry(registry.uri, "transformer-en-fr")
+    unknown = RegisteredModel(registry.uri, "transformer-en-fr")
     assert (unknown.champion(), unknown.history()) == (None, [])

@@ -141,7 +141,7 @@ toy:
         ("  languages: [en, de]\n", "", "toy: languages is missing"),
         ("toy:\n", "../toy:\n", r"'\.\./toy' is not a corpus name"),
         (GOOD, "just text", "must map corpus names"),
-        (GOOD, "a: [", "is not YAML"),
+        (GOOD, "a: [", "line 2: not YAML"),
         (GOOD, "m: {local: {train: {en: a}}}", r"m: local\.train needs two languages"),
         (GOOD, "m: {local: {train: {en: a, de: 1}}}", r"m: local\.train .*: a path for each language expected"),
         (GOOD, "m: {local: {train: {file: a.tsv, en: x, de: y}}}", "column numbers from 0 expected"),

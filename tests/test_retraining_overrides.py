@@ -66,7 +66,7 @@ def test_wrong_overrides_are_refused_in_one_line(overrides: dict[str, Any], comp
 
 def test_a_broken_preset_is_named() -> None:
     for text, complaint in (
-        ("a: [", "p.yaml is not YAML"),
+        ("a: [", "p.yaml, line 2: not YAML"),
         ("7", "p.yaml must hold the sections"),
         ("a: 1", "p.yaml: "),
     ):

@@ -10,7 +10,10 @@ import psutil
 import pytest
 
 from flows.checkout.workspace import main_workspace, tracking_uri
-from flows.records import provenance
+from flows.records.execution import named_params
+from flows.records.nested_keys import as_texts
+from flows.records.provenance import code_state, pipeline_id
+from flows.records.tags import code_tags
 from flows.tracking.problem import clear_problem, problem_to_tell, report_problem
 from flows.tracking.spool import EVENTS_FILE, Spool
 from flows.tracking.system_metrics import SystemMetrics
@@ -121,7 +124,7 @@ def test_system_metrics_have_the_names_of_mlflows_own_monitor() -> None:
 
 
 def test_params_of_a_stage_are_the_leaves_of_its_sections(tiny_params: Params) -> None:
-    flat = provenance.as_texts(provenance.named_params(tiny_params, ["averaging", "training.seed"]))
+    flat = as_texts(named_params(tiny_params, ["averaging", "training.seed"]))
     assert flat == {
         "averaging.rule": "last",
         "averaging.count": "2",
@@ -138,20 +141,20 @@ def _git(folder: Path, *arguments: str) -> None:
 
 def test_only_code_makes_a_checkout_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert provenance.code_tags(provenance.code_state())["git.commit"] == "no git"
+    assert code_tags(code_state())["git.commit"] == "no git"
     (tmp_path / "reports").mkdir()
     for name in ("code.py", "dvc.lock", "reports/metrics.json"):
         (tmp_path / name).write_text("1\n")
     _git(tmp_path, "init", "-b", "main")
     _git(tmp_path, "add", ".")
     _git(tmp_path, "commit", "-m", "first")
-    tags = provenance.code_tags(provenance.code_state())
+    tags = code_tags(code_state())
     assert (len(tags["git.commit"]), tags["git.branch"], tags["git.dirty"]) == (40, "main", "false")
     (tmp_path / "dvc.lock").write_text("2\n")
     (tmp_path / "reports" / "metrics.json").write_text("2\n")
-    assert provenance.code_tags(provenance.code_state())["git.dirty"] == "false"
+    assert code_tags(code_state())["git.dirty"] == "false"
     (tmp_path / "code.py").write_text("2\n")
-    assert provenance.code_tags(provenance.code_state())["git.dirty"] == "true"
+    assert code_tags(code_state())["git.dirty"] == "true"
 
 
 def test_a_folder_inside_another_repository_has_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,8 +162,8 @@ def test_a_folder_inside_another_repository_has_no_git(tmp_path: Path, monkeypat
     inner = tmp_path / "unpacked"
     inner.mkdir()
     monkeypatch.chdir(inner)
-    assert provenance.code_tags(provenance.code_state())["git.dirty"] == "no git"
+    assert code_tags(code_state())["git.dirty"] == "no git"
 
 
 def test_a_stage_by_hand_is_a_pipeline_of_its_own() -> None:
-    assert provenance.pipeline_id().endswith(f"-{os.getpid()}")
+    assert pipeline_id().endswith(f"-{os.getpid()}")

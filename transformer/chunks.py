@@ -1,4 +1,4 @@
-"""Work cut into numbered chunks: who computes them, and the files in which finished ones stay finished."""
+"""Work cut into numbered chunks: who computes them, and the files that keep the finished ones."""
 
 import multiprocessing
 import os
@@ -34,7 +34,7 @@ class Executor(Protocol):
     def map(
         self, task: Callable[[Shared, Chunk], Result], shared: Shared, chunks: Iterable[Chunk]
     ) -> Iterator[Result]:
-        """`task(shared, chunk)` of every chunk, in the order of the chunks, few of them in memory at a time."""
+        """`task(shared, chunk)` of every chunk, in the order of the chunks; only a few are in memory at a time."""
         ...
 
 
@@ -78,20 +78,20 @@ class LocalExecutor:
             except BrokenProcessPool:
                 self._pool = None
                 raise UserError(
-                    "a worker process was killed, perhaps for want of memory (preparation.batch_pairs is what each "
-                    "holds at a time); start again to go on"
+                    "a worker process was killed, perhaps because memory ran out (preparation.batch_pairs is what "
+                    "each holds at a time); start again to continue"
                 ) from None
 
     def _processes(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            # Not forked: the calling process has threads, whose locks a fork would copy in whatever state they are.
+            # Not forked: the calling process has threads, and a fork would copy their locks while held.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._workers, context, initializer=_follow_parent)
         return self._pool
 
 
 def _cores() -> int:
-    """Those that this process may use; macOS cannot bind one to fewer than all."""
+    """The cores that this process may use; macOS has no way to restrict them."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
@@ -109,7 +109,7 @@ def in_order(
 
 
 def _follow_parent() -> None:
-    """Workers end with their parent, also when it is killed; signals to the whole process group are its affair."""
+    """End this worker with its parent, even a killed one; signals to the process group are the parent's to handle."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -139,9 +139,9 @@ def map_chunks(
     folder: Path,
     advance: Callable[[int], None] = lambda done: None,
 ) -> list[Path]:
-    """The files in `folder` of `task(shared, chunk)`, one a chunk, in order; those that are there are not made again.
+    """Write `task(shared, chunk)` of each chunk to a file in `folder`, unless it is there; the paths in order.
 
-    `chunks` are read one by one, also those that are done; `advance` is told of each finished chunk how many are.
+    `chunks` are read one by one, finished ones too. `advance` is called with the number of chunks finished so far.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformer.decoding.translator import Translation
 
 DEFAULT_MODEL = Path("models/averaged")
-FIRST_CHUNK, LARGEST_CHUNK = 8, 4096  # lines; each chunk is twice as long as the one before, so output starts early
+FIRST_CHUNK, LARGEST_CHUNK = 8, 4096  # lines; chunks double in length, so that output starts early
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"transformer: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # The reader has seen enough. Python would complain when it flushes at exit, so stdout leads nowhere now.
+        # The reader has closed the pipe. Python flushes stdout at exit and would complain, so it goes nowhere now.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -60,7 +60,8 @@ def translate(options: argparse.Namespace) -> None:
     decoding = read_decoding(options.model).model_copy(update={k: v for k, v in asked.items() if v is not None})
     if options.nbest is not None and options.nbest > decoding.beam:
         raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
-    from transformer.decoding.translator import Translator  # torch: seconds that --help need not wait
+    # Here, as torch takes seconds to import, for which --help should not wait.
+    from transformer.decoding.translator import Translator
 
     translator = Translator.load(options.model, options.device, decoding=decoding)
     first_line = 1
@@ -103,14 +104,14 @@ def _check_model(folder: Path) -> None:
 
 
 def _progress(file: Path | None) -> AbstractContextManager[Callable[[int], None]]:
-    """A bar for a file whose translations go elsewhere than the terminal; a pipe can't be counted beforehand."""
+    """A bar where a file is translated to another file or a pipe; the lines of stdin can't be counted beforehand."""
     if file is None or not file.is_file() or sys.stdout.isatty():
         return nullcontext(ignore_progress)
     return sentence_progress("translating", sum(1 for _ in _lines(file)))
 
 
 def chunks(lines: Iterator[str], interactive: bool) -> Iterator[list[str]]:
-    """Lines translated and written together: one at a time for a person, else ever more."""
+    """Lines that are translated and written together: one at a time for a person, else more and more."""
     size, chunk = 1 if interactive else FIRST_CHUNK, list[str]()
     for line in lines:
         chunk.append(line)
@@ -133,7 +134,7 @@ def _lines(file: Path | None) -> Iterator[str]:
 
 
 def decoded(stream: BinaryIO, name: str) -> Iterator[str]:
-    """The lines of UTF-8 text, ended by line feeds only, as every other tool that counts lines sees them.
+    """The lines of UTF-8 text, ended by line feeds only, as wc, sed and the like count them.
 
     Raises:
         DataError: a line is not UTF-8; names it.
@@ -154,7 +155,7 @@ def _output(number: int, translations: "list[Translation]", with_scores: bool) -
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as one line."""
+    """Reports a wrong command line in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise ParamsError(f"{message} (see {self.prog} --help)")
@@ -210,7 +211,7 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 
 def _within(field: str, kind: type[int] | type[float]) -> Callable[[str], float]:
-    """A converter that keeps to the limits of a decoding parameter and names them."""
+    """A converter that checks the limits of a decoding parameter and names them in its error."""
     limits = DecodingParams.model_fields[field].metadata
     least = next(limit.ge for limit in limits if hasattr(limit, "ge"))
     most = next((limit.le for limit in limits if hasattr(limit, "le")), None)

@@ -1,4 +1,4 @@
-"""Errors that a person can mend, and the exit status each of them ends a command with."""
+"""Errors that the user can fix, and the exit status with which each of them ends a command."""
 
 from enum import IntEnum
 
@@ -8,8 +8,8 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILURE = 1  # an unexpected error: a stack trace is shown, a retry may help
-    BAD_PARAMS = 2  # a wrong key or value in params.yaml, the registry or on the command line
-    BAD_DATA = 3  # malformed, missing or tampered input; a retry cannot mend it
+    BAD_PARAMS = 2  # a wrong key or value in params.yaml, data/corpora.yaml or on the command line
+    BAD_DATA = 3  # malformed, missing or tampered input; a retry does not help
     DOWNLOAD_FAILED = 4  # a source could not be reached; a retry may help
     DIVERGED = 5  # the loss became NaN or infinite
     OUT_OF_MEMORY = 6  # the device's memory does not hold a micro-batch
@@ -17,13 +17,13 @@ class ExitCode(IntEnum):
 
 
 class UserError(Exception):
-    """A problem told in one line: what is wrong, where, and what to do."""
+    """A problem described in one line: what is wrong, where, and what to do."""
 
     exit_code = ExitCode.FAILURE
 
 
 class ParamsError(UserError):
-    """A wrong key or value in params, the corpus registry or on the command line."""
+    """A wrong key or value in params.yaml, data/corpora.yaml or on the command line."""
 
     exit_code = ExitCode.BAD_PARAMS
 

@@ -1,4 +1,4 @@
-"""The one place for hashing files and for writing them so that no reader ever sees half of one."""
+"""Files: hashed, locked, and written so that no reader ever sees half of one."""
 
 import fcntl
 import hashlib
@@ -28,11 +28,28 @@ def files_below(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` during the body, waiting for the process or thread that holds it."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the descriptor, however the process ends
-        yield
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock `path`, a folder or a file that is made where it is missing, during the body.
+
+    Waits for the process or thread that holds it; without `wait`, the body gets False instead. The lock ends with the
+    process, however that ends.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)  # another user's file could not be opened for writing
+    except FileNotFoundError:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        yield _flock(descriptor, wait)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, wait: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,11 +6,11 @@ What a value means for results, and the paper's value beside it, stand in params
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from transformer.errors import ParamsError
 from transformer.section import Location, Section, in_words
+from transformer.yaml12 import InvalidYamlError, parse_yaml
 
 
 class LanguageParams(Section):
@@ -186,18 +186,25 @@ def load_params(path: Path) -> Params:
         ParamsError: one line that names the file, the key, the value and what is allowed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except FileNotFoundError:
         raise ParamsError(f"{path} is missing: copy one of presets/ to {path.name}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    return parse_params(text, str(path))
+
+
+def parse_params(text: str | bytes, origin: str) -> Params:
+    """Check the text of a params file; `origin` names it in errors, as in `load_params`."""
+    try:
+        content = parse_yaml(text, origin)
+    except InvalidYamlError as error:
+        raise ParamsError(str(error)) from None
+    return params_from(content, origin)
+
+
+def params_from(content: Any, origin: str) -> Params:
+    """Check the content of a params file; `origin` names it in errors, as in `load_params`."""
     if not isinstance(content, dict):
-        raise ParamsError(f"{path} must hold the sections {', '.join(Params.model_fields)}")
-    return params_from(content, str(path))
-
-
-def params_from(content: dict[str, Any], origin: str) -> Params:
-    """Check the content of a params file; `origin` names it in errors."""
+        raise ParamsError(f"{origin} must hold the sections {', '.join(Params.model_fields)}")
     try:
         return Params.model_validate(content)
     except ValidationError as error:

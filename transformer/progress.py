@@ -1,13 +1,14 @@
-"""How far long work is: a bar with the remaining time in a terminal, a log line now and then elsewhere."""
+"""How far long work has come: a bar with the time left in a terminal, a log line now and then elsewhere."""
 
 import logging
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -27,7 +28,7 @@ from rich.progress import (
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 15.0
-SHOWN_DATA_WAIT = 0.02  # of the time; less is as it should be
+SHOWN_DATA_WAIT = 0.02  # of the time; a smaller share is normal and not shown
 
 
 def ignore_progress(_done: int) -> None:
@@ -36,7 +37,7 @@ def ignore_progress(_done: int) -> None:
 
 @contextmanager
 def byte_progress(label: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes the number of bytes done so far; `total` is None where nobody knows it."""
+    """Yield a function that takes the number of bytes done so far; `total` is None where it is unknown."""
     with _progress(label, total, done, (DownloadColumn(), TransferSpeedColumn()), _bytes) as report:
         yield report
 
@@ -97,6 +98,23 @@ def _log_lines(label: str, total: int | None, done: int, amount: Callable[[float
     return report
 
 
+class TrainingLine(NamedTuple):
+    """The log line that says how far training has come; `read` gets the figures back out of a log."""
+
+    update: int
+    updates: int
+    figures: str  # loss, speed and time left
+
+    def __str__(self) -> str:
+        return f"update {self.update}/{self.updates}  {self.figures}"
+
+    @classmethod
+    def read(cls, line: str) -> "TrainingLine | None":
+        """The figures in a line of a stage's log; None where it is some other line."""
+        found = re.search(r"\bupdate (\d+)/(\d+)  (.*)", line)
+        return cls(int(found[1]), int(found[2]), found[3].strip()) if found else None
+
+
 class Display(Protocol):
     """Shows one log interval or one validation."""
 
@@ -109,7 +127,7 @@ class Display(Protocol):
 
 @contextmanager
 def display(updates: int, done: int) -> Iterator[Display]:
-    """A display for a run of `updates` of which `done` are behind it."""
+    """A display for a run of `updates`, of which `done` are done."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(updates)
@@ -148,7 +166,7 @@ class _Lines:
 
     def training(self, update: int, metrics: dict[str, float]) -> None:
         left = timedelta(seconds=round((self._updates - update) * metrics["seconds_per_update"]))
-        log.info("update %d/%d  %s  ETA %s", update, self._updates, _figures(metrics), left)
+        log.info("%s", TrainingLine(update, self._updates, f"{_figures(metrics)}  ETA {left}"))
 
     def message(self, text: str) -> None:
         log.info("%s", text)

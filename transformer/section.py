@@ -1,4 +1,4 @@
-"""What every section of params.yaml has in common, and how a model folder's JSON files are read into one."""
+"""What every section of params.yaml has in common; a model folder's JSON files are sections too."""
 
 import json
 from collections.abc import Callable
@@ -13,9 +13,9 @@ Location = tuple[int | str, ...]  # where in nested sections
 
 
 class Section(BaseModel):
-    """A params section: immutable, unknown keys forbidden, no silent conversion of types."""
+    """A params section: immutable, unknown keys forbidden, no silent conversion of types, numbers finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -28,7 +28,7 @@ class Section(BaseModel):
             return cls.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise DataError(
-                f"{path} is missing: {path.parent} is no complete model folder; run `make repro`"
+                f"{path} is missing: {path.parent} is not a complete model folder; run `make repro`"
             ) from None
         except (UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
             raise DataError(f"{path} is malformed: {' '.join(str(error).split())}") from None
@@ -40,7 +40,7 @@ def in_words(error: ValidationError, known_keys: Callable[[Location], str], with
     `known_keys` tells, for the place of an unknown key, what to write there; `within` is put before the key.
     """
     problems = error.errors(include_url=False)
-    # A misspelt key also leaves the right one missing: name what was written, not what was meant.
+    # A misspelt key also leaves the right one missing: name the one that was written.
     first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
     key = ".".join([within] * bool(within) + [str(step) for step in first["loc"] if step != "[key]"])
     if first["type"] == "extra_forbidden":

@@ -1,10 +1,9 @@
-"""Working folders outside DVC's outputs, where an interrupted stage finds what it has already done.
+"""Working folders outside DVC's outputs, in which an interrupted stage finds the work already done.
 
 DVC deletes a stage's outputs before it runs. A working folder is named by a fingerprint of the settings, the inputs
-and the code: a run that would make anything else never finds it.
+and the code, so that a run that would make anything else never finds it.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from typing import Any
 
 import transformer
 from transformer.errors import DataError
-from transformer.files import files_below, sha256_of
+from transformer.files import files_below, locked, sha256_of
 
 LOCK_FILE = "lock"
 KEPT_FOLDERS = 3
@@ -37,30 +36,22 @@ def working_folder(work: Path, name: str, kept: int = KEPT_FOLDERS) -> Iterator[
     """The folder `name` below `work`, locked against a second process; all but the `kept` last used ones go.
 
     Raises:
-        DataError: another process works on the same.
+        DataError: another process is using it.
     """
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("w") as lock:
-        if not _lock(lock.fileno()):
+    with locked(folder / LOCK_FILE, wait=False) as free:
+        if not free:
             raise DataError(f"{folder} is in use: another process runs with the same params and data")
         os.utime(folder)
         _prune(work, kept)
         yield folder
 
 
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _prune(work: Path, kept: int) -> None:
     """Delete all but the most recently used folders; one that a process holds is left alone."""
     folders = sorted((path for path in work.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for folder in folders[:-kept]:
-        with (folder / LOCK_FILE).open("w") as lock:
-            if _lock(lock.fileno()):
+        with locked(folder / LOCK_FILE, wait=False) as free:
+            if free:
                 shutil.rmtree(folder)

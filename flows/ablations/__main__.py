@@ -11,12 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from flows.ablations.queue import queue_ablations
 from flows.ablations.table3 import BASE, ablations
 from transformer.errors import ParamsError, UserError
+from transformer.params import load_params
 
 TABLE_WIDTH = 132  # columns; in a pipe the console would take 80 and cut names
 REPORT = Path("reports/ablations.csv")
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
         raise ParamsError(f"{options.preset} is no preset; there are {presets}")
     if wrong := set(options.rows) - set("ABCDE"):
         raise ParamsError(f"--rows: Table 3 has the rows A, B, C, D and E, not {min(wrong)}")
-    everything, left_out = ablations(yaml.safe_load(path.read_text(encoding="utf-8")), options.preset)
+    everything, left_out = ablations(load_params(path).model_dump(), options.preset)
     chosen = [ablation for ablation in everything if ablation.row.letter in {BASE, *options.rows}]
     if options.table:
         from flows.ablations.results import (  # torch: seconds that queueing need not wait

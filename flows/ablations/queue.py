@@ -1,17 +1,20 @@
 """Rows of Table 3 as queued DVC experiments."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import NoSCMError
 
-from flows.ablations.table3 import Ablation, as_yaml, flat
+from flows.ablations.table3 import Ablation
 from flows.checkout.git import git
+from flows.checkout.workspace import PARAMS
+from flows.records.nested_keys import flatten
 from transformer.errors import ParamsError, UserError
+from transformer.params import load_params
 
 FAILED = "failed"
 REFS = "refs/exps/*/*/*"  # of finished experiments: the commit they started from in two parts, then their name
@@ -24,7 +27,7 @@ def queue_ablations(workspace: Path, wanted: Iterable[Ablation]) -> tuple[list[s
         ParamsError: the workspace is no git checkout, has uncommitted changes, or git has no name for commits.
     """
     _check(workspace)
-    params = yaml.safe_load((workspace / "params.yaml").read_text(encoding="utf-8"))
+    params = load_params(workspace / PARAMS).model_dump()
     queued, there = [], []
     try:
         with Repo(str(workspace)) as repo:
@@ -44,26 +47,10 @@ def queue_ablations(workspace: Path, wanted: Iterable[Ablation]) -> tuple[list[s
 
 
 def overrides(now: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What `dvc exp run -S` is told to turn params.yaml as it is now into the wanted params.
-
-    Raises:
-        ParamsError: a value that DVC would write in a way that the stages read as another one.
-    """
-    present = flat(now)
-    different = {key: value for key, value in flat(wanted).items() if key not in present or present[key] != value}
-    for key, value in different.items():
-        if not survives_dvc(value):
-            raise ParamsError(
-                f"DVC cannot set {key} = {value!r}: copy the preset to params.yaml, commit, and queue from there"
-            )
-    return [f"{key}={as_yaml(value)}" for key, value in different.items()]
-
-
-def survives_dvc(value: Any) -> bool:
-    """Whether the stages read what DVC writes: as YAML 1.2, where 1e-09 is a number and a bare `no` is a word."""
-    if isinstance(value, list):
-        return all(map(survives_dvc, value))
-    return not isinstance(value, str | float) or yaml.safe_load(str(value)) == value
+    """What `dvc exp run -S` is told to turn params.yaml as it is now into the wanted params."""
+    present = flatten(now)
+    different = {key: value for key, value in flatten(wanted).items() if key not in present or present[key] != value}
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in different.items()]
 
 
 def finished(workspace: Path) -> dict[str, str]:

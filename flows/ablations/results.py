@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from flows.ablations.queue import finished, states
 from flows.ablations.table3 import Ablation
 from flows.checkout.git import git
+from flows.checkout.workspace import CURVES, METRICS
 from transformer.files import write_text
 from transformer.model.transformer import Transformer
 from transformer.params import params_from
@@ -76,11 +77,11 @@ def _measured(workspace: Path, commit: str) -> dict[str, Any]:
     def read(path: str) -> str:
         return git(workspace, "show", f"{commit}:{path}")
 
-    validation = pd.read_csv(io.StringIO(read("reports/curves/validation.csv"))).iloc[-1]
+    validation = pd.read_csv(io.StringIO(read(f"{CURVES}/validation.csv"))).iloc[-1]
     return {
         "valid_perplexity": round(validation["perplexity"], 2),
         "valid_bleu_greedy": round(validation["bleu"], 1) if "bleu" in validation else None,
-        "test_bleu": json.loads(read("reports/metrics.json"))["test"]["bleu"],
+        "test_bleu": json.loads(read(METRICS))["test"]["bleu"],
     }
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-import yaml
-
 from transformer.errors import ParamsError
 from transformer.params import Params, params_from
 
@@ -104,16 +102,6 @@ def ablations(content: dict[str, Any], preset: str) -> tuple[list[Ablation], lis
             continue
         made.append(Ablation(name, row, varied, changes))
     return made, left_out
-
-
-def flat(content: dict[str, Any]) -> dict[str, Any]:
-    """The params of all sections by dotted key."""
-    return {f"{section}.{key}": value for section, keys in content.items() for key, value in keys.items()}
-
-
-def as_yaml(value: Any) -> str:
-    """A value on one line, as DVC's --set-param reads it."""
-    return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("\n").removesuffix("\n...")
 
 
 def _changes(row: Row, base: Params) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,30 @@
-"""Where records wait and where they go: the user's workspace, also for experiments that run in a copy of it."""
+"""Where things are in a checkout and what they are called.
+
+The names are paths relative to its root; dvc.yaml gives DVC the same ones. What the user's workspace keeps for itself
+(records, caches, experiments' states) stays there also while stages run in a copy or a worktree of it.
+"""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from transformer.files import locked
+from transformer.params import LanguageParams
+
+PARAMS = "params.yaml"
+DEFINITION, LOCK = "dvc.yaml", "dvc.lock"
+REGISTRY = "data/corpora.yaml"
+RAW, MANIFEST, CORPUS, TOKENS = "data/raw", "data/manifest.json", "data/corpus", "data/tokens"
+CHECKPOINTS, MODEL = "models/checkpoints", "models/averaged"
+REPORTS = "reports"
+CORPUS_REPORT, TOKENS_REPORT, TRAINING_REPORT = "reports/corpus.json", "reports/tokens.json", "reports/training.json"
+METRICS, TRANSLATIONS, CURVES = "reports/metrics.json", "reports/translations", "reports/curves"
+RECORDS = "reports/lineage"  # of executed stages; not an output of DVC
+HYPOTHESES = "reports/lineage/hypotheses"  # the last evaluation's, for clones that have no DVC cache
+
+WORK = "work"
+DOWNLOADS, TRACKING = "work/downloads", "work/tracking"
 
 WORKSPACE_VARIABLE = "TRANSFORMER_WORKSPACE"  # set by a retraining, whose stages run in a worktree
 
@@ -22,15 +45,28 @@ def main_workspace(start: Path | None = None) -> Path:
 
 
 def tracking_folder() -> Path:
-    """The folder of the spools, of the sender's lock and of its log."""
-    return main_workspace() / "work" / "tracking"
+    """The folder of the records that wait for MLflow, of the sender's lock and of its log."""
+    return main_workspace() / TRACKING
+
+
+@contextmanager
+def sender_lock(tracking: Path) -> Iterator[bool]:
+    """Keep other processes from sending this folder's records to MLflow during the body; False where one does."""
+    tracking.mkdir(parents=True, exist_ok=True)
+    with locked(tracking / "sender.lock", wait=False) as free:
+        yield free
 
 
 def artifact_folder() -> Path:
-    """Where the embedded store keeps artifacts."""
+    """Where the workspace's own MLflow store keeps artifacts."""
     return main_workspace() / "mlartifacts"
 
 
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, or the workspace's own SQLite store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{main_workspace() / 'mlflow.db'}"
+def tracking_uri(workspace: Path | None = None) -> str:
+    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one)."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace or main_workspace()) / 'mlflow.db'}"
+
+
+def model_name(languages: LanguageParams) -> str:
+    """What MLflow calls the experiment and the registered model of a direction."""
+    return f"transformer-{languages.source}-{languages.target}"

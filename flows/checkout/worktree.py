@@ -4,7 +4,6 @@ It shares the user's DVC cache, DVC remotes and `work` folder, has a branch of i
 name after a crash.
 """
 
-import fcntl
 import os
 import shutil
 import time
@@ -16,13 +15,13 @@ from pathlib import Path
 from dvc.config import Config
 
 from flows.checkout.git import Git, git
-from flows.checkout.workspace import WORKSPACE_VARIABLE
+from flows.checkout.workspace import LOCK, PARAMS, REGISTRY, REPORTS, WORK, WORKSPACE_VARIABLE
 from transformer.errors import DataError, ParamsError, UserError
+from transformer.files import locked
 
-WORK = "work"
-FOLDER = Path(WORK, "retraining")
+FOLDER = f"{WORK}/retraining"
 BRANCHES = "retraining"
-COMMITTED = ("params.yaml", "data/corpora.yaml", "dvc.lock", "reports")
+COMMITTED = (PARAMS, REGISTRY, LOCK, REPORTS)
 # Where the user has told git no name: commits need one, and the user's configuration stays as it is.
 FALLBACK_IDENTITY = {"name": "Scheduled retraining", "email": "retraining@localhost"}
 ABANDONED_SECONDS = 14 * 86400.0
@@ -129,16 +128,12 @@ def _restore_environment(former: str | None) -> None:
 def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
     """Hold the worktree's lock during the body; yields False where another process does."""
     path = folder.with_name(f"{folder.name}.lock")
-    with path.open("w") as lock:
+    with locked(path, wait) as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        try:
-            yield True
+            yield held
         finally:
-            path.unlink(missing_ok=True)
+            if held:
+                path.unlink(missing_ok=True)
 
 
 def _add(main: Path, folder: Path, commit: str, branch: str) -> Worktree:

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.lineage.lock import LockedStage, owner_of
+from flows.checkout.workspace import MANIFEST, REGISTRY
 from flows.lineage.project import Project
-from flows.lineage.records import Found
-from flows.lineage.sources import MANIFEST, REGISTRY, Source, manifest_sources, registry_sources
+from flows.lineage.record_search import Found
+from flows.lineage.sources import Source, manifest_sources, registry_sources
+from flows.records.dvc_files import LockedStage, owner_of
 from flows.records.hashes import md5_of_bytes
-from flows.records.record import Artifact, Record
+from flows.records.record import Artifact, Record, md5s
 
 
 @dataclass(frozen=True)
@@ -101,18 +102,29 @@ def _add_recorded(project: Project, chain: Chain, found: Found) -> None:
     locked = None
     if found.commit:
         entry = project.lock_at(found.commit).get(record.stage)
-        locked = entry if entry and entry.outputs == {one.path: one.md5 for one in record.outputs} else None
+        locked = entry if entry and entry.outputs == md5s(record.outputs) else None
     chain.steps.append(
         Step(
             stage=record.stage,
             command=record.command,
-            inputs={one.path: one.md5 for one in record.inputs},
-            outputs={one.path: one.md5 for one in record.outputs},
+            inputs=md5s(record.inputs),
+            outputs=md5s(record.outputs),
             params=record.depended,
             found=found,
             locked=locked,
         )
     )
+
+
+def files_of(project: Project, chain: Chain, folder: str) -> dict[str, str]:
+    """The files of an output folder with their MD5s; empty where the chain or every place lacks it."""
+    step = chain.maker(folder)
+    if step is None or folder not in step.outputs:
+        return {}
+    artifact = step.artifact(folder)
+    if artifact and artifact.md5 == step.outputs[folder]:
+        return artifact.files
+    return project.stores.cache.listing(step.outputs[folder]) or {}
 
 
 def _sources(project: Project, chain: Chain) -> list[Source]:

@@ -17,16 +17,15 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-from flows.lineage.graph import mermaid
-from flows.lineage.links import Link, Status
+from flows.lineage.checks.link import Link, Status
+from flows.lineage.checks.verify import exit_status, verify
 from flows.lineage.page import page
 from flows.lineage.project import Project
 from flows.lineage.reproduce import reproduce
-from flows.lineage.show import as_json, tree
+from flows.lineage.show import as_json, mermaid, tree
 from flows.lineage.targets import resolve
-from flows.lineage.verify import exit_status, verify
 from transformer.errors import ExitCode, UserError
 from transformer.files import write_text
 
@@ -111,8 +110,8 @@ def _print_links(links: list[Link], all_of_them: bool) -> None:
     console = _console()
     for link in links:
         if all_of_them or link.status is not Status.OK:
-            colour, stage = COLOURS[link.status], f"{link.stage}: " if link.stage else ""
-            console.print(f"{stage}{escape(link.what)} ({escape(link.where)}) [{colour}]{escape(str(link))}[/]")
+            stage = f"{link.stage}: " if link.stage else ""
+            console.print(Text.assemble(f"{stage}{link.what} ({link.where}) ", (str(link), COLOURS[link.status])))
     counts = {status: sum(link.status is status for link in links) for status in Status}
     console.print(", ".join(f"[{COLOURS[status]}]{counts[status]} {status}[/]" for status in Status))
 

@@ -11,17 +11,18 @@ from typing import Any
 
 from sacrebleu.metrics import CHRF
 
-from flows.lineage.lock import LockedStage, owner_of
+from flows.checkout.workspace import CORPUS, HYPOTHESES, TRANSLATIONS
+from flows.lineage.diff import SIGNIFICANT
 from flows.lineage.project import Project
-from flows.records.hypotheses import HYPOTHESES, hypotheses_in
-from flows.records.provenance import flatten
+from flows.records.dvc_files import LockedStage, owner_of
+from flows.records.hypotheses import hypotheses_in
+from flows.records.nested_keys import flatten
 from flows.records.record import Record
-from transformer.evaluation.scores import bleu_metric
-from transformer.evaluation.significance import SIGNIFICANT, paired_bootstrap
+from transformer.evaluation.scores import bleu_metric, paired_bootstrap
 
 SAMPLES = 1000  # of the paired bootstrap
 SHOWN = 3  # causes of a kind that are named one by one
-EVALUATE, TRANSLATIONS, CORPUS = "evaluate", "reports/translations", "data/corpus"
+EVALUATE = "evaluate"
 # The packages whose arithmetic or format reaches an output's bytes.
 DECISIVE = ("torch", "numpy", "sentencepiece", "pyarrow", "safetensors", "sacrebleu", "sacremoses", "matplotlib")
 
@@ -122,12 +123,14 @@ def _verdicts(project: Project, found: Comparison) -> Iterator[str]:
     if any(path.startswith(CORPUS) for paths in found.differing.values() for path in paths):
         yield "the test sets may differ, so the scores are not compared"
         return
-    committed = project.git.below(found.commit, HYPOTHESES.as_posix())
+    committed = project.git.below(found.commit, HYPOTHESES)
     language = str(flatten(project.lock[EVALUATE].params).get("languages.target", "en"))
     for name, (references, ours) in hypotheses_in(project.root / TRANSLATIONS).items():
         theirs = committed.get(f"{name}.txt", b"").decode().splitlines()
         if len(theirs) != len(ours):
             yield f"{name}: the commit holds no translations to compare with"
+            continue
+        if theirs == ours:
             continue
         metrics = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
         for metric, score in paired_bootstrap(theirs, ours, references, metrics, SAMPLES).items():

@@ -1,22 +1,37 @@
 """`lineage diff`: what differs between two models, from the data's lines to the scores."""
 
+import io
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 
-from flows.lineage.chain import Chain
-from flows.lineage.corpus import LinesDifference, compare_lines
+from flows.checkout.workspace import CORPUS
+from flows.lineage.chain import Chain, files_of
 from flows.lineage.project import Project
-from flows.lineage.scores import Significance, numbers, paired_scores, with_evaluation
-from flows.records.provenance import flatten
+from flows.lineage.scores import PairedScore, numbers, paired_scores, with_evaluation
+from flows.records.nested_keys import flatten
 from flows.records.record import Machine
-from transformer.evaluation.significance import SIGNIFICANT
 
 EXAMPLES = 3  # lines shown of each kind
+SIGNIFICANT = 0.05
+SPLITS = ("train", "valid", "test")
+Pair = tuple[str, str]
 Change = tuple[Any, Any]  # as it is with A, and with B
+
+
+@dataclass(frozen=True)
+class LinesDifference:
+    """What one split has more and less in B than in A."""
+
+    split: str
+    added: list[Pair]
+    removed: list[Pair]
+    common: int
 
 
 @dataclass(frozen=True)
@@ -31,7 +46,7 @@ class Difference:
     commits: dict[str, Any]  # the range in git
     environment: dict[str, Change]
     scores: dict[str, Change] | None
-    significance: list[Significance]
+    significance: list[PairedScore]
 
 
 def diff(project: Project, a: Chain, b: Chain) -> Difference:
@@ -43,7 +58,7 @@ def diff(project: Project, a: Chain, b: Chain) -> Difference:
     return Difference(
         outputs=_changes(_contents(a), _contents(b)),
         sources=_changes(*({one.file: f"{one.origin} sha256 {one.sha256}" for one in c.sources} for c in (a, b))),
-        lines=compare_lines(project, a, b),
+        lines=_compare_lines(project, a, b),
         params=_changes(_of_steps(a, lambda step: step.params), params),
         code=_changes(_code(a), _code(b)),
         commits=_commits(project, a, b),
@@ -64,6 +79,29 @@ def _contents(chain: Chain) -> dict[str, str]:
 
 def _code(chain: Chain) -> dict[str, str]:
     return {path: md5 for step in chain.steps for path, md5 in step.inputs.items() if chain.maker(path) is None}
+
+
+def _compare_lines(project: Project, a: Chain, b: Chain) -> list[LinesDifference] | None:
+    """Split by split; None where the content of one side is not to be had."""
+    files = [files_of(project, chain, CORPUS) for chain in (a, b)]
+    differences = []
+    for split in SPLITS:
+        name = f"{split}.parquet"
+        if name not in files[0] or name not in files[1]:
+            return None
+        contents = [project.content(f"{CORPUS}/{name}", one[name]) for one in files]
+        if contents[0] is None or contents[1] is None:
+            return None
+        old, new = (_pairs(content) for content in contents if content is not None)
+        added, removed = new - old, old - new
+        common = (old & new).total()
+        differences.append(LinesDifference(split, list(added.elements()), list(removed.elements()), common))
+    return differences
+
+
+def _pairs(content: bytes) -> "Counter[Pair]":
+    table = pq.read_table(io.BytesIO(content), columns=["source", "target"])
+    return Counter(zip(table["source"].to_pylist(), table["target"].to_pylist(), strict=True))
 
 
 def _of_steps(chain: Chain, table: Any) -> dict[str, Any]:

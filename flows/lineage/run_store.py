@@ -1,6 +1,5 @@
 """What MLflow knows of the runs and the registered models, where its store can be reached within seconds."""
 
-import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -142,11 +141,6 @@ class RunStore:
     def _version(self, version: Any) -> ModelVersion:
         source = self._client.get_model_version_download_uri(version.name, version.version)
         return ModelVersion(version.name, str(version.version), version.run_id, version.tags.get("sha256"), source)
-
-
-def default_uri(root: Path) -> str:
-    """`MLFLOW_TRACKING_URI`, or the store of the workspace at `root`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
 
 def _run_info(run: Any) -> RunInfo:

@@ -1,23 +1,29 @@
-"""`lineage show`: a chain as a tree and as JSON."""
+"""`lineage show`: a chain as a tree, as JSON, and as a graph for Mermaid and for the page."""
 
-from typing import Any
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from flows.lineage.chain import Chain, Step
-from flows.lineage.lock import owner_of
 from flows.lineage.sources import Source
+from flows.records.dvc_files import owner_of
+
+Kind = Literal["source", "stage", "content"]
+SHAPES: dict[Kind, str] = {"source": '[/"{}"/]', "stage": '(["{}"])', "content": '["{}"]'}
 
 
 def tree(chain: Chain) -> Tree:
     """What was asked for at the root, below each stage what it read, down to the sources and their licences."""
-    root = Tree(f"[bold]{escape(chain.name)}[/]")
+    root = Tree(Text(chain.name, "bold"))
     finals = [step for step in chain.steps if not _users(chain, step)]
     asked = [step for step in chain.steps if any(owner_of(path, step.outputs) for path in chain.targets)]
-    told: set[str] = set()
+    shown: set[str] = set()
     for step in asked if len(asked) < len(chain.steps) else finals:
-        _add(root, chain, step, told)
+        _add(root, chain, step, shown)
     return root
 
 
@@ -25,40 +31,40 @@ def _users(chain: Chain, step: Step) -> list[Step]:
     return [other for other in chain.steps if other is not step and step in chain.makers(other)]
 
 
-def _add(parent: Tree, chain: Chain, step: Step, told: set[str]) -> None:
-    branch = parent.add(
-        f"[bold cyan]{step.stage}[/]" + (" [dim](as above)[/]" if step.stage in told else f"  {_facts(step)}")
-    )
-    if step.stage in told:
+def _add(parent: Tree, chain: Chain, step: Step, shown: set[str]) -> None:
+    name = (step.stage, "bold cyan")
+    if step.stage in shown:
+        parent.add(Text.assemble(name, (" (as above)", "dim")))
         return
-    told.add(step.stage)
+    shown.add(step.stage)
+    branch = parent.add(Text.assemble(name, "  ", _facts(step)))
     for path, md5 in step.outputs.items():
-        branch.add(f"[green]→ {escape(path)}[/]  [dim]{md5[:12]}[/]")
+        branch.add(Text.assemble((f"→ {path}", "green"), "  ", (md5[:12], "dim")))
     if code := [path for path in step.inputs if chain.maker(path) is None]:
-        branch.add(f"[dim]code: {escape(', '.join(code))}[/]")
+        branch.add(Text(f"code: {', '.join(code)}", "dim"))
     for other in reversed(chain.makers(step)):
-        _add(branch, chain, other, told)
+        _add(branch, chain, other, shown)
     if not chain.makers(step):
         for source in chain.sources:
             branch.add(_source(source))
 
 
-def _facts(step: Step) -> str:
-    """Where, when and by which runs, in one line."""
+def _facts(step: Step) -> tuple[str, str]:
+    """Where, when and by which runs, in one line, with its style."""
     record = step.record
     if record is None or step.found is None:
-        return "[yellow]no record; as dvc.lock tells[/]"
+        return "no record; this is from dvc.lock", "yellow"
     code = (record.code.commit or "no git")[:10] + (" + changes" if record.code.changes else "")
     device = ", ".join(record.machine.gpus) or record.machine.cpu
     seed = "" if record.seed is None else f", seed {record.seed}"
     run = f", MLflow {record.runs.mlflow[:8]}" if record.runs.mlflow else ""
     flow = f", Prefect {record.runs.prefect_flow_run[:8]}" if record.runs.prefect_flow_run else ""
-    return f"[dim]{record.ended[:16].replace('T', ' ')}, code {code}{seed}, {escape(device)}{run}{flow}[/]"
+    return f"{record.ended[:16].replace('T', ' ')}, code {code}{seed}, {device}{run}{flow}", "dim"
 
 
-def _source(source: Source) -> str:
-    sha256 = f"  [dim]sha256 {source.sha256[:12]}[/]" if source.sha256 else ""
-    return f"[yellow]{escape(source.origin)}[/]  [dim]{escape(source.licence)}[/]{sha256}"
+def _source(source: Source) -> Text:
+    sha256 = f"  sha256 {source.sha256[:12]}" if source.sha256 else ""
+    return Text.assemble((source.origin, "yellow"), "  ", (f"{source.licence}{sha256}", "dim"))
 
 
 def as_json(chain: Chain) -> dict[str, Any]:
@@ -81,3 +87,55 @@ def as_json(chain: Chain) -> dict[str, Any]:
             for step in chain.steps
         ],
     }
+
+
+@dataclass(frozen=True)
+class Node:
+    """A box of the graph: a source, a stage or a content; `key` tells it from all others of its kind."""
+
+    kind: Kind
+    key: str
+    label: str
+
+
+Edge = tuple[Node, Node]
+
+
+def edges(chain: Chain, by_corpus: bool = False) -> list[Edge]:
+    """From each source or content to the stage that read it, and from each stage to what it wrote.
+
+    `by_corpus` takes all sources of a corpus as one.
+    """
+    return list(dict.fromkeys(edge for step in chain.steps for edge in _edges_of(chain, step, by_corpus)))
+
+
+def _edges_of(chain: Chain, step: Step, by_corpus: bool) -> Iterator[Edge]:
+    stage = Node("stage", step.stage, step.stage)
+    for path in step.inputs:
+        if maker := chain.maker(path):
+            folder = owner_of(path, maker.outputs) or path
+            yield Node("content", folder, folder), stage
+    if not chain.makers(step):
+        for source in chain.sources:
+            key, label = (source.corpus, source.corpus) if by_corpus else (source.file, source.origin)
+            yield Node("source", key, label), stage
+    for path in step.outputs:
+        yield stage, Node("content", path, path)
+
+
+def mermaid(chain: Chain) -> str:
+    """The graph as a Mermaid flow chart, left to right."""
+    names: dict[Node, str] = {}
+    lines = ["flowchart LR"]
+    for edge in edges(chain):
+        for node in edge:
+            if node not in names:
+                names[node] = f"n{len(names)}"
+                lines.append(f"    {names[node]}{SHAPES[node.kind].format(_mermaid_text(node.label))}")
+        lines.append(f"    {names[edge[0]]} --> {names[edge[1]]}")
+    return "\n".join(lines) + "\n"
+
+
+def _mermaid_text(label: str) -> str:
+    """Whatever could end a label or be taken for HTML, as Mermaid's character codes."""
+    return re.sub(r"[^\w ./:@%+=,-]", lambda character: f"#{ord(character[0])};", label)

@@ -4,10 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from flows.records.dvc_yaml import parse_yaml
-
-MANIFEST = "data/manifest.json"
-REGISTRY = "data/corpora.yaml"
+from flows.checkout.workspace import REGISTRY
+from transformer.yaml12 import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -19,8 +17,8 @@ class Source:
     licence: str
     sha256: str | None  # None where only the registry is known and it holds none
     bytes: int | None
+    in_manifest: bool
     raw: list[str]  # what it became in data/raw
-    in_manifest: bool  # else only the registry tells of it
 
     @property
     def corpus(self) -> str:
@@ -37,8 +35,8 @@ def manifest_sources(content: bytes) -> list[Source]:
             licence=entry["licence"],
             sha256=entry["sha256"],
             bytes=entry["bytes"],
-            raw=entry["raw"],
             in_manifest=True,
+            raw=entry["raw"],
         )
         for entry in json.loads(content)["files"]
     ]
@@ -46,7 +44,7 @@ def manifest_sources(content: bytes) -> list[Source]:
 
 def registry_sources(content: bytes, corpora: list[str]) -> list[Source]:
     """All sources that a registry has for the named corpora, of whichever languages."""
-    entries = parse_yaml(content)
+    entries = parse_yaml(content, REGISTRY)
     return [source for name in corpora for source in _from_registry(name, entries.get(name, {}))]
 
 
@@ -58,8 +56,8 @@ def _from_registry(corpus: str, entry: dict[str, Any]) -> list[Source]:
             licence=source.get("licence") or entry["licence"],
             sha256=source.get("sha256"),
             bytes=source.get("bytes"),
-            raw=[],
             in_manifest=False,
+            raw=[],
         )
         for file, source in entry.get("files", {}).items()
     ]
@@ -67,9 +65,7 @@ def _from_registry(corpus: str, entry: dict[str, Any]) -> list[Source]:
         str(value) for sides in entry.get("local", {}).values() for value in sides.values() if value in _paths(sides)
     }
     licence = entry.get("licence", "not stated")
-    return published + [
-        Source(f"{corpus}/{path}", path, licence, None, None, [], in_manifest=False) for path in sorted(paths)
-    ]
+    return published + [Source(f"{corpus}/{path}", path, licence, None, None, False, []) for path in sorted(paths)]
 
 
 def _paths(sides: dict[str, Any]) -> list[Any]:

@@ -3,13 +3,14 @@
 import re
 from pathlib import Path
 
+from flows.checkout.workspace import LOCK
 from flows.lineage.chain import Chain, chain_of_lock, chain_of_record
-from flows.lineage.lock import owner_of
-from flows.lineage.project import LOCK_FILE, Project
-from flows.lineage.records import Found
+from flows.lineage.project import Project
+from flows.lineage.record_search import Found
 from flows.lineage.run_store import RunInfo
+from flows.records.dvc_files import owner_of
 from flows.records.hashes import hash_path
-from flows.records.record import parse_record, record_path
+from flows.records.record import md5s, parse_record, record_path
 from transformer.errors import DataError, ParamsError
 
 RUN = re.compile(r"[0-9a-f]{32}")
@@ -26,7 +27,7 @@ def resolve(project: Project, target: str | None) -> Chain:
     """
     if target is None:
         if not project.lock:
-            raise DataError(f"{LOCK_FILE} is missing: run the pipeline first (dvc repro)")
+            raise DataError(f"{LOCK} is missing: run the pipeline first (dvc repro)")
         outputs = [path for stage in project.lock.values() for path in stage.outputs]
         return chain_of_lock(project, "workspace", project.lock, outputs, None)
     path = _inside(project, target)
@@ -59,7 +60,7 @@ def _by_content(project: Project, target: str) -> Chain:
         for path, md5 in stage.outputs.items():
             if md5 == hashes.md5:
                 return chain_of_lock(project, target, project.lock, [path], None)
-    raise DataError(f"{target}: no record and no {LOCK_FILE} knows its content (sha256 {hashes.sha256})")
+    raise DataError(f"{target}: no record and no {LOCK} knows its content (sha256 {hashes.sha256})")
 
 
 def _by_record(project: Project, name: str, found: Found, path: str | None) -> Chain:
@@ -67,7 +68,7 @@ def _by_record(project: Project, name: str, found: Found, path: str | None) -> C
     record = found.record
     targets = [path] if path else [one.path for one in record.outputs]
     locked = project.lock.get(record.stage)
-    if locked and locked.outputs == {one.path: one.md5 for one in record.outputs}:
+    if locked and locked.outputs == md5s(record.outputs):
         return chain_of_lock(project, name, project.lock, targets, None)
     return chain_of_record(project, name, found, targets)
 
@@ -99,7 +100,7 @@ def _sent_with(project: Project, run: RunInfo) -> Found | None:
 def _by_commit(project: Project, target: str, commit: str) -> Chain:
     lock = project.lock_at(commit)
     if not lock:
-        raise DataError(f"{target} has no {LOCK_FILE}: nothing had run there")
+        raise DataError(f"{target} has no {LOCK}: nothing had run there")
     outputs = [path for stage in lock.values() for path in stage.outputs]
     return chain_of_lock(project, target, lock, outputs, commit)
 

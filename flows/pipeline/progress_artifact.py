@@ -1,15 +1,15 @@
 """Training's progress lines as a Prefect progress artifact, which the UI shows as a bar."""
 
 import contextvars
-import re
 import threading
 from types import TracebackType
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_logger
 
+from transformer.progress import TrainingLine
+
 INTERVAL_SECONDS = 2.0
-_UPDATE = re.compile(r"\bupdate (\d+)/(\d+)\b(.*)")
 
 
 class ProgressArtifact:
@@ -35,9 +35,9 @@ class ProgressArtifact:
 
     def read(self, line: str) -> None:
         """Take one line of the stage's output."""
-        if found := _UPDATE.search(line):
-            done, updates, figures = int(found[1]), int(found[2]), found[3].strip()
-            self._latest = 100 * done / max(updates, 1), f"update {done} of {updates}  {figures}"
+        if found := TrainingLine.read(line):
+            share = 100 * found.update / max(found.updates, 1)
+            self._latest = share, f"update {found.update} of {found.updates}  {found.figures}"
             self._news.set()
 
     def _publish(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from flows.checkout.workspace import REPORTS
 from flows.pipeline.stage_process import Outcome
 from flows.records.record import parse_record, record_path
 from transformer.errors import DataError
@@ -35,7 +36,7 @@ def report(workspace: Path, outcomes: dict[str, str]) -> str:
         ["stage", "outcome", "MLflow run"],
         [[stage, outcome, _run_link(workspace, stage)] for stage, outcome in outcomes.items()],
     )
-    reports = workspace / "reports"
+    reports = workspace / REPORTS
     link = f"Report: [{reports}]({reports.as_uri()})"
     return "\n".join(["# Pipeline", "", stages, "", *_scores(reports), link, ""])
 

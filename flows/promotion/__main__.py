@@ -9,40 +9,39 @@ from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.table import Table
 
-from flows.checkout.workspace import main_workspace, tracking_uri
-from flows.promotion.locking import deciding
-from flows.promotion.registry import Registry, model_name
+from flows.checkout.workspace import PARAMS, main_workspace, model_name, tracking_uri
+from flows.promotion.registered_model import RegisteredModel, deciding
 from transformer.errors import UserError
 from transformer.params import load_params
 
 
-def history(registry: Registry) -> Table:
+def history(registered: RegisteredModel) -> Table:
     """A row for each decision, oldest first."""
-    champion = registry.champion()
-    table = Table("time (UTC)", "version", "decision", "champion then", "reason", title=f"{registry.name}")
-    for event in registry.history():
+    champion = registered.champion()
+    table = Table("time (UTC)", "version", "decision", "champion then", "reason", title=f"{registered.name}")
+    for event in registered.history():
         shown = (event.time[:19].replace("T", " "), event.version, event.decision, event.champion or "-")
         table.add_row(*shown, event.reason)
     table.caption = f"champion: version {champion.number}" if champion else "no champion yet"
     return table
 
 
-def move(registry: Registry, number: str, reason: str) -> str:
+def move(registered: RegisteredModel, number: str, reason: str) -> str:
     """Make a version the champion; returns one line for the user.
 
     Raises:
         ParamsError: there is no such version.
     """
-    version = registry.version(number)
+    version = registered.version(number)
     with deciding(main_workspace()):
-        former = registry.champion()
+        former = registered.champion()
         if former == version:
-            return f"version {number} of {registry.name} is the champion already"
-        registry.set_champion(version)
+            return f"version {number} of {registered.name} is the champion already"
+        registered.set_champion(version)
         decision = "rolled back" if former and int(number) < int(former.number) else "promoted by hand"
-        registry.record(version, decision, reason, {"flow_run": ""})
+        registered.record(version, decision, reason, {"flow_run": ""})
     instead = f" instead of version {former.number}" if former else ""
-    return f"version {number} of {registry.name} is the champion{instead}"
+    return f"version {number} of {registered.name} is the champion{instead}"
 
 
 def main() -> None:
@@ -53,11 +52,11 @@ def main() -> None:
     parser.add_argument("--model", help="registered model (default: the direction of params.yaml)")
     options = parser.parse_args()
     try:
-        registry = Registry(tracking_uri(), options.model or model_name(load_params(Path("params.yaml")).languages))
+        registered = RegisteredModel(tracking_uri(), options.model or model_name(load_params(Path(PARAMS)).languages))
         if options.to:
-            print(move(registry, options.to, options.reason or f"by hand, {getpass.getuser()}"))
+            print(move(registered, options.to, options.reason or f"by hand, {getpass.getuser()}"))
         else:
-            Console().print(history(registry))
+            Console().print(history(registered))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

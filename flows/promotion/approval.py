@@ -10,7 +10,7 @@ from prefect.input import RunInput
 from prefect.states import Running
 
 from flows.promotion.gate import Decision
-from flows.promotion.registry import Version
+from flows.promotion.registered_model import Version
 from flows.promotion.report import markdown
 from flows.promotion.settle import Answer, Candidate, Settlement
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.promotion.gate import Check
-from flows.promotion.registry import Version
+from flows.promotion.registered_model import Version
 from flows.promotion.settle import Candidate, Settlement
 from transformer.files import write_text
 

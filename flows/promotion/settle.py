@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from flows.checkout.workspace import WORK
 from flows.promotion.gate import Check, Decision, TestTranslations, decide
-from flows.promotion.locking import deciding
-from flows.promotion.registry import Event, Registry, Version
+from flows.promotion.registered_model import Event, RegisteredModel, Version, deciding
 from flows.promotion.translations import TranslationCache
 
 BOOTSTRAP_SAMPLES = 1000
@@ -38,23 +38,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Settlement:
-    """How it ended: the event in the registry, the champion it was compared with, all numbers."""
+    """How it ended: the event in the history, the champion it was compared with, all numbers."""
 
     event: Event
     former: Version | None
     checks: list[Check]
     significance: float
 
-    @property
-    def promoted(self) -> bool:
-        """Whether the candidate is the champion now."""
-        return self.event.champion == self.event.version
-
 
 def settle(
     main: Path,
     candidate: Candidate,
-    registry: Registry,
+    registered: RegisteredModel,
     rule: Rule,
     significance: float,
     ask: Callable[[Decision, Version | None], Answer],
@@ -64,24 +59,24 @@ def settle(
     Args:
         main: the main workspace, which holds the cache of translations and the lock.
         candidate: the new model.
-        registry: of its name.
+        registered: the model that it is a version of.
         rule: `never` only compares.
         significance: of the gate.
         ask: called without the lock, and only for a candidate that passes the gate.
     """
-    if settled := _settled(candidate, registry):
+    if settled := _settled(candidate, registered):
         return settled
-    cache = TranslationCache(main / "work" / "translations", registry)
+    cache = TranslationCache(main / WORK / "translations", registered)
     cache.keep(candidate.version, candidate.tests)
-    former = registry.champion()
+    former = registered.champion()
     decision = _compare(candidate, former, cache, significance)
     answer = ask(decision, former) if rule == "manual" and decision.promote else None
     with deciding(main):
-        if (now := registry.champion()) != former:  # another retraining was faster, or somebody rolled back
+        if (now := registered.champion()) != former:  # another retraining was faster, or somebody rolled back
             former, decision = now, _compare(candidate, now, cache, significance)
         word, reason = _conclude(candidate, former, decision, rule, answer)
         if word == "promoted":
-            registry.set_champion(candidate.version)
+            registered.set_champion(candidate.version)
         details = {
             "champion": former.number if former else "",
             "significance": significance,
@@ -90,16 +85,16 @@ def settle(
             "commit": candidate.commit,
             "flow_run": candidate.flow_run,  # the last: it says that all are there
         }
-        event = registry.record(candidate.version, word, reason, details)
+        event = registered.record(candidate.version, word, reason, details)
     return Settlement(event, former, decision.checks, significance)
 
 
-def _settled(candidate: Candidate, registry: Registry) -> Settlement | None:
+def _settled(candidate: Candidate, registered: RegisteredModel) -> Settlement | None:
     """How the same flow run settled it before it crashed."""
-    tags = registry.recorded(candidate.version)
+    tags = registered.recorded(candidate.version)
     if tags.get("flow_run") != candidate.flow_run:
         return None
-    former = registry.version(tags["champion"]) if tags["champion"] else None
+    former = registered.version(tags["champion"]) if tags["champion"] else None
     checks = [Check(**check) for check in json.loads(tags["checks"])]
     return Settlement(Event(**json.loads(tags["event"])), former, checks, float(tags["significance"]))
 

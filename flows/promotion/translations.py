@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from flows.promotion.gate import TestTranslations
-from flows.promotion.registry import Registry, Version
+from flows.promotion.registered_model import RegisteredModel, Version
 from transformer.errors import DataError, UserError
 from transformer.files import write_text
 
@@ -40,11 +40,11 @@ def _read(path: Path) -> TestTranslations:
 
 
 class TranslationCache:
-    """The folder, and the registry whose models translate what is not in it."""
+    """The folder, and the registered model whose versions translate what is not in it."""
 
-    def __init__(self, folder: Path, registry: Registry) -> None:
+    def __init__(self, folder: Path, registered: RegisteredModel) -> None:
         self.folder = folder
-        self.registry = registry
+        self.registered = registered
 
     def keep(self, model: Version, translations: dict[str, TestTranslations]) -> None:
         """Remember what `model` made of the test sets."""
@@ -77,11 +77,11 @@ class TranslationCache:
 
     def _translate(self, model: Version, sources: list[str]) -> list[str]:
         """By the code that was registered with the model, in a process that can import no other."""
-        address = f"models:/{self.registry.name}/{model.number}"
+        address = f"models:/{self.registered.name}/{model.number}"
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder, "sources.json"), Path(folder, "hypotheses.json")]
             files[0].write_text(json.dumps(sources), encoding="utf-8")
-            command = [sys.executable, "-P", str(PROGRAM), self.registry.uri, address, *map(str, files)]
+            command = [sys.executable, "-P", str(PROGRAM), self.registered.uri, address, *map(str, files)]
             done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if done.returncode != 0:
                 last = (done.stdout.strip().splitlines() or ["no reason given"])[-1]

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flows.records.dvc_files import StageDefinition
 from flows.records.hashes import hash_path
 from flows.records.machine import this_machine, threads
-from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE, StageFiles, code_state, named_params
+from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE, code_state
 from flows.records.record import COMPUTE, Artifact, Record, Runs
 from transformer.params import Params
 
@@ -15,36 +16,32 @@ from transformer.params import Params
 class Execution:
     """What is known of a stage while it runs."""
 
-    def __init__(self, files: StageFiles, params: Params) -> None:
+    def __init__(self, files: StageDefinition, params: Params) -> None:
         self.started = _now()
         self.files = files
         self.code = code_state()
         self.machine = this_machine()
         self.inputs = hash_existing(files.inputs)
-        self._params = named_params(params, [*files.params, COMPUTE])
-        self._seed = params.training.seed if "training" in self._params else None
+        self.measured: dict[str, Any] = {}
+        self.params = named_params(params, [*files.params, COMPUTE])
+        self._seed = params.training.seed if "training" in self.params else None
 
-    def finished(self, spool: str | None, measured: dict[str, Any]) -> Record:
-        """The record of the stage, whose outputs are complete.
-
-        Args:
-            spool: names the run that MLflow gets.
-            measured: what the clock and the machine decided while the stage ran.
-        """
+    def finished(self, spool: str | None) -> Record:
+        """The record of the stage, whose outputs are complete; `spool` names the run that MLflow gets."""
         machine = self.machine.model_copy(update={"threads": threads()})  # torch may have been loaded since
         return Record.sealed(
             {
                 "stage": self.files.name,
                 "command": self.files.command,
                 "code": self.code.model_dump(),
-                "params": self._params,
-                "measured": measured,
+                "params": self.params,
                 "seed": self._seed,
                 "inputs": [one.model_dump() for one in self.inputs],
                 "outputs": [one.model_dump() for one in hash_existing(self.files.outputs)],
                 "machine": machine.model_dump(),
                 "started": self.started,
                 "ended": _now(),
+                "measured": self.measured,
                 "runs": Runs(
                     spool=spool,
                     mlflow=None,
@@ -53,6 +50,15 @@ class Execution:
                 ).model_dump(),
             }
         )
+
+
+def named_params(params: Params, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The sections named, or of a section the keys named as `section.key`."""
+    content, named = params.model_dump(), dict[str, dict[str, Any]]()
+    for name in names:
+        section, _, key = name.partition(".")
+        named.setdefault(section, {}).update({key: content[section][key]} if key else content[section])
+    return named
 
 
 def hash_existing(paths: list[str]) -> list[Artifact]:

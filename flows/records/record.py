@@ -4,10 +4,8 @@ It is volatile (ids, times, machine) and so is no output of DVC; it is committed
 covers all but the MLflow run id, which is known only once the record has been sent.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,26 +13,23 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flows.checkout.workspace import RECORDS
 from flows.records.hashes import Hashes
 from transformer.errors import DataError
-from transformer.files import write_json
+from transformer.files import locked, write_json
 
-RECORDS = Path("reports/lineage")
 COMPUTE = "compute"  # the section of params that is recorded and that no stage depends on
-SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
-SCHEMA_VERSION = 2
-RECORD_TAG = "record"  # of the MLflow run: the record's digest
 MD5 = r"^[0-9a-f]{32}(\.dir)?$"
 SHA256 = r"^[0-9a-f]{64}$"
 
 
-class Part(BaseModel):
-    """What all parts of a record have in common."""
+class Frozen(BaseModel):
+    """A part of a record: nothing unknown in it, nothing changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Artifact(Part):
+class Artifact(Frozen):
     """A file or folder that a stage read or wrote."""
 
     path: str
@@ -49,7 +44,7 @@ class Artifact(Part):
         return cls(path=path, md5=hashes.md5, sha256=hashes.sha256, size=hashes.size, files=hashes.listing)
 
 
-class Code(Part):
+class Code(Frozen):
     """The checkout that the stage's code came from; nulls outside git."""
 
     commit: str | None
@@ -58,7 +53,7 @@ class Code(Part):
     changed: list[str] = Field(description="The paths that differed; what the pipeline itself writes is left out")
 
 
-class Machine(Part):
+class Machine(Frozen):
     """Where the stage ran."""
 
     python: str
@@ -72,7 +67,7 @@ class Machine(Part):
     packages: dict[str, str]
 
 
-class Runs(Part):
+class Runs(Frozen):
     """The same execution elsewhere."""
 
     spool: str | None = Field(description="Names the execution; MLflow's run holds it as its tag `spool`")
@@ -81,56 +76,60 @@ class Runs(Part):
     prefect_task_run: str | None
 
 
-class Record(Part):
+class Record(Frozen):
     """One successful execution of one stage."""
 
-    schema_version: Literal[1, 2] = Field(description="1 had no `measured`")
+    schema_version: Literal[1]
     stage: str
     command: str
     code: Code
     params: dict[str, Any] = Field(description="Those that dvc.yaml names for the stage, and the section compute")
-    measured: dict[str, Any] = Field(
-        default={}, description="What clock and machine decide: speeds, seconds, times of downloads, precision"
-    )
     seed: int | None
     inputs: list[Artifact]
     outputs: list[Artifact]
     machine: Machine
     started: str = Field(description="UTC, ISO 8601")
     ended: str = Field(description="UTC, ISO 8601")
+    measured: dict[str, Any] = Field(
+        default={}, description="What clock and machine decided: times, speeds, device, precision"
+    )
     runs: Runs
     digest: str = Field(pattern=SHA256, description="SHA-256 of all else, as compact JSON, runs.mlflow being null")
 
     @classmethod
     def sealed(cls, content: dict[str, Any]) -> "Record":
         """A record of this content with its digest."""
-        versioned = {"schema_version": SCHEMA_VERSION, **content}
-        return cls.model_validate({**versioned, "digest": digest_of(versioned)})
+        return cls.model_validate(
+            {"schema_version": 1, **content, "digest": digest_of({"schema_version": 1, **content})}
+        )
+
+    @property
+    def expected_digest(self) -> str:
+        """What `digest` is where nobody edited the record."""
+        content = self.model_dump()
+        del content["digest"]
+        return digest_of(content)
 
     @property
     def depended(self) -> dict[str, Any]:
         """The params that decide what the stage makes."""
         return {section: values for section, values in self.params.items() if section != COMPUTE}
 
-    @property
-    def expected_digest(self) -> str:
-        """What `digest` is where nobody edited the record."""
-        content = self.content()
-        del content["digest"]
-        return digest_of(content)
-
-    def content(self) -> dict[str, Any]:
-        """What was written: a record of an earlier version has no keys that came later."""
-        return self.model_dump(exclude_unset=True)
-
     def output(self, path: str) -> Artifact | None:
         """The output at `path`."""
         return next((one for one in self.outputs if one.path == path), None)
 
 
+def md5s(artifacts: list[Artifact]) -> dict[str, str]:
+    """Their MD5s by path, as dvc.lock has them."""
+    return {one.path: one.md5 for one in artifacts}
+
+
 def digest_of(content: dict[str, Any]) -> str:
     """SHA-256 of a record's content without its digest."""
     plain = {**content, "runs": {**content["runs"], "mlflow": None}}
+    if not plain.get("measured"):  # as in records of before there were any
+        plain.pop("measured", None)
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -158,7 +157,7 @@ def write_record(root: Path, record: Record) -> Path:
     """Put the record into the checkout `root`, in place of the stage's last one."""
     path = record_path(root, record.stage)
     with _writing(path):
-        write_json(path, record.content())
+        write_json(path, record.model_dump())
     return path
 
 
@@ -173,16 +172,12 @@ def fill_in_run(path: Path, spool: str, run: str) -> None:
             return
         if record.runs.spool == spool:
             runs = record.runs.model_copy(update={"mlflow": run})
-            write_json(path, record.model_copy(update={"runs": runs}).content())
+            write_json(path, record.model_copy(update={"runs": runs}).model_dump())
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """One writer at a time: a stage and the sender both replace records."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(path.parent):
         yield
-    finally:
-        os.close(descriptor)

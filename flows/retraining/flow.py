@@ -14,7 +14,7 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.checkout.workspace import main_workspace, tracking_uri
+from flows.checkout.workspace import MODEL, PARAMS, REPORTS, main_workspace, model_name, tracking_uri
 from flows.checkout.worktree import Worktree, checked_out, read_at, resolve
 from flows.pipeline.flow import hide_stack_traces, pipeline
 from flows.retraining.overrides import overridden
@@ -24,11 +24,9 @@ from transformer.files import sha256_of, write_text
 from transformer.params import Params
 
 if TYPE_CHECKING:
-    from flows.promotion.registry import Registry, Version
+    from flows.promotion.registered_model import RegisteredModel, Version
     from flows.promotion.settle import Rule
 
-PARAMS = "params.yaml"
-MODEL = Path("models", "averaged")
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 PUSH_RETRIES = 3
 PUSH_RETRY_SECONDS = 60
@@ -48,7 +46,7 @@ def retraining(
     Args:
         preset: a file of presets/, without its suffix; default: the revision's params.yaml.
         overrides: dotted keys of the params, as {"training.updates": 8000}.
-        revision: what git calls the code, params and data registry to start from.
+        revision: what git calls the code, params and corpus registry to start from.
         refresh_data: `refuse` fetches the sources again and ends where one has changed, `accept` trains on what has
             changed; `no` trusts what was fetched before.
         promote: `auto` moves the alias `champion` where the gate passes, `manual` asks first, `never` only compares.
@@ -136,42 +134,42 @@ def settle_candidate(
     """Let the gate decide, and leave the decision in MLflow, in Prefect and on the branch."""
     # Here, because importing MLflow takes seconds that training need not wait for.
     from flows.promotion.approval import Approver, publish
-    from flows.promotion.registry import Registry, model_name
+    from flows.promotion.registered_model import RegisteredModel
     from flows.promotion.report import TABLE, append_line
     from flows.promotion.settle import Candidate, settle
     from flows.promotion.translations import evaluated
 
-    registry = Registry(tracking_uri(), model_name(params.languages))
+    registered = RegisteredModel(tracking_uri(), model_name(params.languages))
     candidate = Candidate(
-        version=_registered(registry, worktree, main),
-        tests=evaluated(worktree.folder / "reports", params.evaluation.test_sets),
+        version=_registered(registered, worktree, main),
+        tests=evaluated(worktree.folder / REPORTS, params.evaluation.test_sets),
         language=params.languages.target,
         branch=worktree.branch,
         commit=commit,
         flow_run=str(runtime.flow_run.id),
     )
-    settlement = settle(main, candidate, registry, rule, significance, Approver(candidate, registry.name))
+    settlement = settle(main, candidate, registered, rule, significance, Approver(candidate, registered.name))
     append_line(worktree.folder / TABLE, candidate, settlement)
     worktree.commit(f"Retraining: version {candidate.version.number} is {settlement.event.decision}")
-    publish(registry.name, candidate, settlement)
+    publish(registered.name, candidate, settlement)
     decided = {"decision": settlement.event.decision, "reason": settlement.event.reason}
     return {"branch": worktree.branch, "commit": commit, "version": candidate.version.number, **decided}
 
 
-def _registered(registry: "Registry", worktree: Worktree, main: Path) -> "Version":
+def _registered(registered: "RegisteredModel", worktree: Worktree, main: Path) -> "Version":
     """The version of the worktree's model; one that came from DVC's cache and is not there is averaged again.
 
     Raises:
-        UserError: it does not reach the registry.
+        UserError: it is not there even then.
     """
     sha256 = sha256_of(worktree.folder / MODEL)
-    if version := registry.find(sha256):
+    if version := registered.find(sha256):
         return version
     _command([*DVC, "repro", "--force", "--single-item", "average"], worktree.folder)
     deliver_records(main)
-    if version := registry.find(sha256):
+    if version := registered.find(sha256):
         return version
-    raise UserError(f"the model {sha256[:12]} is not in the registry at {registry.uri}: start MLflow and run again")
+    raise UserError(f"the model {sha256[:12]} is not registered at {registered.uri}: start MLflow and run again")
 
 
 def _command(command: list[str], folder: Path) -> None:

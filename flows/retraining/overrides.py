@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 
 from transformer.errors import ParamsError
-from transformer.params import Params, params_from
+from transformer.params import Params, parse_params
 
 
 def overridden(text: str, origin: str, overrides: Mapping[str, Any]) -> tuple[str, Params]:
@@ -18,7 +18,7 @@ def overridden(text: str, origin: str, overrides: Mapping[str, Any]) -> tuple[st
     Raises:
         ParamsError: one line that names the key, the value and what is allowed.
     """
-    params_from(_content(text, origin), origin)  # so that what is wrong in the file is not blamed on an override
+    parse_params(text, origin)  # so that what is wrong in the file is not blamed on an override
     writer = commented_yaml()
     document = writer.load(text)
     for key, value in overrides.items():
@@ -27,17 +27,7 @@ def overridden(text: str, origin: str, overrides: Mapping[str, Any]) -> tuple[st
     writer.dump(document, changed)
     # The writer glues a comment to a list that reaches the comment's column.
     result = re.sub(r"^(\s+\w+: \[[^]#]*\])#", r"\1 #", changed.getvalue(), flags=re.MULTILINE)
-    return result, params_from(_content(result, origin), f"{origin} with overrides")
-
-
-def _content(text: str, origin: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{origin} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ParamsError(f"{origin} must hold the sections {', '.join(Params.model_fields)}")
-    return content
+    return result, parse_params(result, f"{origin} with overrides")
 
 
 def _replace(document: dict[str, Any], key: str, value: Any) -> None:
@@ -49,14 +39,22 @@ def _replace(document: dict[str, Any], key: str, value: Any) -> None:
         section = section[step]
     else:
         if name in section and not isinstance(section[name], dict):
-            # As the stages' own YAML library writes it: it reads 1e-08 and a bare `no` as something else.
-            section[name] = commented_yaml().load(yaml.safe_dump(value, default_flow_style=True))
+            section[name] = _on_one_line(value)
             return
         if name in section:
             raise ParamsError(
                 f"overrides: {key} is a section: name one of its keys, as {key}.{next(iter(section[name]))}"
             )
     raise ParamsError(f"overrides: {key} is not a key; allowed here: {', '.join(section)}")
+
+
+def _on_one_line(value: Any) -> Any:
+    """A list as `[a, b]`, so that a comment behind it stays there."""
+    if not isinstance(value, list):
+        return value
+    line = CommentedSeq(value)
+    line.fa.set_flow_style()
+    return line
 
 
 def commented_yaml() -> YAML:

@@ -14,23 +14,17 @@ import pooch
 import requests
 from dvc.exceptions import DvcException
 
+from flows.checkout.workspace import MANIFEST, REGISTRY
 from flows.retraining.overrides import commented_yaml
-from transformer.data.download.corpora import SIDES, Corpus, LocalCorpus, SourceFile, load_corpora
-from transformer.data.download.download import local_parts
-from transformer.data.download.transfer import (
-    MIRROR_VARIABLE,
-    Patience,
-    ResumingDownloader,
-    WheelDownloader,
-    mirrored,
-)
+from transformer.data.download.cache import address_of, downloader_of
+from transformer.data.download.corpora import LocalCorpus, SourceFile, load_corpora
+from transformer.data.download.download import local_parts, needed_files
+from transformer.data.download.transfer import MIRROR_VARIABLE, Patience
 from transformer.errors import DataError
 from transformer.files import atomic_path, sha256_of, write_json
-from transformer.params import LanguageParams, Params
+from transformer.params import Params
 
-REGISTRY = Path("data", "corpora.yaml")
-MEMORY = Path("work", "sources.json")
-MANIFEST = "data/manifest.json"
+MEMORY = "work/sources.json"
 Validators = dict[str, str]
 
 
@@ -110,10 +104,8 @@ class SourceCheck:
         if source.sha256 and before and before != source.sha256:
             problem = f"the registry names {source.sha256} and the last download was {before}"
             return Drift(corpus, file, problem, source.sha256, source.bytes or 0, "registry")
-        address = (
-            mirrored(source.url, self.mirror) if source.url else f"{(self.mirror or '').rstrip('/')}/pypi/{file}"
-        )
-        said = self._validators(address) if source.url or self.mirror else {}
+        address = address_of(file, source, self.mirror)
+        said = self._validators(address)
         same_size = source.bytes is None or said.get("bytes", str(source.bytes)) == str(source.bytes)
         verified = {**said, "hash": source.known_hash}
         if said and same_size and not self.thorough and self._remembered.get(address) == verified:
@@ -145,10 +137,8 @@ class SourceCheck:
         self.memory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.memory.parent) as folder:
             target = Path(folder, file)
-            if source.wheel and source.python and source.sha256 and not self.mirror:
-                WheelDownloader(source.wheel, source.python, source.sha256, patience)(address, str(target), None)
-            else:
-                ResumingDownloader(Path(folder, f"{file}.part"), None, patience)(address, str(target), None)
+            fetch = downloader_of(source, self.mirror, patience, Path(folder, f"{file}.part"), expected_bytes=None)
+            fetch(address, str(target), None)
             digest, size = sha256_of(target), target.stat().st_size
             known = digest if source.sha256 else pooch.file_hash(str(target), "md5")
         expected = source.sha256 or source.md5
@@ -161,12 +151,6 @@ class SourceCheck:
 def source_check(main: Path, folder: Path, params: Params, thorough: bool) -> SourceCheck:
     """The check of a checkout, with the memory of the main workspace and the user's mirror."""
     return SourceCheck(folder, params, main / MEMORY, os.environ.get(MIRROR_VARIABLE), thorough)
-
-
-def needed_files(corpus: Corpus, languages: LanguageParams) -> list[str]:
-    """The files of a corpus that hold the two languages."""
-    sides = list(zip((languages.source, languages.target), SIDES, strict=True))
-    return list(dict.fromkeys(part.archive or part.path(*side) for part in corpus.parts for side in sides))
 
 
 def _last_download(folder: Path) -> dict[str, str]:

@@ -4,7 +4,6 @@ All state is below work/prefect, so the next start finds its runs, schedules and
 """
 
 import argparse
-import fcntl
 import json
 import os
 import signal
@@ -18,9 +17,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.checkout.workspace import main_workspace, tracking_uri
+from flows.checkout.workspace import WORK, main_workspace, tracking_uri
 from flows.processes.service import Service, ServiceError, adopt_orphans, end_families, orphans
 from transformer.errors import ParamsError, UserError
+from transformer.files import locked
 
 HOST = "127.0.0.1"
 POOL = "local"
@@ -36,7 +36,7 @@ class Serving:
     """The three services of one workspace, their order and their end."""
 
     def __init__(self, workspace: Path, port: int, mlflow_port: int) -> None:
-        home = workspace / "work" / "prefect"
+        home = workspace / WORK / "prefect"
         self.logs = home / "logs"
         self.address, self.mlflow_address = f"http://{HOST}:{port}", f"http://{HOST}:{mlflow_port}"
         self.workspace = workspace
@@ -178,11 +178,9 @@ def check_port(port: int, option: str) -> None:
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "serve.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{home} is in use: another `make serve` runs in this workspace") from None
+    with locked(home / "serve.lock", wait=False) as free:
+        if not free:
+            raise UserError(f"{home} is in use: another `make serve` runs in this workspace")
         yield
 
 
@@ -191,7 +189,7 @@ def serve(port: int, mlflow_port: int) -> None:
     workspace = main_workspace()
     for name in ("NO_PROXY", "no_proxy"):  # programs differ in which of them they read
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
-    with _only_one(workspace / "work" / "prefect"):
+    with _only_one(workspace / WORK / "prefect"):
         check_port(port, "--port")
         check_port(mlflow_port, "--mlflow-port")
         adopt_orphans()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flows.checkout.workspace import CHECKPOINTS, MODEL, TOKENS, model_name
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.averaging.average import average
@@ -10,15 +11,15 @@ from transformer.params import Params
 
 def main(params: Params, run: StageRun) -> None:
     """Average the chosen checkpoints and have the result registered."""
-    model = Path("models/averaged")
+    model = Path(MODEL)
     average(
         params.averaging,
         params.decoding,
-        checkpoints=Path("models/checkpoints"),
-        tokens=Path("data/tokens"),
+        checkpoints=Path(CHECKPOINTS),
+        tokens=Path(TOKENS),
         model=model,
     )
-    run.register_model(model, f"transformer-{params.languages.source}-{params.languages.target}")
+    run.register_model(model, model_name(params.languages))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flows.checkout.workspace import DOWNLOADS, MANIFEST, RAW, REGISTRY
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.data.download.download import download
@@ -10,15 +11,15 @@ from transformer.params import Params
 
 def main(params: Params, run: StageRun) -> None:
     """Fetch the sources; transfers in progress and verified sources stay in work/downloads."""
-    times = download(
+    fetched = download(
         params.download,
         params.languages,
-        corpora=Path("data/corpora.yaml"),
-        raw=Path("data/raw"),
-        manifest=Path("data/manifest.json"),
-        cache=Path("work/downloads"),
+        corpora=Path(REGISTRY),
+        raw=Path(RAW),
+        manifest=Path(MANIFEST),
+        cache=Path(DOWNLOADS),
     )
-    run.measure({"downloads": times})
+    run.measure({"fetched": fetched})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """One training at a time on an accelerator of this machine, however it was started: by a flow or by hand."""
 
-import fcntl
 import logging
 import os
 import re
@@ -8,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from transformer.files import locked
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +25,10 @@ def gpu_lock(device: str) -> Iterator[None]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     name = re.sub(r"\W+", "-", f"{device} {visible}".strip())
     path = Path(tempfile.gettempdir()) / f"transformer-{name}.lock"
-    # Whoever came first made it; the system lets nobody else open it for writing, or with O_CREAT.
-    descriptor = os.open(path, os.O_RDONLY | (0 if path.exists() else os.O_CREAT), 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for %s: another training holds %s", device, path)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(path, wait=False) as free:
+        if free:
+            yield
+            return
+    log.info("waiting for %s: another training holds %s", device, path)
+    with locked(path):
         yield
-    finally:
-        os.close(descriptor)

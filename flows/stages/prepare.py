@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flows.checkout.workspace import CORPUS, CORPUS_REPORT, RAW, WORK
 from flows.stages.executor import with_executor
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
@@ -11,7 +12,7 @@ from transformer.params import Params
 
 def main(params: Params, _run: StageRun) -> None:
     """Write the three splits and the counts of what was removed; finished chunks wait in work/prepare."""
-    raw, corpus, report, work = map(Path, ("data/raw", "data/corpus", "reports/corpus.json", "work/prepare"))
+    raw, corpus, report, work = map(Path, (RAW, CORPUS, CORPUS_REPORT, f"{WORK}/prepare"))
     with_executor(
         "prepare",
         params.compute,

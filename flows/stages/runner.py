@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
+from flows.checkout.workspace import PARAMS
 from flows.records.provenance import FLOW_RUN_VARIABLE
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
@@ -37,7 +38,7 @@ def checked_params(name: str) -> Iterator[Params]:
     for number in SIGNALS:
         signal.signal(number, _stop)
     try:
-        yield load_params(Path("params.yaml"))
+        yield load_params(Path(PARAMS))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flows.checkout.workspace import CORPUS, TOKENS, TOKENS_REPORT, WORK
 from flows.stages.executor import with_executor
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
@@ -11,7 +12,7 @@ from transformer.params import Params
 
 def main(params: Params, _run: StageRun) -> None:
     """Learn the vocabulary on the training split and encode all splits; finished chunks wait in work/tokenize."""
-    corpus, tokens, report, work = map(Path, ("data/corpus", "data/tokens", "reports/tokens.json", "work/tokenize"))
+    corpus, tokens, report, work = map(Path, (CORPUS, TOKENS, TOKENS_REPORT, f"{WORK}/tokenize"))
     with_executor(
         "tokenize",
         params.compute,

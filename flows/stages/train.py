@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.checkout.workspace import main_workspace
+from flows.checkout.workspace import CHECKPOINTS, CURVES, TOKENS, TRAINING_REPORT, WORK, main_workspace
 from flows.processes import die_with_parent
 from flows.stages.runner import checked_params, run_stage
 from flows.tracking.run import StageRun
@@ -20,11 +20,11 @@ from transformer.training.train import Figures, OnFigures, Paths, train
 # The resumable state lives in work/training, as DVC deletes outputs before a stage runs; that of a queued experiment
 # in the workspace that it belongs to, as DVC deletes the experiment's copy when it fails.
 PATHS: Paths = {
-    "tokens": Path("data/tokens"),
-    "work": main_workspace() / "work" / "training",
-    "checkpoints": Path("models/checkpoints"),
-    "report": Path("reports/training.json"),
-    "curves": Path("reports/curves"),
+    "tokens": Path(TOKENS),
+    "work": main_workspace() / WORK / "training",
+    "checkpoints": Path(CHECKPOINTS),
+    "report": Path(TRAINING_REPORT),
+    "curves": Path(CURVES),
 }
 
 

@@ -15,7 +15,7 @@ from flows.tracking.spool import Event, Spool
 MAX_POINTS = 1000  # of one MLflow request
 MAX_TAG_CHARACTERS = 5000
 # What a person who loads the registered model needs to install.
-MODEL_REQUIREMENTS = ["mlflow", "numpy", "pydantic", "pyyaml", "safetensors", "sentencepiece", "torch"]
+MODEL_REQUIREMENTS = ["mlflow", "numpy", "pydantic", "ruamel.yaml", "safetensors", "sentencepiece", "torch"]
 MAX_ATTEMPTS = 3  # to make a server that answers take a record
 
 

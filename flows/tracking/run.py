@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 import transformer
-from flows.checkout.workspace import tracking_folder, tracking_uri
-from flows.records import provenance
+from flows.checkout.workspace import DEFINITION, model_name, tracking_folder, tracking_uri
+from flows.records import tags
+from flows.records.dvc_files import parse_definition
 from flows.records.execution import Execution
-from flows.records.record import COMPUTE, RECORD_TAG, record_path, write_record
+from flows.records.nested_keys import as_texts, flatten
+from flows.records.provenance import pipeline_id
+from flows.records.record import record_path, write_record
 from flows.tracking.problem import problem_to_tell
 from flows.tracking.send import start_sender
 from flows.tracking.spool import Spool
@@ -50,31 +53,30 @@ class StageRun:
     def __init__(self, stage: str, params: Params) -> None:
         self.broken = False
         self._system: SystemMetrics | None = None
-        self._measured: dict[str, Any] = {}
         self._start(stage, params)
 
     @_never_failing
     def _start(self, stage: str, params: Params) -> None:
-        files = provenance.StageFiles.read(stage)
+        files = parse_definition(Path(DEFINITION).read_bytes(), DEFINITION)[stage]
         self._execution = Execution(files, params)
         self._spool = Spool.create(tracking_folder(), stage)
         self._spool.start(
             uri=tracking_uri(),
-            experiment=f"transformer-{params.languages.source}-{params.languages.target}",
+            experiment=model_name(params.languages),
             name=stage,
             tags={
                 "stage": stage,
-                "pipeline": provenance.pipeline_id(),
+                "pipeline": pipeline_id(),
                 "mlflow.user": getpass.getuser(),
                 "mlflow.source.name": files.command,
-                **provenance.code_tags(self._execution.code),
-                **provenance.host_tags(self._execution.machine),
+                **tags.code_tags(self._execution.code),
+                **tags.machine_tags(self._execution.machine),
             },
-            params=provenance.as_texts(provenance.named_params(params, [*files.params, COMPUTE])),
+            params=as_texts(self._execution.params),
             record=str(record_path(Path.cwd(), stage)),
         )
         start_sender()
-        self._spool.append("tags", tags=provenance.hash_tags("input", self._execution.inputs))
+        self._spool.append("tags", tags=tags.hash_tags("input", self._execution.inputs))
         self._system = SystemMetrics(self._sampled)
 
     def _sampled(self, number: int, metrics: dict[str, float]) -> None:
@@ -91,9 +93,10 @@ class StageRun:
         """Record metrics at a step; may be called from any thread."""
         self._spool.append("metrics", step=step, values=metrics)
 
+    @_never_failing
     def measure(self, figures: dict[str, Any]) -> None:
-        """Note what the clock and the machine decided (speeds, seconds, precision); no output of a stage holds it."""
-        self._measured |= figures
+        """Keep what clock and machine decided in the lineage record and MLflow; no output of a stage holds any."""
+        self._execution.measured |= figures
 
     @_never_failing
     def register_model(self, folder: Path, name: str) -> None:
@@ -105,15 +108,15 @@ class StageRun:
     @_never_failing
     def finish(self) -> None:
         """The stage succeeded: its lineage record, outputs by hash, numbers and small report files."""
-        record = self._execution.finished(self._spool.id, self._measured)
+        record = self._execution.finished(self._spool.id)
         self._send_file(write_record(Path.cwd(), record).relative_to(Path.cwd()))
-        tags = provenance.hash_tags("output", record.outputs)
-        self._spool.append("tags", tags={**tags, RECORD_TAG: record.digest})
+        outputs = tags.hash_tags("output", record.outputs)
+        self._spool.append("tags", tags={**outputs, tags.RECORD: record.digest})
         for report in self._execution.files.reports:
             self._send_file(Path(report))
             if report.endswith(".json"):
                 self._spool.append("metrics", step=0, values=_numbers(json.loads(Path(report).read_text("utf-8"))))
-        self._spool.append("metrics", step=0, values=_numbers(self._measured))
+        self._spool.append("metrics", step=0, values=_numbers(record.measured))
         self._end("FINISHED")
 
     def _send_file(self, path: Path) -> None:
@@ -133,9 +136,8 @@ class StageRun:
         self._tell_problem()
 
 
-def _numbers(report: dict[str, Any]) -> dict[str, float]:
-    leaves = provenance.flatten(report)
-    numbers = {key: value for key, value in leaves.items() if isinstance(value, int | float)}
+def _numbers(content: dict[str, Any]) -> dict[str, float]:
+    numbers = {key: value for key, value in flatten(content).items() if isinstance(value, int | float)}
     return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
 
 

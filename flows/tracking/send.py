@@ -5,17 +5,14 @@ up quietly where the server stays away: the next stage, or `--wait` by hand, del
 """
 
 import argparse
-import fcntl
 import os
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from flows.checkout.workspace import main_workspace, tracking_folder, tracking_uri
+from flows.checkout.workspace import main_workspace, sender_lock, tracking_folder, tracking_uri
 from flows.tracking.problem import clear_problem, report_problem
 from flows.tracking.spool import Spool
 
@@ -41,19 +38,6 @@ def start_sender() -> None:
             stderr=log,
             start_new_session=True,
         )
-
-
-@contextmanager
-def sender_lock(tracking: Path) -> Iterator[bool]:
-    """Hold the lock during the body, in which no other sender starts; yields False where another process has it."""
-    tracking.mkdir(parents=True, exist_ok=True)
-    with (tracking / "sender.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def send_all(tracking: Path, linger: float = LINGER_SECONDS, patience: float = PATIENCE_SECONDS) -> bool:

@@ -22,7 +22,7 @@ LIST_FILE = "averaged.json"
 
 
 def average(params: AveragingParams, decoding: DecodingParams, checkpoints: Path, tokens: Path, model: Path) -> None:
-    """Average the checkpoints that the rule picks into the folder `model`, which keeps the search's settings too.
+    """Average the checkpoints that the rule picks into the folder `model`, beside the settings of the search.
 
     Raises:
         ParamsError: the rule finds too few checkpoints, or near-duplicates.
@@ -44,7 +44,7 @@ def average(params: AveragingParams, decoding: DecodingParams, checkpoints: Path
 
 
 def check_vocabularies(files: list[Path], vocabulary: Path) -> None:
-    """Weights trained with different vocabularies have nothing to average.
+    """Weights that were trained with different vocabularies cannot be averaged.
 
     Raises:
         DataError: names the checkpoint that another vocabulary trained.
@@ -116,7 +116,7 @@ def _minutes(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Che
     for one in reversed([one for one in checkpoints if one.scheduled]):
         if one.minutes is None:
             raise ParamsError("averaging.rule = minutes needs training.checkpoint_every_minutes to be set")
-        # A checkpoint falls due at the end of the update that passes the mark, so it may come a moment early.
+        # A checkpoint is written after the first update past the mark, so two may be slightly less than that apart.
         if previous - one.minutes >= params.minutes_apart * 0.99 and len(chosen) < params.count:
             chosen.append(one)
             previous = one.minutes

@@ -1,4 +1,4 @@
-"""Greedy search, the quick look at a model in training; and how often any search asks whether it is done."""
+"""Greedy search, for a quick look at a model in training; and how often a search checks whether it is done."""
 
 import torch
 from torch import Tensor

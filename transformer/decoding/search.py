@@ -28,7 +28,7 @@ class Hypothesis:
 class Beams:
     """The search over N sentences with K open and K finished places each; T is the longest possible length.
 
-    A place with probability or score -inf is vacant. A sentence without open hypotheses is done.
+    A place with probability or score -inf is empty. A sentence without open hypotheses is done.
     """
 
     sentences: Tensor  # (N,) index in the batch
@@ -94,7 +94,7 @@ def _start(source: Tensor, params: DecodingParams, max_positions: int) -> Beams:
 def _extend(
     beams: Beams, logits: Tensor, length: int, params: DecodingParams, some_must_end: bool
 ) -> tuple[Tensor, Beams]:
-    """Put token number `length` behind every open hypothesis; `logits` is (N * K, V).
+    """Append token number `length` to every open hypothesis; `logits` is (N * K, V).
 
     Returns the rows (N, K) of the decoder state that the new open hypotheses continue, and the new beams.
     Of the best 2 K extensions at most K end, so K that go on are always among them.
@@ -139,7 +139,7 @@ def _best_extensions(beams: Beams, logits: Tensor, length: int, some_must_end: b
 
 
 def _stop(beams: Beams, length: int, params: DecodingParams, nbest: int) -> Beams:
-    """Vacate the open places of sentences that need no further search.
+    """Close the open hypotheses of sentences that need no further search.
 
     log P only falls and alpha >= 0, so an open hypothesis never scores above log P / lp(longest).
     """
@@ -153,7 +153,7 @@ def _stop(beams: Beams, length: int, params: DecodingParams, nbest: int) -> Beam
 def _follow(state: DecoderState, parents: Tensor, places: int) -> DecoderState:
     """The decoder state with the rows of `parents` (N, K).
 
-    Hypotheses of one sentence share its memory, so that only dropping sentences moves any of it.
+    The hypotheses of a sentence share its encoder output, which moves only when sentences are dropped.
     """
     rows = parents.flatten()
     if len(rows) < len(state.source_mask):
@@ -171,7 +171,7 @@ def _over_time(places: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _hypotheses(tokens: Tensor, scores: Tensor) -> list[list[Hypothesis]]:
-    """Lists of (B, n, T) tokens and (B, n) scores, vacant places left out."""
+    """Lists of (B, n, T) tokens and (B, n) scores, empty places left out."""
     return [
         [Hypothesis(row[: row.index(EOS)], score) for row, score in zip(*places, strict=True) if score > -torch.inf]
         for places in zip(tokens.tolist(), scores.tolist(), strict=True)

@@ -29,7 +29,7 @@ class Translation:
     score: float
 
 
-NOTHING = Translation("", 0.0)  # an empty line's only translation, certain to be right
+NOTHING = Translation("", 0.0)  # the only translation of an empty line
 
 
 class Translator:
@@ -57,7 +57,7 @@ class Translator:
 
         Raises:
             DataError: the folder is missing, incomplete or malformed.
-            ParamsError: the device is not there.
+            ParamsError: this machine has no such device.
         """
         chosen = select_device(device)
         loaded = load_model(folder, chosen)

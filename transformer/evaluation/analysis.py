@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from transformer.evaluation.scores import bleu_and_chrf
 
-MIN_SENTENCES = 20  # of an origin with a line of its own: corpus BLEU of fewer means nothing
+MIN_SENTENCES = 20  # of an origin that is listed on its own; corpus BLEU of fewer sentences means nothing
 OTHER = "other"
 
-# One to four words that stand at least three times in a row.
+# One to four words, at least three times in a row.
 _REPETITION = re.compile(r"(?<!\S)(\S+(?: \S+){0,3})(?: \1){2,}(?!\S)")
 
 
@@ -53,7 +53,7 @@ def by_origin(
 
 
 def repeats(text: str) -> bool:
-    """Whether one to four words stand three times or more in a row, the mark of a search that loops."""
+    """Whether one to four words occur three times or more in a row, as when a search loops."""
     return _REPETITION.search(text) is not None
 
 

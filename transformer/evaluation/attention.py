@@ -1,4 +1,4 @@
-"""Attention weights of a sentence pair (paper, appendix), which the fused kernels keep to themselves."""
+"""Attention weights of a sentence pair (paper, appendix), which the fused kernels do not return."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ from transformer.errors import DataError
 from transformer.model.transformer import Transformer
 from transformer.tokens.vocabulary import BOS, EOS, Vocabulary
 
-MAX_PIECES = 80  # of a side; beyond it no label could be read
+MAX_PIECES = 80  # of a side; with more the labels would be illegible
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def attention_maps(model: Transformer, vocabulary: Vocabulary, source: str, targ
     target_ids = _encoded(model, vocabulary, target, "target")
     with torch.inference_mode(), RecordedAttention() as recorded:
         model.hidden(_row(model, source_ids), _row(model, [BOS, *target_ids]))
-    # The layers in the order of their work: the encoder's, then of each decoder layer its own and the cross one.
+    # In the order of computation: the encoder's layers, then each decoder layer's self- and cross-attention.
     weights = [one[0].float().cpu() for one in recorded.weights]
     depth = model.params.encoder_layers
     return AttentionMaps(
@@ -60,7 +60,7 @@ def attention_maps(model: Transformer, vocabulary: Vocabulary, source: str, targ
 class RecordedAttention(TorchFunctionMode):
     """During the body, keeps the weights of every call of torch's fused attention, in `weights`.
 
-    The calls themselves are left as they are, so the model computes what it always computes.
+    The calls themselves are unchanged, so the model computes what it always computes.
     """
 
     def __init__(self) -> None:

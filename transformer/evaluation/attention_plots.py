@@ -21,7 +21,7 @@ from transformer.tokens.vocabulary import Vocabulary
 HIDDEN, GRID, FRAME, FAINT, INK = "#e6e8ec", "#eef0f3", "#a9afb8", "#6b717a", "#222222"
 SHADES = ["#ffffff", "#cfe1f2", "#5b9bd0", "#2563a8", "#0b2545"]
 COLOURS = LinearSegmentedColormap.from_list("weights", SHADES).with_extremes(bad=HIDDEN)
-NORM = PowerNorm(gamma=0.5, vmin=0, vmax=1)  # by the square root, so that 0.05 is seen beside 1
+NORM = PowerNorm(gamma=0.5, vmin=0, vmax=1)  # square root, so that 0.05 is visible beside 1
 TICKS = [0, 0.05, 0.2, 0.5, 1]
 DPI = 110
 BEST_PIECES = 12  # enough to show how heads differ, few enough to be read at a glance
@@ -40,16 +40,16 @@ class Picture:
     weights: Tensor
     queries: list[str]
     keys: list[str]
-    causal: bool = False  # a query has its own key and those before it only
+    causal: bool = False  # a query has only its own key and those before it
 
 
 def draw_examples(
     folder: Path, model: Transformer, vocabulary: Vocabulary, sources: list[str], targets: list[str], count: int
 ) -> None:
-    """Write the pictures of `count` sentence pairs into folders named by their places, the first of them being 1.
+    """Write the pictures of `count` sentence pairs into folders named by their numbers, counted from 1.
 
-    Chosen are those whose sides are nearest to BEST_PIECES pieces, of equal ones the first; empty and very long ones
-    never.
+    Those whose sides are closest to BEST_PIECES pieces are chosen, the first of several; never empty or very long
+    ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sides = zip(vocabulary.encode_batch(sources), vocabulary.encode_batch(targets), strict=True)
@@ -100,7 +100,7 @@ def _chosen(what: str, numbers: Sequence[int], count: int) -> list[int]:
 
 
 def _figure(picture: Picture, layers: list[int], heads: list[int]) -> Figure:
-    """All panels at one scale; their places are computed, as an automatic layout takes seconds for 48 panels."""
+    """All panels at one scale; positions are computed here, as automatic layout takes seconds for 48 panels."""
     cell = max(CELL, SMALLEST_PANEL / max(len(picture.keys), len(picture.queries)))
     panel_width, panel_height = cell * len(picture.keys), cell * len(picture.queries)
     width, height = len(heads) * (panel_width + GAP), len(layers) * (panel_height + GAP)
@@ -154,14 +154,14 @@ def _frame(axes: Axes) -> None:
 
 
 def _name(axis: Axis, pieces: list[str], rotation: int = 0) -> None:
-    """Write the pieces along an axis; `$` is a character here, not the begin of a formula."""
+    """Write the pieces along an axis; `$` is an ordinary character here and begins no formula."""
     labels = [readable(piece) for piece in pieces]
     axis.set_ticks(range(len(pieces)), labels=labels, fontsize=PIECE, color=INK, rotation=rotation, parse_math=False)
     axis.set_tick_params(length=0, pad=3)
 
 
 def readable(piece: str) -> str:
-    """The letters of a piece, with a hyphen before those that go on with a word."""
+    """The letters of a piece, with a hyphen before those that continue a word."""
     if piece.startswith("▁"):
         return piece[1:] or "▁"
     return f"-{piece}" if piece[0].isalpha() else piece

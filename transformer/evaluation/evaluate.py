@@ -1,4 +1,4 @@
-"""The evaluate stage: translate the test sets, score them, look where the quality comes from, draw it."""
+"""The evaluate stage: translate the test sets, score them, break the scores down, draw them."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ DECIMALS = 2  # of percentages
 class TestSet:
     """Aligned sentences of one test set; `origins` says where each comes from, more finely than `name`."""
 
-    __test__ = False  # pytest takes classes called Test… for its own
+    __test__ = False  # pytest would collect a class called Test…
 
     name: str
     sources: list[str]
@@ -183,7 +183,7 @@ def _groups(groups: dict[str, GroupScores]) -> dict[str, dict[str, float]]:
 
 
 def _write_translations(path: Path, test: TestSet, found: list[Translation]) -> None:
-    """One JSON object a sentence, in the order of the corpus; `score` is the model's, `chrf` that of the sentence."""
+    """One JSON object a sentence, in the order of the corpus; `score` is the model's, `chrf` the sentence's."""
     chrf = sentence_chrf([translation.text for translation in found], test.references)
     rows = zip(test.sources, test.references, test.origins, found, chrf, strict=True)
     lines = (

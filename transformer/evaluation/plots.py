@@ -21,7 +21,7 @@ def draw_scores(plots: Path, groups: dict[str, GroupScores], test: str) -> None:
     write_text(plots / "bleu_by_length.csv", "".join(["words,bleu,sentences\n", *rows]))
 
     axes = _axes(f"BLEU by source length, {test}", "source length (words)", "BLEU (%)")
-    places = range(len(groups))  # numbers: given names, matplotlib logs a remark on them
+    places = range(len(groups))  # numbers, as matplotlib logs a message about names
     bars = axes.bar(places, [scores.bleu for scores in groups.values()], color=BLUE, width=0.7)
     axes.set_xticks(places, labels=list(groups))
     counts = [f"{scores.bleu:.1f}\n{scores.sentences} sent." for scores in groups.values()]
@@ -63,7 +63,7 @@ def read_curve(path: Path) -> Columns:
     """The columns of a table of numbers; an empty cell, a value not measured, is None.
 
     Raises:
-        DataError: the table is missing or a cell is no number.
+        DataError: the table is missing or a cell is not a number.
     """
     try:
         with path.open(encoding="utf-8", newline="") as stream:
@@ -87,7 +87,7 @@ def _points(curve: Columns, name: str) -> tuple[list[float], list[float]]:
 
 
 def _axes(title: str, x_label: str, y_label: str) -> Axes:
-    """One empty chart; a Figure of its own draws without a display and without pyplot's global state."""
+    """An empty chart; a Figure needs neither a display nor pyplot's global state."""
     axes: Axes = Figure(figsize=(7, 4.2), dpi=130, layout="constrained").add_subplot()
     axes.set_title(title, loc="left", fontweight="bold")
     axes.set_xlabel(x_label)

@@ -1,4 +1,4 @@
-"""Published BLEU on WMT 2014, each with the way in which it was computed: what our own scores are read against."""
+"""Published BLEU on WMT 2014, each with the way in which it was computed, for comparison with our own scores."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ FAIRSEQ = "Ott et al. (2018) and fairseq, scaling_nmt"
 
 @dataclass(frozen=True)
 class PublishedBleu:
-    """One figure; `score` is the key of ours (transformer.evaluation.quoted_bleu) that it is compared with."""
+    """One figure; `score` is the key in `quoted_bleus` of the score of ours that it is compared with."""
 
     languages: str
     test_set: str
@@ -32,7 +32,7 @@ PUBLISHED = (
     PublishedBleu("en-fr", "newstest2014", "tokenised", "the paper, big", 41.8, f"{PAPER} (41.0 in 6.1)"),
 )
 
-# Two sets go by one name: which of them a score was measured on has to be said.
+# Two sets have the same name, so a score has to say on which of them it was measured.
 TEST_SETS = {
     "newstest2014": "full set of 3003 lines (sacreBLEU's wmt14/full)",
     "newstest2014-filtered": "filtered set, 2737 lines for en-de (sacreBLEU's wmt14)",
@@ -40,7 +40,7 @@ TEST_SETS = {
 
 
 def full_name(test_set: str) -> str:
-    """The test set's name with what tells it from others of a similar name."""
+    """The test set's name with what distinguishes it from others of the same name."""
     return f"{test_set}, {TEST_SETS[test_set]}" if test_set in TEST_SETS else test_set
 
 

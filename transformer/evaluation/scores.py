@@ -9,8 +9,10 @@ two points higher.
 import re
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any, TypeAlias
 
 from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.significance import PairedTest
 from sacremoses import MosesTokenizer
 
 # Languages written without spaces need another tokenizer than sacreBLEU's 13a; the signature names it.
@@ -21,6 +23,8 @@ TOKENISED, TOKENISED_SPLIT = "tokenised", "tokenised_split"
 MOSES_LANGUAGES = {"de": True, "fr": False}
 # On bytes, as tensor2tensor's `perl -ple 's{(\S)-(\S)}{$1 ##AT##-##AT## $2}g'` works without its -C.
 _HYPHEN = re.compile(rb"(\S)-(\S)")
+
+Metric: TypeAlias = BLEU | CHRF | TER
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,31 @@ def sentence_chrf(hypotheses: list[str], references: list[str]) -> list[float]:
     ]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of two systems in percent, and how likely chance alone would make them differ as much."""
+
+    baseline: float
+    system: float
+    p_value: float
+
+
+def paired_bootstrap(
+    baseline: list[str], system: list[str], references: list[str], metrics: dict[str, Metric], samples: int
+) -> dict[str, Comparison]:
+    """sacreBLEU's paired bootstrap for each metric by name; the three lists are aligned sentences.
+
+    Where all translations are equal, its p-value is nearly zero.
+    """
+    systems = [("baseline", baseline), ("system", system)]
+    _, scores = PairedTest(systems, dict(metrics), [references], test_type="bs", n_samples=samples)()
+    # PairedTest renames the metrics (BLEU, chrF2) and keeps their order; its first column holds the systems' names.
+    return {
+        name: Comparison(float(first.score), float(second.score), float(second.p_value))
+        for name, (first, second) in zip(metrics, list(scores.values())[1:], strict=True)
+    }
+
+
 def bleu_metric(language: str) -> BLEU:
     """BLEU with the tokeniser that sacreBLEU prescribes for the target language, 13a for most."""
     return BLEU(tokenize=bleu_tokenizer(language))
@@ -86,7 +115,7 @@ def main_language(language: str) -> str:
     return language.split("-")[0].lower()
 
 
-def _score(metric: BLEU | CHRF | TER, result: BLEU | CHRF | TER) -> Score:
+def _score(metric: Metric, result: Any) -> Score:
     mean, half_width = float(result._mean), float(result._ci)
     return Score(float(result.score), mean - half_width, mean + half_width, str(metric.get_signature()))
 
@@ -104,7 +133,7 @@ def quoted_bleus(hypotheses: list[str], references: list[str], language: str) ->
     """BLEU of one reference a sentence in each of the ways in which results for the target `language` are quoted.
 
     Keys are sacreBLEU's names of its tokenisers, `lc` (13a, lower-cased), and for German and French `tokenised` and
-    `tokenised_split`. A language that sacreBLEU scores with a tokeniser of its own has that one only.
+    `tokenised_split`. A language for which sacreBLEU has a tokeniser of its own has only that one.
     """
     tokenizer = bleu_tokenizer(language)
     found = {tokenizer: _quoted(f"sacreBLEU, {tokenizer}", bleu_metric(language), hypotheses, references)}
@@ -130,7 +159,7 @@ def compounds_split(tokenised: list[str]) -> list[str]:
 
 
 def _tokenised_bleus(hypotheses: list[str], references: list[str], language: str) -> dict[str, QuotedBleu]:
-    multi_bleu = BLEU(tokenize="none", smooth_method="none", force=True)  # force: tokenised text is no mistake here
+    multi_bleu = BLEU(tokenize="none", smooth_method="none", force=True)  # force: the text is tokenised on purpose
     ours, theirs = moses_tokenised(hypotheses, language), moses_tokenised(references, language)
     how = f"moses:{language}|sacremoses:{version('sacremoses')}"
     found = {TOKENISED: _quoted("tokenised (Moses)", multi_bleu, ours, theirs, how)}

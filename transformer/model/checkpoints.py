@@ -34,8 +34,8 @@ class Checkpoint:
     """One kept checkpoint.
 
     `scheduled` is False where it was written only because its validation loss was the best so far. `valid_loss` is
-    None where that update was not validated; `minutes`, since the start of training, is None where checkpoints
-    follow updates alone, so that what does not depend on the clock holds no time.
+    None where that update was not validated; `minutes`, since the start of training, is None where
+    checkpoints are written by updates alone, so that the files do not depend on the clock.
     """
 
     update: int
@@ -52,7 +52,7 @@ class Checkpoint:
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor], vocabulary: bytes) -> None:
     """Write the weights of `checkpoint` into `folder`, atomically; the header names the vocabulary's SHA-256.
 
-    One key only: safetensors writes several in random order, and equal checkpoints must be equal files.
+    Only one key: safetensors writes several in random order, and equal checkpoints must be equal files.
     """
     header = {"vocabulary": hashlib.sha256(vocabulary).hexdigest()}
     with atomic_path(folder / checkpoint.file) as temporary:
@@ -63,7 +63,7 @@ def vocabulary_hash(path: Path) -> str | None:
     """SHA-256 of the vocabulary that the checkpoint at `path` was trained with, from its header.
 
     Raises:
-        DataError: the file is no safetensors file.
+        DataError: it is not a safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as stored:
@@ -79,13 +79,13 @@ def kept(written: list[Checkpoint], keep_last: int) -> list[Checkpoint]:
 
 
 def best_of(written: list[Checkpoint]) -> Checkpoint | None:
-    """The validated checkpoint of lowest loss, the earliest of equals."""
+    """The checkpoint of lowest validation loss, the earliest of several."""
     validated = [one for one in written if one.valid_loss is not None]
     return min(validated, key=lambda one: (one.valid_loss, one.update), default=None)
 
 
 def delete_others(folder: Path, keep: list[Checkpoint]) -> None:
-    """Delete the checkpoints in `folder` that are not in `keep`, those of a later, lost run included."""
+    """Delete the checkpoints in `folder` that are not in `keep`, a crashed run's latest ones included."""
     names = {checkpoint.file for checkpoint in keep}
     for path in folder.glob("update-*.safetensors"):
         if path.name not in names:

@@ -11,7 +11,7 @@ def select_device(name: str) -> torch.device:
     """The device of that name; `auto` prefers cuda, then mps, then cpu.
 
     Raises:
-        ParamsError: the device asked for is not there.
+        ParamsError: this machine has no such device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":

@@ -54,7 +54,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def read_decoding(folder: Path) -> DecodingParams:
-    """The settings of the search that a model folder's scores were measured with.
+    """The search settings with which the model folder was scored.
 
     Raises:
         DataError: they are missing or malformed.

@@ -23,7 +23,7 @@ class Linear(nn.Linear):
     """y = x W^T + b, with Xavier-uniform weights and zero biases.
 
     On the CPU the rows are padded to one of a few counts: oneDNN compiles a kernel for each new count of rows, which
-    costs a quarter of the first epoch, and keeps half a megabyte of it for good.
+    costs a quarter of the first epoch, and never frees it, half a megabyte each.
     """
 
     def reset_parameters(self) -> None:
@@ -53,10 +53,10 @@ def rounded_up(count: int) -> int:
 
 
 def seed_dropout(seed: int, device: torch.device) -> None:
-    """Let all that this thread drops out on `device` from now on follow from `seed`."""
+    """Seed all dropout that this thread computes on `device` from now on."""
     if device.type == "cpu":
         _random.generator = torch.Generator().manual_seed(seed)
-        torch.default_generator.manual_seed(seed)  # from which compiled code draws
+        torch.default_generator.manual_seed(seed)  # compiled code draws from this one
     else:
         torch.manual_seed(seed)
 
@@ -73,7 +73,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """x of any shape; `seed_dropout` decides what is dropped, else torch's default generator."""
+        """x of any shape; what is dropped follows from `seed_dropout`, or else torch's default generator."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu" or torch.compiler.is_compiling():
@@ -152,7 +152,7 @@ class MultiHeadAttention(nn.Module):
         self.project_in = Linear(d_model, sum(self.widths))
         self.project_out = Linear(d_model, d_model)
         for weight in self.project_in.weight.split(self.widths):
-            nn.init.xavier_uniform_(weight)  # three matrices, not one of three times the height
+            nn.init.xavier_uniform_(weight)  # each of the three on its own, not as one of three times the height
 
     def forward(self, x: Tensor, *, mask: Tensor | Between | None = None, causal: bool = False) -> Tensor:
         """Self-attention over x of shape (batch, length, d_model).
@@ -169,7 +169,7 @@ class MultiHeadAttention(nn.Module):
         return self._split(linear(x, self.project_in.weight[:width], self.project_in.bias[:width]))
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values, each (batch, heads, length, d_k), of x: those of a memory are computed once."""
+        """Keys and values, each (batch, heads, length, d_k), of x: of the encoder's output they are computed once."""
         width = self.widths[0]
         both = linear(x, self.project_in.weight[width:], self.project_in.bias[width:])
         key, value = both.split(self.widths[1:], dim=-1)

@@ -1,7 +1,7 @@
-"""Attention over sentences that stand one behind the other in a single row, without padding between them.
+"""Attention over sentences concatenated into a single row, without padding between them.
 
-A batch of any lengths is then one row, (1, tokens, d_model), on which every product is useful, and flash attention
-keeps the sentences apart by their offsets: no mask exists, and the number of tokens is the only shape that changes.
+A batch of any lengths is then one row, (1, tokens, d_model), in which no product is wasted, and flash attention
+keeps the sentences apart by their offsets: there is no mask, and the number of tokens is the only size that changes.
 """
 
 from typing import NamedTuple, cast
@@ -17,7 +17,7 @@ FLASH_CAPABILITY = (8, 0)
 
 
 class Spans(NamedTuple):
-    """Where the sentences of a row stand; every token belongs to one.
+    """Where the sentences of a row are; every token belongs to one.
 
     Sentence i has the tokens offsets[i] … offsets[i + 1] - 1.
     """
@@ -56,11 +56,11 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, between: Between
     """Attention of each sentence to itself or its source: (1, heads, query tokens, d_k), as the query is.
 
     Keys and values are (1, heads, key tokens, d_k). On a GPU this is flash attention in bfloat16; on a CPU one
-    product with a mask of query tokens x key tokens, which suits small batches only.
+    product with a mask of query tokens x key tokens, which is for small batches only.
     """
     if query.device.type == "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=_mask(between, causal))
-    from torch.nn.attention.varlen import varlen_attn  # here: a CPU never needs it
+    from torch.nn.attention.varlen import varlen_attn  # here, because a CPU never needs it
 
     queries, keys = between
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))

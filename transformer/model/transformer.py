@@ -47,7 +47,7 @@ class Transformer(nn.Module):
         self.dropout = Dropout(params.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(params) for _ in range(params.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(params) for _ in range(params.decoder_layers))
-        # Pre-norm leaves the last residual sum unnormalised; post-norm has nothing left to do.
+        # Pre-norm leaves the last residual sum unnormalised; with post-norm there is nothing left to do.
         pre_norm = params.norm == "pre"
         self.encoder_norm = nn.LayerNorm(params.d_model) if pre_norm else nn.Identity()
         self.decoder_norm = nn.LayerNorm(params.d_model) if pre_norm else nn.Identity()
@@ -66,8 +66,8 @@ class Transformer(nn.Module):
         """Logits (batch, target length, vocabulary) of the token after each position.
 
         Args:
-            source: int64 ids (batch, source length), ended by end-of-sentence, padded at the end.
-            target: int64 ids (batch, target length), begun by begin-of-sentence, padded at the end.
+            source: int64 ids (batch, source length), each ending with end-of-sentence, padded at the end.
+            target: int64 ids (batch, target length), each beginning with begin-of-sentence, padded at the end.
         """
         return self.embedding.logits(self.hidden(source, target))
 
@@ -93,14 +93,14 @@ class Transformer(nn.Module):
         return output
 
     def start(self, source: Tensor, beam: int = 1) -> DecoderState:
-        """Encode `source` (batch, source length) and stand before the first target position.
+        """Encode `source` (batch, source length) and return the state before the first target position.
 
         The state has batch x beam rows: rows b x beam … (b + 1) x beam - 1 belong to sentence b.
         """
         source_mask = padding_mask(source, PAD)
         memory = self.encode(source, source_mask)
         both = (layer.cross_attention.keys_values(memory) for layer in self.decoder_layers)
-        keys_values = [(key.contiguous(), value.contiguous()) for key, value in both]  # quick to select rows from
+        keys_values = [(key.contiguous(), value.contiguous()) for key, value in both]  # selecting rows is faster
         state = DecoderState(
             0, [(key[:, :, :0], value[:, :, :0]) for key, value in keys_values], keys_values, source_mask
         )
@@ -115,7 +115,7 @@ class Transformer(nn.Module):
             x, state.past[index] = layer.step(x, state.past[index], state.memory[index], state.source_mask)
         state.position += 1
         hidden = self.decoder_norm(x)[:, 0]
-        with torch.autocast(hidden.device.type, enabled=False):  # hypotheses often differ by less than bfloat16 tells
+        with torch.autocast(hidden.device.type, enabled=False):  # hypotheses may differ by less than bfloat16 shows
             return self.embedding.logits(hidden.float())
 
     def _decode(

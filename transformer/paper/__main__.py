@@ -1,4 +1,4 @@
-"""`python -m transformer.paper`, at the repository's root: write docs/paper.md anew."""
+"""`python -m transformer.paper`, at the repository's root: write docs/paper.md again."""
 
 from pathlib import Path
 

@@ -43,7 +43,7 @@ tensor2tensor's `get_ende_bleu.sh`.
 
 
 class Presets:
-    """The four presets of a checkout, and its corpus registry.
+    """The four presets of a checkout, and its data/corpora.yaml.
 
     Raises:
         ParamsError: a file is missing or malformed.
@@ -84,10 +84,10 @@ def _leaf(params: Params, key: str) -> Any:
 
 
 def document(checkout: Path) -> str:
-    """The page, for the presets and the registry of `checkout`.
+    """The page, for the presets and data/corpora.yaml of `checkout`.
 
     Raises:
-        ParamsError: a preset or the registry is missing or malformed.
+        ParamsError: a preset or data/corpora.yaml is missing or malformed.
     """
     presets = Presets(checkout)
     sections = {
@@ -111,7 +111,7 @@ def _row(value: Value, held: Four) -> list[str]:
 
 
 def _in_words(values: Four) -> str:
-    """One value if all are the same, one a size or a pair if that says it all, else each."""
+    """One value if all are the same, one for each size or each language pair if that is enough, else all four."""
     one, two, three, four = map(_plain, values)
     if one == two == three == four:
         return one

@@ -7,7 +7,7 @@ Four = tuple[Plain, Plain, Plain, Plain]  # one value a preset, in the order of 
 
 PRESETS = ("wmt14-en-de-base", "wmt14-en-de-big", "wmt14-en-fr-base", "wmt14-en-fr-big")
 NOT_STATED = "not stated"
-VALID_PARTS = "valid parts of download.corpora"  # not a key: the registry says which they are
+VALID_PARTS = "valid parts of download.corpora"  # not a key: data/corpora.yaml says which they are
 
 
 def same(value: Plain) -> Four:

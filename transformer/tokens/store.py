@@ -75,7 +75,7 @@ def id_type(vocabulary_size: int) -> np.dtype[np.unsignedinteger]:
 
 
 class SideWriter:
-    """Writes one side of a split, whose numbers of sentences and tokens are known, sentence after sentence."""
+    """Writes one side of a split sentence by sentence; the numbers of sentences and tokens are known beforehand."""
 
     def __init__(self, ids: BinaryIO, offsets: BinaryIO, vocabulary_size: int, sentences: int, tokens: int) -> None:
         self._ids, self._offsets = ids, offsets
@@ -96,7 +96,7 @@ class SideWriter:
 def side_writer(
     tokens: Path, split: str, side: Side, vocabulary_size: int, sentences: int, token_count: int
 ) -> Iterator[SideWriter]:
-    """A writer of `sentences` sentences with `token_count` tokens; the files appear when the block ends well."""
+    """A writer of `sentences` sentences with `token_count` tokens; the files appear after a block without error."""
     with (
         atomic_path(ids_file(tokens, split, side)) as ids_path,
         atomic_path(offsets_file(tokens, split, side)) as offsets_path,

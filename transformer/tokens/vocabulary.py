@@ -25,7 +25,7 @@ class Vocabulary:
         """Read a SentencePiece model file.
 
         Raises:
-            DataError: the file is missing or no SentencePiece model.
+            DataError: the file is missing or not a SentencePiece model.
         """
         try:
             return cls(path.read_bytes())

@@ -1,7 +1,7 @@
 """Which sentences make an update, and how an update is cut to fit a device (paper, section 5.1).
 
-An update is declared in target tokens over all devices. Its sentences depend on the seed, the epoch and the
-lengths alone. Micro-batches only divide it: nothing but dropout depends on how many share the work.
+The size of an update is given in target tokens over all devices. Its sentences depend only on the seed, the epoch
+and the lengths. Micro-batches merely divide it: only dropout depends on how many processes share the work.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from transformer.tokens.vocabulary import BOS, PAD
 Indices = NDArray[np.int64]
 Update = list[Indices]  # groups of sentences, each of like length
 
-PACKED_STEP = 128  # a packed row's tokens are a multiple of this: few shapes, and whole tiles of the products
+PACKED_STEP = 128  # a packed row's tokens are a multiple of this, for few shapes and whole tiles
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Batch:
     packing: Packing | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on `device`; copies from pinned memory run beside the computation."""
+        """The batch on `device`; copies from pinned memory overlap with computation."""
         return self._mapped(lambda ids: ids.to(device, non_blocking=True))
 
     def pinned(self) -> "Batch":
-        """The batch in memory that a GPU copies from by itself."""
+        """The batch in pinned memory, from which a GPU copies on its own."""
         return self._mapped(Tensor.pin_memory)
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> "Batch":
@@ -55,10 +55,10 @@ class Batch:
 
 
 def usable_sentences(split: TokenSplit, max_positions: int) -> Indices:
-    """Indices of the sentences that have a place for each of their tokens.
+    """Indices of the sentences of which no side has more than `max_positions` tokens.
 
     Raises:
-        ParamsError: none has.
+        ParamsError: there is none.
     """
     longest = np.maximum(split.source.lengths, split.target.lengths)
     usable = np.flatnonzero(longest <= max_positions)
@@ -72,9 +72,9 @@ def usable_sentences(split: TokenSplit, max_positions: int) -> Indices:
 def plan_epoch(split: TokenSplit, usable: Indices, training: TrainingParams, epoch: int) -> list[Update]:
     """The updates of one epoch in their order: each usable sentence exactly once.
 
-    Sentences of like length stand together in a group, in random order among equals; the groups are shuffled, and
-    `length_groups` of them make an update of at most `batch_target_tokens` target tokens. (A sentence longer than a
-    group stands alone.) The paper's update was mixed likewise: eight devices had a batch of one length each.
+    Sentences of similar length form a group, in random order among those of equal length; the groups are shuffled,
+    and `length_groups` of them make an update of at most `batch_target_tokens` target tokens. (A sentence longer than
+    a group is alone in it.) The paper's update was mixed likewise: each of eight devices had a batch of one length.
     """
     random = np.random.default_rng([training.seed, epoch])
     shuffled = random.permutation(usable)
@@ -114,17 +114,17 @@ def micro_batches(split: TokenSplit, group: Indices, max_tokens: int) -> list[In
 
 
 def packed_batches(split: TokenSplit, update: Update, max_tokens: int, ranks: int) -> list[Indices]:
-    """Divide an update into pieces of like size, as few as fit, their number a multiple of `ranks`.
+    """Divide an update into as few pieces of similar size as fit, their number a multiple of `ranks`.
 
-    A piece fits when neither side holds more than `max_tokens` ids once `pack` has rounded them up. Where a piece has
-    room for a sentence or two only, their number need not be a multiple.
+    A piece fits when neither side holds more than `max_tokens` ids once `pack` has rounded them up. Where a piece
+    holds only a sentence or two, their number may not be a multiple.
 
     Raises:
         ParamsError: one sentence alone is longer.
     """
     sentences = np.concatenate(update)
     lengths = np.stack([_lengths(side, sentences) for side in (split.source, split.target)])
-    room = max_tokens - 2 * PACKED_STEP  # what `pack` adds to a side, at most
+    room = max_tokens - 2 * PACKED_STEP  # `pack` adds at most this to a side
     if lengths.max() > room:
         raise ParamsError(
             f"training.micro_batch_tokens = {max_tokens}: a sentence has {lengths.max()} tokens, "
@@ -142,10 +142,10 @@ def packed_batches(split: TokenSplit, update: Update, max_tokens: int, ranks: in
 
 
 def pack(split: TokenSplit, sentences: Indices, longest: int) -> Batch:
-    """These sentences, none of more than `longest` tokens, one behind the other in a row.
+    """These sentences, none of more than `longest` tokens, concatenated in a row.
 
     Each row ends with padding as a sentence of its own, so that its length is a multiple of `PACKED_STEP`. The two
-    rows never have the same length: torch.compile would take one shape for the other from then on.
+    rows never have the same length, or torch.compile would assume from then on that they always have.
     """
     (source, sources), (target, targets) = (_flat(side, sentences) for side in (split.source, split.target))
     source_width, target_width = (-(-(len(ids) + 1) // PACKED_STEP) * PACKED_STEP for ids in (source, target))
@@ -163,7 +163,7 @@ def assemble(split: TokenSplit, sentences: Indices) -> Batch:
     """Pad these sentences into a batch."""
     source, target = _padded(split.source, sentences), _padded(split.target, sentences)
     target_in = torch.cat([torch.full((len(sentences), 1), BOS), target[:, :-1]], dim=1)
-    # A shorter sentence's EOS has moved into its input, where nothing that counts can see it.
+    # The input of a shorter sentence includes its EOS, but no position that is scored attends to it.
     return Batch(source, target_in, target)
 
 
@@ -177,7 +177,7 @@ def _lengths(side: TokenSide, sentences: Indices) -> Indices:
 
 
 def _flat(side: TokenSide, sentences: Indices) -> tuple[Indices, Indices]:
-    """The ids of these sentences one behind the other, and their lengths."""
+    """The ids of these sentences concatenated, and their lengths."""
     lengths = _lengths(side, sentences)
     return side.ids[ranges(side.offsets[sentences], lengths)].astype(np.int64), lengths
 
@@ -194,8 +194,8 @@ def _row(ids: Indices, width: int) -> Tensor:
 
 
 def _spans(lengths: Indices, width: int, longest: int) -> Spans:
-    """The spans of sentences of these lengths and of the padding up to `width` behind them."""
+    """The spans of sentences of these lengths and of the padding after them, up to `width`."""
     edges = np.append(offsets(lengths), width)
-    positions = np.zeros(width, np.int64)  # padding keeps place 0, which every table has
+    positions = np.zeros(width, np.int64)  # padding keeps position 0, which every table has
     positions[: edges[-2]] = ranges(np.zeros_like(lengths), lengths)
     return Spans(torch.from_numpy(edges.astype(np.int32)), torch.from_numpy(positions), longest)

@@ -1,7 +1,7 @@
-"""A training on many devices: torchrun's agent starts one process a device and, after one has died, all of them anew.
+"""A training on many devices: torchrun's agent starts one process a device, and all of them again when one dies.
 
 `launch` is called on each machine of `compute.nodes`, with the same params and tokens. The environment variables
-MASTER_ADDR and MASTER_PORT name the one that leads to all of them; a single machine needs neither.
+MASTER_ADDR and MASTER_PORT tell all of them which one leads; a single machine needs neither.
 """
 
 import json
@@ -36,12 +36,14 @@ from transformer.training.worker import FIGURES_FILE, JOB_FILE, MEASURED_FILE, r
 log = logging.getLogger(__name__)
 
 RESTARTS = 3  # after a rank has died; Prefect's retries come on top
-SAVING_SECONDS = 100  # that ranks have to save their state in once asked to stop; Kubernetes gives pods 120
-JOINING_SECONDS = 600  # that machines wait for one another in
+SAVING_SECONDS = 100  # for ranks to save their state once asked to stop; Kubernetes gives pods 120
+JOINING_SECONDS = 600  # for machines to wait for one another
 POLL_SECONDS = 0.2
 
 # Before torch 2.12 the agent gives its ranks 30 seconds, whatever they still have to save.
-_WAITS_FOR_RANKS = "shutdown_timeout" in LaunchConfig.__dataclass_fields__
+_PATIENCE: dict[str, Any] = (
+    {"shutdown_timeout": SAVING_SECONDS} if "shutdown_timeout" in LaunchConfig.__dataclass_fields__ else {}
+)
 
 
 def launch(
@@ -60,12 +62,12 @@ def launch(
     Args:
         languages, shape, settings, compute, paths: as of `train`.
         on_figures: as of `train`, called from another thread.
-        leads: this is the machine whose first rank writes and reports.
+        leads: whether this is the machine whose first rank writes and reports.
         command: starts Python as a child of this process.
 
     Raises:
-        ParamsError: the devices are not there, or nothing names the first machine.
-        UserError: what a rank has ended with, or machines do not find one another.
+        ParamsError: there are not as many devices, or nothing names the first machine.
+        UserError: with which a rank has ended, or the machines do not find one another.
     """
     _check_devices(compute)
     with tempfile.TemporaryDirectory(prefix="ranks-") as name, _signals_once():
@@ -82,7 +84,7 @@ def launch(
                 elastic_launch(config, python)(*arguments, "-m", "transformer.training.worker", name)
         except SignalException as error:
             raise read_outcome(folder) or InterruptedTrainingError(
-                f"{error.sigval.name}: training stopped before its ranks had begun"
+                f"{error.sigval.name}: training stopped before it had begun"
             ) from None
         except ChildFailedError as error:
             raise read_outcome(folder) or _failure(error) from None
@@ -108,7 +110,7 @@ def _check_devices(compute: ComputeParams) -> None:
 
 
 def _config(compute: ComputeParams, leads: bool, folder: Path) -> LaunchConfig:
-    """Torchrun's options. Ports of ranks are new at each restart, so that nothing of the former attempt is found."""
+    """Torchrun's options. Ranks get new ports at each restart, so that nothing of the previous attempt interferes."""
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     several = compute.nodes > 1
     host, port = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])) if several else ("localhost", 0)
@@ -126,15 +128,15 @@ def _config(compute: ComputeParams, leads: bool, folder: Path) -> LaunchConfig:
         logs_specs=DefaultLogsSpecs(log_dir=str(folder / "torchrun")),
         virtual_local_rank=select_device(compute.device).type == "cuda",  # each rank sees its own GPU alone
         signals_to_handle="SIGQUIT",  # the others are ours: see _signals_once
-        **({"shutdown_timeout": SAVING_SECONDS} if _WAITS_FOR_RANKS else {}),
+        **_PATIENCE,
     )
 
 
 def _own_address(host: str, port: int) -> str:
-    """The address by which the machine `host` would know this one."""
+    """The address under which the machine `host` can reach this one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((host, port))  # sends nothing
+            probe.connect((host, port))  # this sends nothing
         except OSError:
             return socket.getfqdn()
         address: str = probe.getsockname()[0]
@@ -143,7 +145,7 @@ def _own_address(host: str, port: int) -> str:
 
 @contextmanager
 def _signals_once() -> Iterator[None]:
-    """The first signal ends the agent, which hands it on to the ranks and waits for them; later ones are ignored."""
+    """The first signal ends the agent, which passes it on to the ranks and waits for them; later ones are ignored."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in SIGNALS:
@@ -159,7 +161,7 @@ def _signals_once() -> Iterator[None]:
 
 
 def _silence_torchrun() -> None:
-    """It tells each death in a dozen lines and a stack trace; we tell it in one."""
+    """It reports each death in a dozen lines and a stack trace; we report it in one."""
     logger = logging.getLogger("torch.distributed")
     logger.propagate = False
     logger.addHandler(logging.NullHandler())
@@ -167,7 +169,7 @@ def _silence_torchrun() -> None:
 
 @contextmanager
 def _handed_on(path: Path, on_figures: OnFigures) -> Iterator[None]:
-    """Call `on_figures` for each line that the first rank adds to the file; for updates done twice, once."""
+    """Call `on_figures` for each line that the first rank adds to the file, once for an update that is done twice."""
     path.touch()
     ended = threading.Event()
     known: set[tuple[Any, ...]] = set()
@@ -199,4 +201,4 @@ def _failure(error: ChildFailedError) -> UserError:
     rank, failure = error.get_first_failure()
     # An exception comes as a dict, a signal as a text.
     message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
-    return UserError(f"rank {rank} failed, and so it did after {RESTARTS} restarts: {' '.join(message.split())}")
+    return UserError(f"rank {rank} failed, also after {RESTARTS} restarts: {' '.join(message.split())}")

@@ -1,4 +1,4 @@
-"""Updates planned and their batches assembled by background threads, so that the device never waits for data."""
+"""Background threads that plan updates and assemble their batches, so that the device never waits for data."""
 
 import time
 from collections import deque
@@ -24,7 +24,7 @@ class Planned:
 
 
 def planned_updates(run: Run, epoch: int, position: int) -> Generator[Planned]:
-    """The updates from this place on, without end; an epoch is planned while the one before it runs."""
+    """The updates from this place on, without end; each epoch is planned while the previous one runs."""
     with ThreadPoolExecutor(1, thread_name_prefix="plan") as planner:
         plan = planner.submit(run.plan, epoch)
         while True:
@@ -58,7 +58,7 @@ class Loader:
         self._planned.close()
 
     def next(self) -> tuple[Planned, Work]:
-        """The next update; what went wrong while it was assembled is raised here."""
+        """The next update; an error from assembling it in the background is raised here."""
         begun = time.monotonic()
         planned, future = self._ahead.popleft()
         work = future.result()

@@ -13,7 +13,7 @@ from transformer.model.transformer import Transformer
 from transformer.tokens.vocabulary import PAD
 from transformer.training.batching import Batch
 
-# Logits that exist at a time: 8 MB of float32 stay near a CPU's caches, 256 MB of bfloat16 keep a GPU busy.
+# Logits computed at a time: 8 MB of float32 nearly fit a CPU's caches, 256 MB of bfloat16 keep a GPU busy.
 CHUNK_LOGITS = {"cpu": 1 << 21}
 LARGE_CHUNK_LOGITS = 1 << 27
 TILE = 128
@@ -49,7 +49,9 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
             labels = target[part]
-            missing = min(chunk, rounded_up(len(labels))) - len(labels)  # few shapes: see transformer.model.linear
+            missing = min(chunk, rounded_up(len(labels))) - len(
+                labels
+            )  # few shapes: see transformer.model.layers.Linear
             rows = F.pad(hidden[part].to(dtype), (0, 0, 0, missing))
             chunk_loss, grad = smoothed(rows @ matrix.T, F.pad(labels, (0, missing), value=PAD), smoothing)
             loss += chunk_loss
@@ -68,7 +70,7 @@ class ProjectedCrossEntropy(torch.autograd.Function):
 
 
 def _chunk_rows(device: torch.device, vocabulary_size: int) -> int:
-    """Tokens whose logits exist at a time; a GPU multiplies whole tiles of them."""
+    """Tokens whose logits are computed at a time; whole tiles of them on a GPU."""
     if device.type in CHUNK_LOGITS:
         return max(1, CHUNK_LOGITS[device.type] // vocabulary_size)
     return max(1, LARGE_CHUNK_LOGITS // vocabulary_size // TILE) * TILE
@@ -85,7 +87,9 @@ def plain_smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Te
     loss = ((sums.log() - (1 - smoothing) * true - smoothing * mean) * counted).sum()
     grad.mul_((counted / sums)[:, None]).sub_((counted * smoothing / logits.size(-1))[:, None])
     rewards = counted * (smoothing - 1)
-    if torch.compiler.is_compiling():  # one more term of the one pass over the logits; a scatter would need its own
+    if (
+        torch.compiler.is_compiling()
+    ):  # one more term in a single pass over the logits; a scatter would need a second one
         pieces = torch.arange(logits.size(-1), device=labels.device)
         return loss, grad + torch.where(labels[:, None] == pieces, rewards[:, None], 0.0)
     rows = torch.arange(len(labels), device=labels.device)
@@ -106,7 +110,7 @@ def compiled_smoothed() -> Smoothed:
 
 
 def _smoothed_to_dtype(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    """`plain_smoothed` whose gradient has the logits' dtype as soon as it is written."""
+    """`plain_smoothed`, with the gradient written in the logits' dtype right away."""
     loss, grad = plain_smoothed(logits, labels, smoothing)
     return loss, grad.to(logits.dtype)
 
@@ -136,7 +140,7 @@ def smoothed_cross_entropy(
 class Network:
     """The forward pass and the loss, from ids to a scalar.
 
-    Compiled code holds for any number of tokens and sentences: it is made in the first update and never again.
+    The compiled code is good for any number of tokens and sentences: it is made in the first update and never again.
     """
 
     def __init__(self, model: Transformer, smoothing: float, precision: torch.dtype, *, compiled: bool) -> None:

@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(minutes=30)  # for one that is silent; one that has died is noticed by torchrun within a second
+TIMEOUT = timedelta(minutes=30)  # for a rank that hangs; torchrun notices within a second when one has died
 
 
 def shares(costs: Sequence[int], ranks: int) -> list[list[int]]:
-    """Which micro-batches each rank computes, ascending: the costliest first, each to whom has least so far."""
+    """Which micro-batches each rank computes, ascending; the costliest go first, each to the least loaded rank."""
     loads, mine = [0] * ranks, [list[int]() for _ in range(ranks)]
     for piece in sorted(range(len(costs)), key=lambda index: -costs[index]):
         rank = loads.index(min(loads))
@@ -41,10 +41,10 @@ def shares(costs: Sequence[int], ranks: int) -> list[list[int]]:
 
 
 class Alone:
-    """A training in one process: there is nobody to share with or to ask.
+    """A training in one process: there is no other rank to share or agree with.
 
-    On a CPU it computes micro-batches side by side: the products of a small model are too short to be shared between
-    cores without waiting, whole micro-batches are not. A GPU takes one after the other.
+    On a CPU it computes micro-batches in parallel: matrix products of a small model are too short to be split between
+    cores without waiting, whole micro-batches are not. On a GPU it computes one after the other.
     """
 
     rank = 0
@@ -67,11 +67,11 @@ class Alone:
             self._pool = ThreadPoolExecutor(at_once, initializer=lambda: torch.set_num_threads(each))
 
     def mine(self, costs: Sequence[int]) -> Sequence[int]:
-        """The numbers of the micro-batches that this rank computes of an update whose micro-batches cost as much."""
+        """The numbers of the micro-batches that this rank computes, given the costs of all of an update."""
         return range(len(costs))
 
     def check_same(self, fingerprint: str) -> None:
-        """Stop unless every rank is about to train the same.
+        """Check that every rank is about to do the same training.
 
         Raises:
             DataError: params, tokens, code or torch differ.
@@ -80,18 +80,18 @@ class Alone:
     def begin(
         self, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, probe: Callable[[], Tensor]
     ) -> TrainingState:
-        """Give every rank the first one's weights, Adam's moments and state; `probe` computes any loss."""
+        """Give every rank the weights, Adam's moments and the state of the first; `probe` computes some loss."""
         return state
 
     def backward(
         self, parameters: list[nn.Parameter], loss: Callable[[int], Tensor], count: int, tokens: int
     ) -> Tensor:
-        """Leave the gradient of an update's mean loss in every parameter's `grad`, on all ranks the same.
+        """Put the gradient of an update's mean loss into every parameter's `grad`, the same on all ranks.
 
         Args:
             parameters: all that are trained.
-            loss: computes the summed loss of one of this rank's micro-batches, given by its place among them.
-            count: of this rank's micro-batches.
+            loss: computes the summed loss of this rank's micro-batch number 0, 1, …
+            count: how many micro-batches this rank has.
             tokens: target tokens of the update; the loss is divided by them.
 
         Returns:
@@ -110,11 +110,11 @@ class Alone:
         return total
 
     def known_to_all(self, find: Callable[[], T]) -> T:
-        """What the first rank finds; the others wait for it."""
+        """What `find` returns on the first rank; the others wait for it."""
         return find()
 
     def agreed(self, asked: str | None) -> str | None:
-        """The signal by which any rank was asked to stop, the same answer on all; to be called once an update."""
+        """The signal by which any rank was asked to stop, the same on all ranks; to be called once an update."""
         return asked
 
 
@@ -134,7 +134,7 @@ class Ranks(Alone):
         super().__init__()
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.on_this_machine = on_this_machine
-        # Decisions go over gloo, beside the gradients, and never make a GPU wait.
+        # Decisions travel over gloo, separately from the gradients, and never make a GPU wait.
         self.control = dist.new_group(backend="gloo", timeout=TIMEOUT)
         self._vote: tuple[Tensor, dist.Work] | None = None
         self._warned = self.rank > 0
@@ -148,7 +148,7 @@ class Ranks(Alone):
         if len(costs) < self.world and not self._warned:
             self._warned = True
             log.warning(
-                "an update has %d micro-batches for %d ranks: with a lower training.micro_batch_tokens none is idle",
+                "an update has %d micro-batches for %d ranks: lower training.micro_batch_tokens, and none is idle",
                 len(costs),
                 self.world,
             )
@@ -159,14 +159,14 @@ class Ranks(Alone):
         found: list[str] = [""] * self.world
         dist.all_gather_object(found, fingerprint, group=self.control)
         if len(set(found)) > 1:
-            raise DataError("the machines differ in params.yaml, data/tokens, code or torch's version")
+            raise DataError("the machines have different params.yaml, data/tokens, code or torch versions")
 
     def begin(
         self, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, probe: Callable[[], Tensor]
     ) -> TrainingState:
         """See `Alone.begin`."""
         state = self.known_to_all(lambda: state)
-        # Brings the weights of the first rank to the others.
+        # This sends the weights of the first rank to the others.
         self._parallel = DistributedDataParallel(_Watched(model), gradient_as_bucket_view=True)
         if state.update:
             for parameter in model.parameters():
@@ -176,8 +176,8 @@ class Ranks(Alone):
                     moments["exp_avg"], moments["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
                 for name in ("exp_avg", "exp_avg_sq"):
                     dist.broadcast(moments[name], 0)
-        # After its first backward pass DDP lays out its buckets anew, in the order in which gradients came: before
-        # the first update, so that a resumed run adds up in the order of an uninterrupted one.
+        # After its first backward pass DDP rearranges its buckets in the order in which gradients came. Let it do so
+        # before the first update, so that a resumed run adds up in the same order as an uninterrupted one.
         for _ in range(2):
             self._parallel(probe).backward()
             optimizer.zero_grad()
@@ -190,7 +190,7 @@ class Ranks(Alone):
         return cast(T, content[0])
 
     def agreed(self, asked: str | None) -> str | None:
-        """See `Alone.agreed`; it is of the update before, so that the votes travel while the next one is computed."""
+        """See `Alone.agreed`; the answer is one update late, so that votes travel during the next update."""
         before = self._settled_vote()
         number = torch.tensor(signal.Signals[asked].value if asked else 0)
         work = dist.all_reduce(number, dist.ReduceOp.MAX, group=self.control, async_op=True)
@@ -214,30 +214,30 @@ class Ranks(Alone):
         def compute(term: Callable[[], Tensor]) -> None:
             found = self._parallel(term)
             terms.append(found.detach())
-            (found * (self.world / tokens)).backward()  # DDP takes the mean over the ranks; we want the sum
+            (found * (self.world / tokens)).backward()  # DDP takes the mean over the ranks, we need the sum
 
         with self._parallel.no_sync():
             for place in range(count - 1):
                 compute(partial(loss, place))
-        # The last one's gradients travel, bucket by bucket, while the rest of them is still computed.
+        # The gradients of the last one are sent bucket by bucket while its backward pass still runs.
         compute(partial(loss, count - 1) if count else partial(_nothing, parameters))
         total = torch.stack(terms).sum()
         dist.all_reduce(total)
         return total
 
     def leave(self) -> None:
-        """Leave the group once nothing that the others wait for is under way."""
+        """Leave the group, after the last vote, for which the others may still be waiting."""
         self._settled_vote()
         dist.destroy_process_group()
 
 
 def _nothing(parameters: list[nn.Parameter]) -> Tensor:
-    """A loss of zero from all parameters: a rank without a micro-batch still has to take part in the sum."""
+    """A loss of zero from all parameters: a rank without micro-batches has to take part in the sum, too."""
     return torch.stack([parameter.sum() for parameter in parameters]).sum() * 0.0
 
 
 class _Watched(nn.Module):
-    """Computes any loss of the model's weights inside the forward pass that DistributedDataParallel watches."""
+    """Computes any loss inside a forward pass, which is where DistributedDataParallel sees the weights used."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -251,8 +251,8 @@ class _Watched(nn.Module):
 def joined(device: torch.device, leads: bool) -> Iterator[Ranks]:
     """Membership in the group that torchrun's environment variables describe: over NCCL on GPUs, else gloo.
 
-    Torchrun numbers machines by their names; here ranks count from the machine that `leads`, the train stage's.
-    An error inside leaves the group without a farewell, which the others may no longer be able to answer.
+    Torchrun numbers machines by their names; here rank 0 is on the machine that `leads`, where the train stage runs.
+    After an error in the body nothing is said to the other ranks, which may no longer be able to answer.
     """
     number, world, on_this_machine = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -1,7 +1,7 @@
 """Stopping on request and exact resume: the whole state of a run, in a working folder that only equal runs share.
 
 The folder lies outside DVC's outputs, which DVC deletes before a stage runs, and is named by a fingerprint of the
-params, the token files, the code and torch's version: a run that would train anything else never finds it.
+params, the token files, the code and torch's version: no other training ever finds it.
 """
 
 import json
@@ -28,7 +28,7 @@ CODE = ("model", "training", "tokens", "decoding/greedy.py")
 
 
 class StopRequest:
-    """Set once a signal has come."""
+    """Says whether a signal has come, and which."""
 
     def __init__(self) -> None:
         self.signal: str | None = None
@@ -39,7 +39,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Listen for the signals; the former handlers come back at the end."""
+    """Listen for SIGNALS during the body; the previous handlers are restored after it."""
     request = StopRequest()
     former = {number: signal.signal(number, request) for number in SIGNALS}
     try:
@@ -51,7 +51,7 @@ def stop_requests() -> Iterator[StopRequest]:
 
 @dataclass
 class TrainingState:
-    """How far training is; with the weights and Adam's moments, all that the rest of it depends on."""
+    """How far training has come; with the weights and Adam's moments, all that the rest of it depends on."""
 
     update: int = 0
     epoch: int = 0
@@ -67,7 +67,7 @@ class TrainingState:
 
 
 def run_name(settings: Any, tokens: Path) -> str:
-    """The name of the run that these settings, token files, this code and this torch make."""
+    """The name of a run with these settings and token files, this code and this version of torch."""
     return fingerprint([settings, torch.__version__], CODE, tokens)
 
 

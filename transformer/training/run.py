@@ -1,4 +1,4 @@
-"""One training run: the network, the optimizer, the data, and the update that moves them (paper, section 5)."""
+"""One training run: the network, the optimizer, the data, and the update (paper, section 5)."""
 
 import math
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def learning_rate(update: int, d_model: int, training: TrainingParams) -> float:
 
 @dataclass(frozen=True)
 class Work:
-    """An update cut into micro-batches, those that this process computes assembled."""
+    """An update cut into micro-batches; those that this process computes are assembled."""
 
     groups: Update
     tokens: int  # target tokens of the whole update
@@ -111,7 +111,7 @@ class Run:
         """Initialise the network from the seed.
 
         Raises:
-            ParamsError: `training.compile` asks for what the device has not.
+            ParamsError: the device cannot do what `training.compile` asks for.
             DeviceMemoryError: the model does not fit.
         """
         ranks = ranks or Alone()
@@ -146,7 +146,7 @@ class Run:
         )
 
     def begin(self, state: TrainingState) -> TrainingState:
-        """Where training goes on, on all ranks: where the first one stands."""
+        """The state from which all ranks continue: that of the first one."""
         batch = self._batch(self.train_sentences[:1])
         self.model.train()
         with _kernels(self.device):
@@ -155,7 +155,7 @@ class Run:
             )
 
     def learning_rate(self, update: int) -> float:
-        """The schedule at this update, counted from 1."""
+        """The learning rate of this update, counted from 1."""
         return learning_rate(update, self.shape.d_model, self.settings)
 
     def plan(self, epoch: int) -> list[Update]:
@@ -176,7 +176,7 @@ class Run:
         return Work(groups, int(targets.sum()), flops, batches)
 
     def update(self, update: int, work: Work) -> Tensor:
-        """One step of the optimizer; returns the summed loss, a scalar on the device that nothing has waited for.
+        """One step of the optimizer; returns the summed loss, a scalar on the device, without waiting for it.
 
         The gradient is that of the mean loss over the update's target tokens, however many micro-batches share
         them. Dropout's randomness is a function of (seed, update, micro-batch), so that resume needs no generator
@@ -203,7 +203,9 @@ class Run:
             raise self._too_small_a_memory() from None
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = " ".join(str(error).split())[:300]
-            raise ParamsError(f"torch.compile failed, training.compile: false does without: {reason}") from error
+            raise ParamsError(
+                f"torch.compile failed, set training.compile: false to train without it: {reason}"
+            ) from error
         self.optimizer.zero_grad()
         return total
 
@@ -244,7 +246,7 @@ class Run:
         return self.ranks.mine([self._cost(piece) for piece in pieces])
 
     def _cost(self, sentences: Indices) -> int:
-        """Ids of both sides, with the padding that they will get."""
+        """How many ids both sides have, with the padding that they will get."""
         lengths = [side.offsets[sentences + 1] - side.offsets[sentences] for side in self._sides()]
         return sum(int(one.sum() if self.packed else len(one) * one.max()) for one in lengths)
 
@@ -255,7 +257,7 @@ class Run:
             batch = assemble(self.train, sentences)
         if self.device.type != "cuda":
             return batch
-        with torch.cuda.device(self.device):  # a thread of its own would pin through the first GPU
+        with torch.cuda.device(self.device):  # without it, a new thread would pin memory through the first GPU
             return batch.pinned()
 
     def _sides(self) -> tuple[TokenSide, TokenSide]:
@@ -276,14 +278,14 @@ def _packs(wanted: bool | None, shape: ModelParams, device: torch.device, precis
 def _set_numerics(device: torch.device) -> None:
     """The same bits in every run; on a GPU, TF32 where float32 remains."""
     torch.use_deterministic_algorithms(True)
-    # Nothing here reads memory it has not written. torch's stubs do not know the setting.
+    # Not needed: nothing here reads memory that it has not written. The setting is missing in torch's stubs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
 
 
 def _kernels(device: torch.device) -> AbstractContextManager[None]:
-    """Attention's kernels; the fused one's backward pass is several times slower on short CPU sequences."""
+    """Which attention kernels to use; on a CPU the fused one's backward pass is several times slower."""
     plain: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
     return plain if device.type == "cpu" else nullcontext()
 

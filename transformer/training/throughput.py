@@ -11,8 +11,8 @@ from transformer.training.objective import compilations
 
 log = logging.getLogger(__name__)
 
-# Dense bfloat16 products with float32 sums, FLOP/s, by the words that the device's name begins with. From NVIDIA's
-# data sheets of the products (figures with sparsity halved).
+# Dense bfloat16 products with float32 sums, FLOP/s, by the words with which the device's name begins, from NVIDIA's
+# data sheets (figures with sparsity halved).
 PEAK_BFLOAT16 = {
     "NVIDIA H100 80GB HBM3": 989.4e12,  # H100 data sheet, SXM5
     "NVIDIA H100 NVL": 835.5e12,  # H100 data sheet, NVL: 1671 with sparsity
@@ -59,7 +59,7 @@ def training_flops(
 
 
 def peak_flops(device: torch.device, precision: torch.dtype) -> float | None:
-    """The device's products a second at `precision`; None where no published figure is known here."""
+    """The device's peak in FLOP/s at `precision`; None where we know no published figure."""
     if device.type != "cuda" or precision != torch.bfloat16:
         return None
     return named_peak(torch.cuda.get_device_name(device))
@@ -77,15 +77,15 @@ class Meter:
     def __init__(
         self, device: torch.device, precision: torch.dtype, devices: int, *, compiled: bool, seconds: float
     ) -> None:
-        """Of `devices` alike, all those of the training; `seconds` of it are behind us."""
+        """`devices` alike train together; `seconds` of training are done."""
         self._compiled = compiled
         self._peak = (peak_flops(device, precision) or 0.0) * devices
         self._updates = self._tokens = self._flops = 0
         self._seconds, self._waited = seconds, 0.0  # before this interval
-        self._compilations: int | None = None  # None until the first interval, which warms up
+        self._compilations: int | None = None  # None before the end of the first interval, which warms up
 
     def count(self, tokens: int, flops: int) -> None:
-        """One more update, of so many target tokens and operations."""
+        """Count one more update, of so many target tokens and operations."""
         self._updates += 1
         self._tokens += tokens
         self._flops += flops

@@ -56,7 +56,7 @@ class Paths(TypedDict):
 
 @dataclass(frozen=True)
 class Pending:
-    """An update whose loss is still on the device, where reading it would wait for the update to end."""
+    """An update whose loss is still on the device: reading it would wait for the update to end."""
 
     update: int
     loss: Tensor
@@ -78,10 +78,7 @@ def train(
     on_figures: OnFigures,
     ranks: Alone | None = None,
 ) -> dict[str, Any]:
-    """Train to the last update, from the saved state where one is found, and write the stage's outputs.
-
-    Returns what the clock and the machine decided, which no output holds: device, precision, processes, seconds and
-    target tokens a second; nothing on ranks other than the first.
+    """Train to the last update, from the saved state if there is one, and write the stage's outputs.
 
     Args:
         languages: the direction, for the model's configuration.
@@ -91,13 +88,17 @@ def train(
         tokens: the tokenize stage's folder.
         work: where working folders of resumable runs are.
         checkpoints: receives the kept checkpoints, their index and the model's configuration.
-        report: receives how long the training was, in updates, epochs and target tokens.
+        report: receives the numbers of updates, epochs and target tokens.
         curves: receives training.csv and validation.csv.
         on_figures: called with each log interval's and each validation's figures.
         ranks: the processes that share this training; only the first writes, shows and records.
 
+    Returns:
+        What clock and machine decided, so that no output holds it and equal trainings give equal bytes: device,
+        precision, processes, seconds, target tokens a second; nothing on ranks other than the first.
+
     Raises:
-        InterruptedTrainingError: SIGTERM or SIGINT came; the state is saved.
+        InterruptedTrainingError: SIGTERM or SIGINT was received; the state is saved.
         DivergedError: the loss is no longer a finite number.
     """
     run = Run.prepare(shape, settings, compute, tokens, ranks)
@@ -118,8 +119,7 @@ def train(
         _write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)
         write_text(curves / "training.csv", _csv(state.training_curve))
         write_text(curves / "validation.csv", _csv(state.validation_curve))
-        length = {"updates": state.update, "epochs": state.epoch, "target_tokens": state.target_tokens}
-        write_json(report, length)
+        write_json(report, {"updates": state.update, "epochs": state.epoch, "target_tokens": state.target_tokens})
         return _measured(run, state)
 
 
@@ -181,10 +181,10 @@ class _Loop:
             self._checkpoint(scheduled, valid_loss)
 
     def _settle(self) -> None:
-        """Wait for the updates under way and read their losses, all at once.
+        """Wait for the updates that the device still computes, and read their losses all at once.
 
         Raises:
-            DivergedError: one is no finite number; names the first such update.
+            DivergedError: one is not finite; names the first such update.
         """
         if not self.pending:
             return
@@ -242,7 +242,7 @@ class _Loop:
         return valid_loss is not None and (best is None or best.valid_loss is None or valid_loss < best.valid_loss)
 
     def _checkpoint(self, scheduled: bool, valid_loss: float | None) -> None:
-        """Write the weights, then the state that knows of them, then delete what it no longer names."""
+        """Write the weights, then the state that lists them, then delete what it no longer lists."""
         if not self.folder:
             return
         self._settle()

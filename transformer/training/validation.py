@@ -1,4 +1,4 @@
-"""Loss and greedy BLEU on the validation split while training goes on."""
+"""Loss and greedy BLEU on the validation split during training."""
 
 import math
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ GREEDY_TOKENS = 4096  # padded source tokens decoded at a time
 
 @dataclass(frozen=True)
 class Validation:
-    """Cross-entropy in nats a target token (not smoothed), and BLEU of greedy translations where asked for."""
+    """Cross-entropy in nats a target token (not smoothed), and BLEU of greedy translations, if asked for."""
 
     loss: float
     bleu: float | None
 
     @property
     def perplexity(self) -> float:
-        """exp(loss), a token."""
+        """exp(loss), per token."""
         return math.exp(min(self.loss, 700))
 
 

@@ -1,7 +1,7 @@
 """One rank: `python -m transformer.training.worker FOLDER`, started by `transformer.training.launch`.
 
-FOLDER belongs to the launcher of this machine. It holds `job.json`; the first rank adds its figures there, and a rank
-that ends with an error for the user leaves it there, for the launcher and for the ranks of the next attempt.
+FOLDER belongs to this machine's launcher. It holds `job.json`; the first rank appends its figures to a file there,
+and a rank that ends with an error for the user writes it there, for the launcher and the ranks of the next attempt.
 """
 
 import json
@@ -35,7 +35,7 @@ KINDS = {kind.exit_code: kind for kind in UserError.__subclasses__() if kind.__m
 
 
 def read_outcome(folder: Path) -> UserError | None:
-    """The error for the user that a rank of this machine has left, if one has."""
+    """The error for the user that a rank of this machine has written, if any."""
     path = folder / OUTCOME_FILE
     if not path.exists():
         return None
@@ -51,7 +51,7 @@ def work(folder: Path) -> None:
     """Take part in the training until it ends or a rank has ended it.
 
     Raises:
-        UserError: something that this rank has met alone; the others wait for it in vain.
+        UserError: a problem of this rank alone; the others are still waiting for it.
     """
     job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
     compute = ComputeParams.model_validate(job["compute"])
@@ -66,7 +66,7 @@ def work(folder: Path) -> None:
         if ranks.rank == 0:
             logging.getLogger().setLevel(logging.INFO)
             if (restart := int(os.environ["TORCHELASTIC_RESTART_COUNT"])) and not read_outcome(folder):
-                log.info("a rank has died; all of them start again from the last saved state (restart %d)", restart)
+                log.info("a rank has died; all ranks start again from the last saved state (restart %d)", restart)
         if outcome := _outcome_of_any(ranks, folder):
             _leave(folder, outcome)
             return
@@ -81,7 +81,7 @@ def work(folder: Path) -> None:
 
 
 def _outcome_of_any(ranks: Ranks, folder: Path) -> UserError | None:
-    """What a rank of the last attempt has died of, on whichever machine."""
+    """Why a rank of the last attempt ended, on whichever machine."""
     found: list[UserError | None] = [None] * ranks.world
     dist.all_gather_object(found, read_outcome(folder), group=ranks.control)
     return next(filter(None, found), None)
@@ -93,7 +93,7 @@ def _append(path: Path, figures: Figures) -> None:
 
 
 def _die(status: ExitCode) -> NoReturn:
-    """End at once: a farewell would wait for ranks that wait for this one."""
+    """End at once: leaving the group properly would wait for ranks that wait for this one."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -111,7 +111,7 @@ def main() -> None:
         _leave(folder, error)
         _die(error.exit_code)
     except BaseException as error:
-        # Torchrun ends the other ranks of a dead one; half a report would be the end of torchrun too.
+        # When a rank dies, torchrun sends the others SIGTERM; a report that it cuts short would crash torchrun.
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         errors.record_exception(error)

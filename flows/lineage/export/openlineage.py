@@ -23,7 +23,7 @@ from openlineage.client.serde import Serde
 from flows.lineage.chain import Chain, Step
 from flows.lineage.export import records_of
 from flows.lineage.sources import Source
-from flows.records.provenance import as_texts
+from flows.records.nested_keys import as_texts
 from flows.records.record import Record
 
 NAMESPACE = "attention-pipeline"

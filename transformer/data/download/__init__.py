@@ -1,1 +1,1 @@
-"""Stage 1: verified source files from the corpus registry into the raw folder."""
+"""Stage 1: the sources that data/corpora.yaml lists, verified, in the raw folder."""

@@ -33,7 +33,7 @@ def extract(archive: Path, members: list[str], folder: Path) -> None:
         missing = take_out(archive, set(members), folder)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's trouble, not the archive's
+            raise  # a problem of the disk, not of the archive
         raise DataError(f"{archive} is broken ({error}): delete it and run the download again") from None
     if missing:
         raise DataError(f"{archive} has no member {', '.join(sorted(missing))}")
@@ -77,7 +77,7 @@ def _write(content: IO[bytes], size: int, target: Path, progressed: Callable[[],
 
 
 def require_space(folder: Path, size: int, what: str) -> None:
-    """Refuse before the disk is full.
+    """Stop before the disk is full.
 
     Raises:
         DownloadError: fewer than `size` bytes are free where `folder` is.

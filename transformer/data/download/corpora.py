@@ -4,18 +4,18 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from transformer.data.parts import Format, Split
 from transformer.errors import ParamsError
 from transformer.section import Section, in_words
+from transformer.yaml12 import InvalidYamlError, read_yaml
 
-SIDES = ("src", "ref")  # what {side} stands for: the language translated from, the language translated to
+SIDES = ("src", "ref")  # what {side} stands for: the source language, the target language
 
 
 class SourceFile(Section):
-    """One file to fetch, and what proves that it is the right one."""
+    """One file to fetch, with the hash that proves it to be the right one."""
 
     url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+/[^?#\s]+$")
     wheel: str | None = Field(default=None, pattern=r"^[\w.-]+==[\w.]+$")  # a Python package, as name==version
@@ -45,7 +45,7 @@ class PartEntry(Section):
     """An aligned piece of a corpus.
 
     `file` names one of the corpus's files, or with `archive` a member of that file. In it `{language}` stands for
-    the language of a side and `{side}` for `src` or `ref`, because SGM test sets name the direction.
+    the language of a side and `{side}` for `src` or `ref`, because the names of SGM test sets give the direction.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -74,7 +74,7 @@ class Corpus(Section):
 
     licence: str
     citation: str
-    languages: list[str] = Field(default=[])  # empty: a catalogue, which tells its languages itself
+    languages: list[str] = Field(default=[])  # empty: a catalogue, whose members show its languages
     files: dict[str, SourceFile]
     parts: list[PartEntry] = Field(min_length=1)
 
@@ -99,7 +99,7 @@ class Corpus(Section):
 class LocalCorpus(Section):
     """The user's own files. Each split maps languages to files, or names one `file` and maps languages to columns.
 
-    The split `all` means that there is no official split.
+    The split `all` stands for a corpus without official splits.
     """
 
     licence: str = "not stated"
@@ -129,7 +129,7 @@ class LocalCorpus(Section):
 
 
 def format_of(path: str) -> Format:
-    """The format that a file's name tells: .tsv and .sgm (also with .gz), .parquet, else lines of text."""
+    """The format according to a file's name: .tsv and .sgm (also with .gz), .parquet, else lines of text."""
     formats: dict[str, Format] = {".tsv": "tsv", ".sgm": "sgm", ".parquet": "parquet"}
     return formats.get(PurePosixPath(path.removesuffix(".gz")).suffix, "lines")
 
@@ -138,17 +138,17 @@ Entry = Corpus | LocalCorpus
 
 
 def load_corpora(path: Path) -> dict[str, Entry]:
-    """Read and check the registry.
+    """Read and check data/corpora.yaml.
 
     Raises:
         ParamsError: one line that names the file, the key and what is allowed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError:
         raise ParamsError(f"{path} is missing: it lists the corpora and belongs to the repository") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except InvalidYamlError as error:
+        raise ParamsError(str(error)) from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path} must map corpus names to their entries")
     return {name: _entry(path, name, entry) for name, entry in content.items()}
@@ -161,5 +161,5 @@ def _entry(path: Path, name: Any, content: Any) -> Entry:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        words = in_words(error, lambda _: "the file's first lines tell which there are", within=name)
+        words = in_words(error, lambda _: "the comment at the top of the file lists them", within=name)
         raise ParamsError(f"{path}: {words}") from None

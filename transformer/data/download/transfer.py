@@ -27,7 +27,7 @@ MIRROR_VARIABLE = "TRANSFORMER_MIRROR"
 CHUNK_BYTES = 1 << 18
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
-BUSY_STATUSES = {408, 425, 429}  # besides 5xx, the answers that may change when asked again
+BUSY_STATUSES = {408, 425, 429}  # besides 5xx: those after which another attempt may succeed
 
 
 def mirrored(url: str, mirror: str | None) -> str:
@@ -42,21 +42,21 @@ def mirrored(url: str, mirror: str | None) -> str:
 class Patience:
     """How often and how long to try."""
 
-    retries: int  # further attempts in a row that bring nothing new
-    timeout_seconds: float  # a connection silent for longer counts as cut
+    retries: int  # further attempts in a row without any progress
+    timeout_seconds: float  # a connection that is silent for longer counts as broken
     sleep: Callable[[float], None] = time.sleep
 
 
 class _CutError(Exception):
-    """A transfer that failed in a way that another attempt may mend."""
+    """A transfer that failed in a way that another attempt may fix."""
 
 
 class ResumingDownloader:
-    """A pooch downloader that continues from a `.part` file, which survives cuts, kills and further runs.
+    """A pooch downloader that continues from a `.part` file, which is kept after a failure, a kill and between runs.
 
     Args:
         partial: the file that grows; moved to pooch's output when complete.
-        expected_bytes: the size the registry knows, or None.
+        expected_bytes: the size that data/corpora.yaml gives, or None.
         patience: attempts, waits and time-out.
     """
 
@@ -70,7 +70,7 @@ class ResumingDownloader:
 
         Raises:
             DownloadError: not there, or not reachable after all attempts.
-            DataError: it has another size than the registry says.
+            DataError: it has another size than expected.
         """
         if url.startswith(("http://", "https://")):
             self._fetch_patiently(url)
@@ -86,7 +86,7 @@ class ResumingDownloader:
             try:
                 return self._fetch(url)
             except _CutError as cut:
-                # A server that cuts often but brings something each time is slow, not gone.
+                # A server that breaks off often but sends something each time is slow, not gone.
                 failures = 1 if self._reached() > furthest else failures + 1
                 furthest = max(furthest, self._reached())
                 if failures > self.patience.retries:
@@ -118,7 +118,7 @@ class ResumingDownloader:
             raise DownloadError(_unreachable(url, str(error))) from None
 
     def _is_complete(self, response: requests.Response, offset: int) -> bool:
-        """Whether the server says that the part file, whose full size the registry does not know, is all there is."""
+        """Whether the server says that the partial file, whose full size is not known, is complete."""
         beyond_end = response.status_code == requests.codes.requested_range_not_satisfiable
         return beyond_end and response.headers.get("Content-Range") == f"bytes */{offset}"
 
@@ -129,7 +129,7 @@ class ResumingDownloader:
         ).startswith(f"bytes {offset}-")
         if status == requests.codes.requested_range_not_satisfiable or resumed_elsewhere:
             self.partial.unlink(missing_ok=True)
-            raise _CutError("the server cannot continue the transfer, it starts anew")
+            raise _CutError("the server cannot resume the transfer, which starts again")
         if status >= 500 or status in BUSY_STATUSES:
             raise _CutError(f"the server answers {status} {response.reason}")
         if status not in (requests.codes.ok, requests.codes.partial):
@@ -164,8 +164,8 @@ class ResumingDownloader:
         if self.expected_bytes is not None and size != self.expected_bytes:
             self.partial.unlink(missing_ok=True)
             raise DataError(
-                f"{origin} has {size} bytes and the registry expects {self.expected_bytes}:"
-                " the file was changed or the answer is a web page; nothing was kept"
+                f"{origin} has {size} bytes, not {self.expected_bytes} as data/corpora.yaml says:"
+                " the file has changed or the answer is a web page; nothing was kept"
             )
 
     def _reached(self) -> int:
@@ -173,7 +173,7 @@ class ResumingDownloader:
 
 
 def _reason(error: Exception) -> str:
-    """The shortest true account of a broken connection; the libraries' own nests three reprs."""
+    """Why the connection broke, in a few words; the libraries' own messages nest three reprs."""
     text = str(error)
     if "Connection refused" in text:
         return "connection refused"
@@ -197,9 +197,9 @@ class WheelDownloader:
 
     Args:
         requirement: `name==version`.
-        python: the Python version that the wheel asks for; nothing of it runs here, so any will do.
-        sha256: what pip must find.
-        patience: attempts and time-out, handed to pip.
+        python: the Python version that the wheel asks for; nothing of it runs here, so it may be any version.
+        sha256: the hash that pip has to find.
+        patience: attempts and time-out, passed on to pip.
     """
 
     def __init__(self, requirement: str, python: str, sha256: str, patience: Patience) -> None:
@@ -223,7 +223,7 @@ class WheelDownloader:
             command += ["--dest", folder, "--no-input", "--disable-pip-version-check"]
             command += ["--retries", str(self.patience.retries)]
             command += ["--timeout", str(max(1, round(self.patience.timeout_seconds)))]
-            # pip draws its progress bar on stdout, by itself only on a terminal; problems go to stderr
+            # pip shows its progress bar on stdout, and only in a terminal; errors go to stderr
             done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
             if done.returncode != 0:
                 raise self._error(done.stderr)
@@ -234,8 +234,8 @@ class WheelDownloader:
         got = re.search(r"Got\s+([0-9a-f]{64})", told)
         if got:
             return DataError(
-                f"{self.requirement}: the package index offers sha256 {got[1]} and the registry expects"
-                f" {self.sha256}: the file was changed; nothing was kept"
+                f"{self.requirement}: the package index offers sha256 {got[1]}, not"
+                f" {self.sha256} as data/corpora.yaml says: the file has changed; nothing was kept"
             )
         errors = [line.removeprefix("ERROR: ") for line in told.splitlines() if line.startswith("ERROR: ")]
         reason = errors[-1] if errors else (told.strip().splitlines() or ["no reason given"])[-1]
@@ -249,7 +249,7 @@ def catalogue_languages(wheel: Path, pattern: str) -> list[str]:
     """The languages for which `wheel` has a member that fits `pattern` (fnmatch, with `{language}`).
 
     Raises:
-        DataError: it is not a zip.
+        DataError: it is not a zip archive.
     """
     fits = re.compile(fnmatch.translate(pattern.replace("{language}", "LANGUAGE")).replace("LANGUAGE", "([^/]+)"))
     try:

@@ -1,4 +1,4 @@
-"""The first chunk task of `prepare`: clean and filter pairs, and hash what makes two of them the same."""
+"""The first chunk task of `prepare`: clean and filter pairs, and hash them to find duplicates."""
 
 import json
 from collections import Counter
@@ -16,19 +16,16 @@ from transformer.data.prepare.readers import PairBatch
 from transformer.data.prepare.splits import Hashes, pair_table, text_hash
 from transformer.params import PreparationParams
 
-HASHES = ("source_hash", "pair_hash")
-WORDS = ("source_words", "target_words")
-
 
 class RawChunk(NamedTuple):
-    """Neighbouring pairs of a part as they stand in its files."""
+    """Consecutive pairs of a part as its files have them."""
 
     part: Part
     pairs: pyarrow.Table  # source, target, origin
 
 
 class CleanChunk(NamedTuple):
-    """What `clean_chunk` made of a chunk, its table left in a file."""
+    """What `clean_chunk` made of a chunk; the table itself stays in its file."""
 
     path: Path
     part: str
@@ -44,7 +41,7 @@ class CleanChunk(NamedTuple):
         return cls(path=path, rows=table.num_rows, **json.loads(table.schema.metadata[b"chunk"]))
 
     def hashes(self, name: str) -> Hashes:
-        """One of the columns HASHES, shape (rows,)."""
+        """The column `source_hash` or `pair_hash`, shape (rows,)."""
         hashes: Hashes = read_table(self.path, [name]).column(name).to_numpy()
         return hashes
 
@@ -55,9 +52,9 @@ class CleanChunk(NamedTuple):
 
 
 def clean_chunk(params: PreparationParams, chunk: RawChunk) -> pyarrow.Table:
-    """The pairs that stay, cleaned, with the columns HASHES and WORDS; what `CleanChunk` tells is in the metadata.
+    """The pairs that stay, cleaned, with hashes and numbers of words; the metadata has the fields of `CleanChunk`.
 
-    Of an official valid or test part every pair stays, its target as published but for white space at the ends.
+    All pairs of an official valid or test part stay, their targets as published except for white space at the ends.
     """
     part = chunk.part
     sources, targets = (chunk.pairs.column(side).to_pylist() for side in ("source", "target"))

@@ -1,11 +1,11 @@
 """Decontamination: training sources that a held-out set already holds, word for word or nearly.
 
 Two sources are near-identical when the Jaccard similarity of their sets of character trigrams, letter case,
-placeholders and digits set aside, reaches a threshold. The search is exact: sets of sizes a and b reach a Jaccard of
+placeholders and digits ignored, reaches a threshold. The search is exact: sets of sizes a and b reach a Jaccard of
 t only if they share at least t a and t b trigrams, and how many a text shares with each held-out set is counted for
-64 of them at a time. A trigram is a row of bits, one a held-out set, and the rows of the text's trigrams are added as
-columns of binary digits (a carry-save adder), so that the time does not depend on how frequent a trigram is, as it
-would with an index of who holds which.
+64 sets at a time. Each trigram has a row of bits, one for each held-out set, and the rows of the text's trigrams
+are added column by column in binary (a carry-save adder), so that the time does not depend on how frequent a trigram
+is, as it would with an inverted index.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from transformer.tokens.ranges import Integers, offsets, ranges
 
 CODE_POINT_BITS = 21  # three code points fit into 63 bits, so trigrams are compared themselves, not by a hash
 ROWS_AT_A_TIME = 512  # texts whose trigrams are sorted together
-BLOCK_ROWS = 16  # of them, texts of like size whose bits are counted together: their rows of bits fit into a cache
+BLOCK_ROWS = 16  # of them, texts of similar size whose bits are counted together: the rows of bits fit into a cache
 EXACT, NEAR = 1, 2
 Words = NDArray[np.uint64]
 _NONE, _ALL = np.uint64(0), ~np.uint64(0)
@@ -38,7 +38,7 @@ class TrigramSets:
 
 
 def trigram_sets(texts: Sequence[str]) -> TrigramSets:
-    """The sets of character trigrams of `texts`; a text of one or two characters is its own only element."""
+    """The sets of character trigrams of `texts`; a text of one or two characters is the only element of its set."""
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     joined = "\0\0".join([*texts, ""]) or "\0\0"
     points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
@@ -68,7 +68,7 @@ def trigram_sets(texts: Sequence[str]) -> TrigramSets:
 
 
 def _changes(values: Integers) -> NDArray[np.bool_]:
-    """Where an array differs from its entry before; the first entry does."""
+    """Where an entry differs from the one before it; the first one does."""
     changes = np.ones(len(values), dtype=bool)
     np.not_equal(values[1:], values[:-1], out=changes[1:])
     return changes
@@ -82,7 +82,7 @@ class HeldOutSources:
         self._threshold = threshold
         self._exact = {fold_text(source) for source in sources}
         sets = trigram_sets(sorted({fold_text(mask(source)) for source in sources} - {""}))
-        # Sets are renumbered by size, so that those that fit a text in size are neighbours.
+        # Sets are renumbered by size, so that those whose size can match a text's are consecutive.
         number = np.empty(len(sets.sizes), dtype=np.int64)
         number[np.argsort(sets.sizes, kind="stable")] = np.arange(len(sets.sizes))
         self._sizes = np.sort(sets.sizes)
@@ -93,7 +93,7 @@ class HeldOutSources:
         self._holders = holders.view("<u8")  # (known trigrams + 1, sets / 64): bits; the last row is empty
 
     def exact(self, sources: Sequence[str]) -> NDArray[np.bool_]:
-        """Whether each of n cleaned sources equals a held-out one but for letter case; shape (n,)."""
+        """Whether each of n cleaned sources equals a held-out one except for letter case; shape (n,)."""
         return np.array([fold_text(source) in self._exact for source in sources], dtype=bool)
 
     def near(self, sources: Sequence[str]) -> NDArray[np.bool_]:
@@ -127,7 +127,7 @@ class HeldOutSources:
         return elements, counts
 
     def _near_block(self, elements: Integers, sizes: Integers) -> NDArray[np.bool_]:
-        """Which of some sets, by ascending size, reach the threshold."""
+        """Which of these sets, in order of size, reach the threshold."""
         found = np.zeros(len(sizes), dtype=bool)
         largest = sizes[-1] / self._threshold + 1e-6
         begin = int(np.searchsorted(self._sizes, self._necessary(sizes[:1])[0])) // 64
@@ -150,7 +150,7 @@ class HeldOutSources:
 
 
 def judge_chunk(held_out: HeldOutSources, sources: pyarrow.Array) -> pyarrow.Table:
-    """A column `verdict` (int8) for n cleaned sources: EXACT, NEAR, or 0 where no held-out one is alike."""
+    """A column `verdict` (int8) for n cleaned sources: EXACT, NEAR, or 0 where no held-out one is similar."""
     texts = sources.to_pylist()
     verdict = np.where(held_out.exact(texts), EXACT, np.where(held_out.near(texts), NEAR, 0))
     return pyarrow.table({"verdict": verdict.astype(np.int8)})

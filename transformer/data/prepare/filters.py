@@ -1,4 +1,4 @@
-"""Filters: the reasons for which a pair is not worth learning from, in the order in which they are tried."""
+"""Filters: the reasons why a pair is not worth learning from, in the order in which they are tried."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from transformer.params import PreparationParams
 
 @dataclass(frozen=True)
 class PairFilter:
-    """Judges one cleaned pair at a time; knows nothing of other pairs."""
+    """Judges cleaned pairs one at a time, whatever the other pairs are."""
 
     params: PreparationParams
     source_language: str

@@ -36,7 +36,7 @@ def numbers(text: str) -> list[str]:
 
     Separators are dropped, because languages swap them: 1,000.5 and 1.000,5 are both "10005".
     """
-    if _DIGITS.search(text) is None:  # a quick look: most sentences have none
+    if _DIGITS.search(text) is None:  # a quick check, as most sentences have none
         return []
     return sorted("".join(map(_ascii_digit, _SEPARATOR.sub("", number))) for number in _NUMBER.findall(text))
 

@@ -42,14 +42,14 @@ class _Sorted(NamedTuple):
 def prepare(params: PreparationParams, raw: Path, corpus: Path, report: Path, work: Path, executor: Executor) -> None:
     """Read the parts that `download` left in `raw`; write train, valid and test.parquet to `corpus` and the report.
 
-    Official valid and test parts are kept line for line: no pair is dropped or moved, the source is cleaned as the
-    translator would, the reference stays as published. All other pairs pass the filters, and of pairs with the
+    Official valid and test parts are kept line for line: no pair is dropped or moved, the source is cleaned as in the
+    translator, the reference stays as published. All other pairs pass the filters, and of pairs with the
     same source the first stays. The corpus passes through memory in chunks of `params.batch_pairs` pairs, of which
-    `executor` works on some at a time; finished chunks wait in a folder below `work`, so that a run that was
-    interrupted goes on where it stopped. The order of the pairs, and so every byte, is that of the parts.
+    `executor` computes several at a time; finished chunks are kept in a folder below `work`, so that an interrupted
+    run continues where it stopped. The order of the pairs, and so every byte, is that of the parts.
 
     Raises:
-        DataError: malformed input, a split that ends without any pair, or another process at the same work.
+        DataError: malformed input, a split that ends up empty, or another process doing the same work.
     """
     parts = read_parts(raw)
     tally = Tally(parts)
@@ -90,7 +90,7 @@ def _raw_chunks(
 
 
 class _Progress:
-    """Turns the bytes that readers report one by one into the sum that a progress display takes."""
+    """Adds up the bytes that readers report, for a progress display that takes their sum."""
 
     def __init__(self, shown: Callable[[int], None]) -> None:
         self._shown, self._reached = shown, 0
@@ -144,7 +144,7 @@ def _judge(chunks: list[_Sorted], held_out: HeldOutSources, executor: Executor, 
 
 
 def _write_train(chunks: list[_Sorted], verdicts: list[Path], path: Path, tally: Tally) -> None:
-    """Write the training pairs that no held-out source gives away."""
+    """Write the training pairs whose source is in no held-out set, exactly or nearly."""
     with split_writer(path) as writer:
         for chunk, verdict_path in zip(chunks, verdicts, strict=True):
             verdict = read_table(verdict_path).column("verdict").to_numpy()

@@ -23,12 +23,12 @@ PARQUET_ROWS = 8192  # rows decoded at a time
 _SGM_TAG = re.compile(r"<(/?)(doc|seg)\b([^>]*)>", re.IGNORECASE)
 _SGM_ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 
-Key = tuple[str, ...]  # of a catalogue's string, from the top
-Advance = Callable[[int], None]  # told by a reader how many further bytes of its files are behind it
+Key = tuple[str, ...]  # where a string is in a catalogue, from the top
+Advance = Callable[[int], None]  # called by a reader with the number of bytes read since the last call
 
 
 class Pair(NamedTuple):
-    """A sentence, its translation and where they come from: a part's name, optionally "/" and a sub-origin."""
+    """A sentence, its translation and their origin: a part's name, optionally followed by "/" and something finer."""
 
     source: str
     target: str
@@ -79,7 +79,7 @@ def read_lines(path: Path, advance: Advance) -> Iterator[str]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     if number == 0:
-        raise DataError(f"{path} is empty: download it again or take it out of the corpus")
+        raise DataError(f"{path} is empty: download it again or remove it from the corpus")
 
 
 def read_line_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pair]:
@@ -181,7 +181,7 @@ def read_sgm_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pair]:
     for source, target in zip(sources, targets, strict=False):
         if (source.document, source.number) != (target.document, target.number):
             raise DataError(
-                f"{target_path}, line {target.line}: segment {target.number} of {target.document} stands where "
+                f"{target_path}, line {target.line}: segment {target.number} of {target.document} is where "
                 f"{source_path} has segment {source.number} of {source.document}"
             )
         yield Pair(source.text, target.text, part.name)
@@ -226,7 +226,7 @@ def _components(archive: zipfile.ZipFile, path: Path, part: Part) -> list[tuple[
 
 
 def _members(archive: zipfile.ZipFile, pattern: str) -> dict[Key, str]:
-    """Member names that match `pattern`, by what its stars stand for."""
+    """Member names that match `pattern`, by what its stars match."""
     expression = re.compile("(.*)".join(map(re.escape, pattern.split("*"))))
     found = ((expression.fullmatch(name), name) for name in archive.namelist())
     return {match.groups(): name for match, name in found if match}
@@ -252,7 +252,7 @@ def _leaves(node: Any, key: Key) -> Iterator[tuple[Key, str]]:
 
 
 def read_part(part: Part, raw: Path, batch_pairs: int, advance: Advance) -> Iterator[PairBatch]:
-    """The pairs of `part`, whose files lie in the folder `raw`, as they stand in the files.
+    """The pairs of `part`, unchanged, from its files in the folder `raw`.
 
     Raises:
         DataError: malformed input; names the file and, where there is one, the line.
@@ -280,7 +280,7 @@ def read_parquet_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pair
     path = raw / part.source
     columns = [part.source_field, part.target_field]
     try:
-        with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:  # a buffer would keep all that was read
+        with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:  # a buffer would keep everything in memory
             for name in columns:
                 _check_text_column(path, file.schema_arrow, name)
             for batch in file.iter_batches(PARQUET_ROWS, columns=columns):

@@ -34,7 +34,7 @@ _BLOCKS = {
     "Jpan": "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f" + _HAN,
     "Kore": "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff" + _HAN,
 }
-# The languages that are not written in Latin letters; all others are taken to be.
+# The languages that are not written in Latin letters; all others are assumed to be.
 _SCRIPT_OF = {
     language: script
     for script, languages in {
@@ -76,7 +76,7 @@ _HANGUL = re.compile("[\uac00-\ud7a3]")
 
 
 def length_in_letters(text: str) -> float:
-    """The number of characters, with those that stand for whole syllables or words counted as several letters."""
+    """The number of characters, where those that stand for whole syllables or words count as several letters."""
     if text.isascii():
         return len(text)
     further = ((_IDEOGRAPH, 2.0), (_KANA, 0.5), (_HANGUL, 1.0))

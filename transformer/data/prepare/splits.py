@@ -25,12 +25,12 @@ ROW_GROUP_PAIRS = 65536
 
 
 def text_hash(text: str) -> int:
-    """A 64-bit hash, the same on every machine; that any two of 40 million texts collide has odds of 1 to 23 000."""
+    """A 64-bit hash, the same on every machine; the odds that any two of 40 million texts collide are 1 to 23 000."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
 
 
 def split_numbers(source_hashes: Hashes, params: PreparationParams) -> NDArray[np.int8]:
-    """The positions in SPLITS of pairs by their sources alone, so a growing corpus never moves a line elsewhere."""
+    """For each pair the position in SPLITS, by its source alone: a growing corpus moves no pair to another split."""
     shares = source_hashes.astype(np.float64) / 2**64
     held_out = np.where(shares < params.test_share, SPLITS.index("test"), SPLITS.index("valid"))
     is_train = shares >= params.test_share + params.valid_share
@@ -40,8 +40,8 @@ def split_numbers(source_hashes: Hashes, params: PreparationParams) -> NDArray[n
 def first_occurrences(read: Callable[[], Iterable[Hashes]]) -> NDArray[np.bool_]:
     """Whether each hash differs from all before it; `read()` yields the same arrays each time, and n hashes in all.
 
-    Returns shape (n,). Only about PARTITION_HASHES of them are sorted at a time, and the arrays read once for each
-    such partition.
+    Returns shape (n,). Only about PARTITION_HASHES of them are sorted at a time, and the arrays are read once for
+    each such partition.
     """
     count = sum(len(hashes) for hashes in read())
     partitions = -(-count // PARTITION_HASHES)

@@ -43,7 +43,7 @@ class Tally:
         return self._kept[split].total()
 
     def losses(self) -> str:
-        """In words how many pairs were removed and the reason for most of them."""
+        """How many pairs were removed, and the most frequent reason, in words."""
         removed = self._all_removed()
         reason = max(removed, key=lambda name: removed[name])
         return f"{sum(removed.values())} of {self._read.total()} pairs were removed, most by {reason}"

@@ -14,7 +14,7 @@ from transformer.tokens.store import SIDES, id_type
 from transformer.tokens.vocabulary import EOS, UNK, Vocabulary
 
 COUNTS = b"counts"
-SPACE_MARK = "\u2581"  # how SentencePiece spells a space; text that has one of its own is encoded whole
+SPACE_MARK = "\u2581"  # how SentencePiece spells a space; text that contains it is encoded whole
 LARGEST_CACHE = 1 << 19  # words; about 100 MB
 
 
@@ -23,18 +23,18 @@ class Encoded(NamedTuple):
 
     ids: pyarrow.ListArray  # the ids of each text, EOS included
     words: int  # in all texts, cut at spaces
-    round_trips: int  # texts that decoding gives back
+    round_trips: int  # texts that decoding restores
 
 
 class WordEncoder:
-    """Sentences to ids, EOS included; remembers words it has seen."""
+    """Sentences to ids, EOS included; remembers the words that it has encoded."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.dtype = id_type(vocabulary.size)
         self.is_byte = np.array([vocabulary.is_byte(id_) for id_ in range(vocabulary.size)])
         self._words: dict[str, bytes] = {}
-        self._lossy: set[str] = set()  # words that do not come back
+        self._lossy: set[str] = set()  # words that decoding does not restore
 
     def encode(self, texts: pyarrow.Array) -> Encoded:
         """Encode an array of strings."""
@@ -57,7 +57,7 @@ class WordEncoder:
         return Encoded(listed, words, int(np.sum(comes_back)))
 
     def _look_up(self, words: list[str]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64], NDArray[np.bool_]]:
-        """The ids of words one behind the other, how many each has, and whether it is lost in a sentence."""
+        """The ids of all words concatenated, and for each word how many it has and whether decoding loses it."""
         self._learn(words)
         found = [self._words[word] for word in words]
         lengths = np.fromiter(map(len, found), np.int64, len(found)) // self.dtype.itemsize
@@ -80,7 +80,7 @@ class WordEncoder:
 
 
 def encode_chunk(encoder: WordEncoder, pairs: pyarrow.Table) -> pyarrow.Table:
-    """Both sides of some pairs as lists of ids, EOS included; the metadata COUNTS tells what each side holds."""
+    """Both sides of some pairs as lists of ids, EOS included; the metadata COUNTS has the statistics of each side."""
     columns, counts = {}, {}
     for side in SIDES:
         texts = pairs.column(side).combine_chunks()

@@ -25,11 +25,11 @@ def count_words(_shared: None, pairs: pyarrow.Table) -> pyarrow.Table:
 
 
 def frequent_words(counted: Iterable[pyarrow.Table], most: int) -> pyarrow.Table:
-    """The sums of some counts of words, in order of appearance; of more than `most` words the rare ones are left out.
+    """Counts of words added up, in order of appearance; of more than `most` words, rare ones are left out.
 
-    Exact while no more than `most` are distinct. Beyond, the rarer half is forgotten whenever there are too many, so
-    that a word that is rare throughout may be missing, and a count too small by what was forgotten of it (Manku and
-    Motwani 2002, "Approximate frequency counts over data streams").
+    Exact while no more than `most` are distinct. Beyond, the rarer half is dropped whenever there are too many, so
+    that a word that is rare throughout may be missing, and a count too small by what was dropped (Manku and Motwani
+    2002, "Approximate frequency counts over data streams").
     """
     waiting = [NO_WORDS]
     for table in counted:
@@ -50,7 +50,7 @@ def _summed(counted: list[pyarrow.Table], most: int) -> pyarrow.Table:
 
 
 def words_with_counts(counted: pyarrow.Table) -> Iterator[tuple[str, int]]:
-    """The rows of a table of words and counts, few of them in memory at a time."""
+    """The rows of a table of words and counts, with only a few in memory at a time."""
     for batch in counted.to_batches(1 << 16):
         yield from zip(*(batch.column(name).to_pylist() for name in ("word", "count")), strict=True)
 
@@ -58,9 +58,9 @@ def words_with_counts(counted: pyarrow.Table) -> Iterator[tuple[str, int]]:
 def train_vocabulary(params: TokenizationParams, words: Iterable[tuple[str, int]]) -> Vocabulary:
     """Learn a byte-pair vocabulary from words, cut at white space, and how often each occurs.
 
-    No piece crosses white space, so the merges are the same as those learned on the sentences; their memory is that
-    of the distinct words. Text arrives clean, so SentencePiece changes nothing (`identity`), and characters too rare
-    for a piece are spelled in bytes, so that nothing a user types is lost.
+    No piece crosses white space, so the merges are the same as those learned on the sentences, and memory is needed
+    for the distinct words only. Text arrives clean, so SentencePiece changes nothing (`identity`). Characters too
+    rare for a piece are spelled in bytes, so that nothing that a user types is lost.
 
     Raises:
         DataError: the words do not hold as many pieces as asked for.

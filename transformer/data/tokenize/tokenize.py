@@ -27,10 +27,10 @@ from transformer.working_folder import fingerprint, working_folder
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid", "test")
-STORED_SPLITS = ("train", "valid")  # evaluation reads test as text, as users' text comes
+STORED_SPLITS = ("train", "valid")  # the test split is evaluated from its text, as users' input is
 CODE = ("data/tokenize", "tokens")
 BATCH_PAIRS = 20_000
-MOST_WORDS = 1 << 21  # that the vocabulary is learned on; SentencePiece takes some 700 bytes for each
+MOST_WORDS = 1 << 21  # from which the vocabulary is learned; SentencePiece takes some 700 bytes for each
 
 
 def tokenize(
@@ -38,12 +38,12 @@ def tokenize(
 ) -> None:
     """Write the vocabulary and the encoded train and valid splits to `tokens`, statistics of all splits to `report`.
 
-    The splits pass through memory in chunks that `executor` works on; the vocabulary and finished chunks wait in a
-    folder below `work`, so that a run that was interrupted goes on where it stopped.
+    The splits pass through memory in chunks that `executor` computes; the vocabulary and finished chunks are kept in
+    a folder below `work`, so that an interrupted run continues where it stopped.
 
     Raises:
         DataError: a split is missing, the training split is too small for the vocabulary asked for, or another
-            process is at the same work.
+            process is doing the same work.
     """
     for split in SPLITS:
         if not (corpus / f"{split}.parquet").exists():
@@ -59,7 +59,7 @@ def tokenize(
 
 
 def _batches(corpus: Path, split: str) -> Iterator[pyarrow.Table]:
-    with pq.ParquetFile(corpus / f"{split}.parquet", pre_buffer=False) as file:  # a buffer would keep all of it
+    with pq.ParquetFile(corpus / f"{split}.parquet", pre_buffer=False) as file:  # a buffer would keep it all
         for batch in file.iter_batches(BATCH_PAIRS, columns=list(SIDES)):
             yield pyarrow.table(batch)
 

@@ -1,16 +1,19 @@
-"""MLflow's model registry: versions found by content, the alias `champion`, and a log of all that was decided."""
+"""A registered model in MLflow: versions found by content, the alias `champion`, a log of all that was decided."""
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from flows.checkout.workspace import WORK
 from transformer.errors import ParamsError
-from transformer.params import LanguageParams
+from transformer.files import locked
 
 ALIAS = "champion"
 PREFIX = "promotion."
@@ -35,13 +38,15 @@ class Event:
     champion: str | None
 
 
-def model_name(languages: LanguageParams) -> str:
-    """The registered model of a direction."""
-    return f"transformer-{languages.source}-{languages.target}"
+def deciding(main: Path) -> AbstractContextManager[bool]:
+    """Hold the lock of the main workspace's champion, so that one decision is taken at a time; waits for it."""
+    path = main / WORK / "promotion.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return locked(path)
 
 
-class Registry:
-    """The versions of one model name at one tracking server."""
+class RegisteredModel:
+    """One registered model of a tracking server, with its versions."""
 
     def __init__(self, uri: str, name: str) -> None:
         self.uri = uri

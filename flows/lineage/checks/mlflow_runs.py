@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flows.lineage.chain import Chain
-from flows.lineage.links import Link, compared, compared_maps, missing
+from flows.lineage.checks.link import Link, compared, compared_maps, missing
 from flows.lineage.project import Project
 from flows.lineage.run_store import ModelVersion, RunInfo
+from flows.records import tags
 from flows.records.hashes import Hashes, hash_path, md5_of_bytes
-from flows.records.provenance import as_texts
-from flows.records.record import RECORD_TAG, Artifact, Record, digest_of, record_path
+from flows.records.nested_keys import as_texts
+from flows.records.record import Artifact, Record, digest_of, record_path
 
 MODEL_ARTIFACT = "artifacts/model"  # in a registered version: the model folder
 CODE_ARTIFACT = "code/transformer"  # and the code that loads it
@@ -43,16 +44,16 @@ def _run(project: Project, record: Record, run: RunInfo) -> Iterator[Link]:
     where = f"MLflow run {run.id[:8]}"
     if record.runs.mlflow:
         yield compared(record.stage, "run id", where, record.runs.mlflow, run.id)
-    tags = {
+    expected = {
         "stage": record.stage,
         "spool": record.runs.spool,
-        "git.commit": record.code.commit or "no git",
-        RECORD_TAG: record.digest,
-        **{f"input.{one.path}": one.sha256 for one in record.inputs},
-        **{f"output.{one.path}": one.sha256 for one in record.outputs},
+        "git.commit": record.code.commit or tags.NO_GIT,
+        tags.RECORD: record.digest,
+        **tags.hash_tags("input", record.inputs),
+        **tags.hash_tags("output", record.outputs),
     }
-    kept = {key: value for key, value in run.tags.items() if key in tags or key.startswith(("input.", "output."))}
-    yield compared_maps(record.stage, "tags", where, tags, kept)
+    kept = {key: value for key, value in run.tags.items() if key in expected or key.startswith(("input.", "output."))}
+    yield compared_maps(record.stage, "tags", where, expected, kept)
     yield compared(record.stage, "status", where, "FINISHED", run.status)
     yield compared_maps(record.stage, "params", where, as_texts(record.params), run.params)
     name = record_path(Path(), record.stage).as_posix()

@@ -1,4 +1,4 @@
-"""The places beside the workspace that keep contents by MD5: DVC's cache and its remote."""
+"""Where DVC keeps contents by their MD5 beside the workspace: its cache and its remote."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from transformer.files import CHUNK_BYTES
 PROBE_SECONDS = 2.0
 
 
-class Place:
+class DvcStore:
     """A store of objects, each named by the MD5 of its content."""
 
     def __init__(self, name: str, odb: Any) -> None:
@@ -60,7 +60,7 @@ def _read(stream: Any) -> Iterator[bytes]:
             yield chunk
 
 
-class Places:
+class DvcStores:
     """The cache and the default remote of a DVC checkout."""
 
     def __init__(self, root: Path) -> None:
@@ -77,9 +77,9 @@ class Places:
             raise DataError(f"DVC can't read this checkout: {error}") from None
 
     @cached_property
-    def cache(self) -> Place:
+    def cache(self) -> DvcStore:
         """DVC's cache of this checkout."""
-        return Place("cache", self._repo.cache.local)
+        return DvcStore("cache", self._repo.cache.local)
 
     @cached_property
     def remote_name(self) -> str | None:
@@ -104,9 +104,9 @@ class Places:
         return None
 
     @cached_property
-    def remote(self) -> Place:
+    def remote(self) -> DvcStore:
         """The default remote."""
-        return Place(f"remote {self.remote_name}", self._repo.cloud.get_remote_odb(self.remote_name))
+        return DvcStore(f"remote {self.remote_name}", self._repo.cloud.get_remote_odb(self.remote_name))
 
 
 def _port(scheme: str) -> int:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.checkout.git import Git
-from flows.lineage.lock import LockedStage
+from flows.checkout.workspace import RECORDS
 from flows.lineage.run_store import RunStore
-from flows.records.record import RECORDS, Record, parse_record, record_path
+from flows.records.dvc_files import LockedStage
+from flows.records.record import Record, md5s, parse_record, record_path
 from transformer.errors import DataError
 
 
@@ -20,7 +21,7 @@ class Found:
     commit: str | None = None  # the commit that holds it
 
 
-class Records:
+class RecordSearch:
     """All records that can be reached from a checkout."""
 
     def __init__(self, root: Path, git: Git, runs: RunStore) -> None:
@@ -36,11 +37,11 @@ class Records:
         """
 
         def wrote(record: Record) -> bool:
-            made = {one.path: one.md5 for one in record.outputs}
+            made = md5s(record.outputs)
             return record.stage == locked.name and made == locked.outputs
 
         def read_too(record: Record) -> bool:
-            return wrote(record) and {one.path: one.md5 for one in record.inputs} == locked.inputs
+            return wrote(record) and md5s(record.inputs) == locked.inputs
 
         return self._local(read_too) or self._local(wrote) or self._sent(locked, wrote)
 
@@ -81,7 +82,7 @@ class Records:
     def history(self) -> list[Found]:
         """The records in git, newest first."""
         if self._history is None:
-            versions = self._git.versions(RECORDS.as_posix())
+            versions = self._git.versions(RECORDS)
             contents = self._git.blobs(blob for _, _, blob in versions)
             self._history = []
             for (commit, path, _), content in zip(versions, contents, strict=True):

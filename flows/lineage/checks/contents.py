@@ -4,17 +4,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
+from flows.checkout.workspace import CHECKPOINTS, MODEL
 from flows.lineage.chain import Chain, Step
-from flows.lineage.links import Link, Status, broken, compared, missing
-from flows.lineage.lock import owner_of
-from flows.lineage.places import Place
+from flows.lineage.checks.link import Link, Status, broken, compared, missing
+from flows.lineage.dvc_stores import DvcStore
 from flows.lineage.project import Project
-from flows.records.dvc_yaml import parse_yaml
-from flows.records.hashes import DIRECTORY_SUFFIX, Hashes, directory_md5, hash_path, md5_of_bytes
-
-MODEL, CHECKPOINTS = "models/averaged", "models/checkpoints"
+from flows.records.dvc_files import owner_of
+from flows.records.hashes import DIRECTORY_SUFFIX, Hashes, hash_path
+from transformer.errors import DataError
 
 
 class Contents:
@@ -60,7 +57,7 @@ class Contents:
         artifact = maker.artifact(folder)
         if artifact and artifact.md5 == maker.outputs[folder]:
             return artifact.files.get(inner)
-        return (self.project.places.cache.listing(maker.outputs[folder]) or {}).get(inner)
+        return (self.project.stores.cache.listing(maker.outputs[folder]) or {}).get(inner)
 
     def _output(self, step: Step, path: str, md5: str) -> Iterator[Link]:
         if self.chain.here:
@@ -68,13 +65,13 @@ class Contents:
         if path in self._uncached:
             yield from self._in_git(step, path, md5)
             return
-        places = self.project.places
-        yield self._in_place(step, path, md5, places.cache)
-        if places.remote_name:
-            if places.remote_problem:
-                yield missing(step.stage, path, f"remote {places.remote_name}", places.remote_problem)
+        stores = self.project.stores
+        yield self._in_store(step, path, md5, stores.cache)
+        if stores.remote_name:
+            if stores.remote_problem:
+                yield missing(step.stage, path, f"remote {stores.remote_name}", stores.remote_problem)
             else:
-                yield self._in_place(step, path, md5, places.remote)
+                yield self._in_store(step, path, md5, stores.remote)
 
     def _in_git(self, step: Step, path: str, md5: str) -> Iterator[Link]:
         commit = self.chain.commit or (step.found.commit if step.found else None)
@@ -85,7 +82,7 @@ class Contents:
                 yield missing(step.stage, path, "git", "not committed yet")
                 return
         if commit := commit or head:
-            yield compared(step.stage, path, "git", md5, md5_at(self.project, commit, path))
+            yield compared(step.stage, path, "git", md5, self.project.md5_at(commit, path))
 
     def _in_workspace(self, step: Step, path: str, md5: str) -> Link:
         found, artifact = self.workspace(path), step.artifact(path)
@@ -93,22 +90,22 @@ class Contents:
             return missing(step.stage, path, "workspace", "not there")
         if found.md5 != md5:
             files = artifact.files if artifact and artifact.md5 == md5 else None
-            files = files or self.project.places.cache.listing(md5) or {}
+            files = files or self.project.stores.cache.listing(md5) or {}
             return _difference(step.stage, path, "workspace", md5, found.md5, files, found.listing)
         sha256 = artifact.sha256 if artifact and artifact.md5 == md5 else found.sha256
         return compared(step.stage, path, "workspace", sha256, found.sha256, "sha256")
 
-    def _in_place(self, step: Step, path: str, md5: str, place: Place) -> Link:
-        found = place.md5_of(md5)
+    def _in_store(self, step: Step, path: str, md5: str, store: DvcStore) -> Link:
+        found = store.md5_of(md5)
         if found is None or found != md5 or not md5.endswith(DIRECTORY_SUFFIX):
-            return compared(step.stage, path, place.name, md5, found)
-        for name, inner in (place.listing(md5) or {}).items():
-            link = compared(step.stage, path, place.name, inner, place.md5_of(inner), name)
+            return compared(step.stage, path, store.name, md5, found)
+        for name, inner in (store.listing(md5) or {}).items():
+            link = compared(step.stage, path, store.name, inner, store.md5_of(inner), name)
             if link.status is Status.MISSING:
-                return missing(step.stage, path, place.name, f"{name} is not there")
+                return missing(step.stage, path, store.name, f"{name} is not there")
             if link.status is Status.BROKEN:
                 return link
-        return Link(step.stage, path, place.name, Status.OK)
+        return Link(step.stage, path, store.name, Status.OK)
 
     def _checkpoints(self) -> Iterator[Link]:
         """The averaged model names its checkpoints and vocabulary by hash, the index of checkpoints its files."""
@@ -149,28 +146,9 @@ def _difference(
     return compared(stage, path, where, md5, found)
 
 
-def md5_at(project: Project, commit: str, path: str) -> str | None:
-    """DVC's MD5 of a file or folder as git holds it at a commit."""
-    content = project.git.file(commit, path)
-    if content is not None:
-        return md5_of_bytes(content)
-    files = project.git.below(commit, path)
-    return directory_md5({name: md5_of_bytes(text) for name, text in files.items()}) if files else None
-
-
 def _uncached(project: Project, chain: Chain) -> set[str]:
     """The outputs that DVC leaves to git."""
-    path = project.root / "dvc.yaml"
-    text = project.git.file(chain.commit, "dvc.yaml") if chain.commit else path.read_bytes()
     try:
-        stages = parse_yaml(text or b"stages: {}")["stages"].values()
-        entries = [
-            entry
-            for stage in stages
-            for kind in ("outs", "metrics", "plots")
-            for entry in stage.get(kind, [])
-            if isinstance(entry, dict)
-        ]
-        return {path for entry in entries for path, options in entry.items() if options.get("cache") is False}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return {path for stage in project.definition(chain.commit).values() for path in stage.uncached}
+    except DataError:
         return set()  # the check of dvc.yaml itself says so

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from flows.lineage.chain import Chain
-from flows.lineage.contents import Contents
-from flows.lineage.links import Link, Status
-from flows.lineage.origins import check_sources
-from flows.lineage.past import check_past
+from flows.lineage.checks.commits import check_commits
+from flows.lineage.checks.contents import Contents
+from flows.lineage.checks.link import Link, Status
+from flows.lineage.checks.mlflow_runs import check_runs
+from flows.lineage.checks.records import check_records
+from flows.lineage.checks.sources import check_sources
 from flows.lineage.project import Project
-from flows.lineage.runs import check_runs
 
 
 def verify(project: Project, chain: Chain) -> list[Link]:
@@ -24,7 +25,8 @@ def verify(project: Project, chain: Chain) -> list[Link]:
 def _local(project: Project, chain: Chain) -> Iterator[Link]:
     contents = Contents(project, chain)
     yield from contents.check()
-    yield from check_past(project, chain)
+    yield from check_records(project, chain)
+    yield from check_commits(project, chain)
     yield from check_sources(project, chain, contents)
 
 

@@ -3,16 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
+from flows.checkout.workspace import MANIFEST, RAW, REGISTRY
 from flows.lineage.chain import Chain, registry_of
-from flows.lineage.contents import Contents
-from flows.lineage.links import Link, broken, compared, compared_maps, missing
+from flows.lineage.checks.contents import Contents
+from flows.lineage.checks.link import Link, broken, compared, compared_maps, missing
 from flows.lineage.project import Project
-from flows.lineage.sources import MANIFEST, REGISTRY, Source, registry_sources
+from flows.lineage.sources import Source, registry_sources
 from flows.records.hashes import hash_file
-
-RAW = "data/raw"
+from transformer.yaml12 import InvalidYamlError
 
 
 def check_sources(project: Project, chain: Chain, contents: Contents) -> Iterator[Link]:
@@ -27,7 +25,7 @@ def check_sources(project: Project, chain: Chain, contents: Contents) -> Iterato
     corpora = step.params.get("download", {}).get("corpora", [])
     try:
         listed = {one.file: one for one in registry_sources(text, corpora)} if text else {}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (InvalidYamlError, KeyError, TypeError, AttributeError) as error:
         yield broken(step.stage, "sources", REGISTRY, f"expected a registry found {type(error).__name__} {error}")
         return
     for source in chain.sources:

@@ -1,0 +1,136 @@
+"""Do a step's record, dvc.lock and dvc.yaml agree, as they are now and as they were committed?"""
+
+from collections.abc import Iterable, Iterator
+
+from flows.checkout.workspace import DEFINITION, LOCK
+from flows.lineage.chain import Chain, Step
+from flows.lineage.checks.link import Link, broken, compared, compared_maps, missing
+from flows.lineage.project import Project
+from flows.records.dvc_files import LockedStage
+from flows.records.nested_keys import flatten
+from flows.records.record import Record, md5s, parse_record, record_path
+from transformer.errors import DataError
+
+
+def check_records(project: Project, chain: Chain) -> Iterator[Link]:
+    """Each step's record, its entry in dvc.lock, and its definition in dvc.yaml."""
+    head = _head_lock(project) if chain.here else {}
+    yield from _absent_stages(project, chain, head)
+    for step in chain.steps:
+        if chain.here:
+            yield from _workspace_record(project, step)
+        yield from _definition(project, chain, step)
+        if step.found is None:
+            yield from _unexplained(step, head.get(step.stage))
+            continue
+        record = step.found.record
+        yield compared(step.stage, "record", "its digest", record.expected_digest, record.digest)
+        if step.locked:
+            yield from _lock(step.stage, LOCK, record, step.locked)
+        if project.git.present:
+            yield from _committed_record(project, record)
+
+
+def _head_lock(project: Project) -> dict[str, LockedStage]:
+    try:
+        return project.lock_at("HEAD")
+    except DataError:
+        return {}  # nobody's stage is explained by it
+
+
+def _absent_stages(project: Project, chain: Chain, head: dict[str, LockedStage]) -> Iterator[Link]:
+    """A stage that dvc.lock has lost cuts the chain short."""
+    for name in head if chain.here else ():
+        if name not in project.lock:
+            yield broken(name, "entry", LOCK, "expected the stage that HEAD has found nothing")
+
+
+def _unexplained(step: Step, head: LockedStage | None) -> Iterator[Link]:
+    """No record has the outputs of dvc.lock; where HEAD's dvc.lock has others, it was edited."""
+    yield missing(step.stage, "record", "workspace, git, MLflow", f"no record has the outputs of {LOCK}")
+    if head:
+        yield compared_maps(step.stage, "outputs", f"{LOCK} at HEAD", head.outputs, step.outputs)
+
+
+def _workspace_record(project: Project, step: Step) -> Iterator[Link]:
+    """The record in the workspace, be it this execution's or another's, is whole and the one that git holds."""
+    path = record_path(project.root, step.stage)
+    name = path.relative_to(project.root).as_posix()
+    committed = project.git.file("HEAD", name) if project.git.present else None
+    if not path.exists():
+        if committed is not None:
+            yield missing(step.stage, name, "workspace", "not there, though git has it")
+        return
+    try:
+        record = parse_record(path.read_bytes(), name)
+    except DataError as error:
+        yield broken(step.stage, name, "workspace", str(error))
+        return
+    yield compared(step.stage, name, "its stage", step.stage, record.stage)
+    yield compared(step.stage, name, "its digest", record.expected_digest, record.digest)
+    known = [found.record for found in project.records.history() if found.record.runs.spool == record.runs.spool]
+    if known and committed is not None:
+        try:
+            head = parse_record(committed, f"{name} at HEAD")
+        except DataError as error:
+            yield broken(step.stage, name, "git", str(error))
+            return
+        yield compared(step.stage, name, "git", head.digest, record.digest)
+
+
+def _definition(project: Project, chain: Chain, step: Step) -> Iterator[Link]:
+    """dvc.yaml still defines the stage that ran."""
+    if not chain.here and chain.commit is None:
+        return
+    try:
+        stage = project.definition(chain.commit).get(step.stage)
+    except DataError as error:
+        yield broken(step.stage, DEFINITION, "its definition", str(error))
+        return
+    if stage is None:
+        yield broken(step.stage, DEFINITION, "its definition", "expected the stage found nothing")
+        return
+    yield compared(step.stage, f"command in {DEFINITION}", "its definition", step.command, stage.command)
+    for what, expected, found in (
+        ("deps", step.inputs, stage.inputs),
+        ("outs", step.outputs, stage.outputs),
+        ("params", _named_as_in(stage.params, flatten(step.params)), stage.params),
+    ):
+        listed = (dict.fromkeys(sorted(names), "it") for names in (expected, found))
+        yield compared_maps(step.stage, f"{what} in {DEFINITION}", "its definition", *listed)
+
+
+def _named_as_in(names: list[str], leaves: Iterable[str]) -> set[str]:
+    """For each param the name, of a section or its own, under which dvc.yaml lists it; its own where it does not."""
+    return {next((name for name in names if f"{leaf}.".startswith(f"{name}.")), leaf) for leaf in leaves}
+
+
+def _lock(stage: str, where: str, record: Record, entry: LockedStage) -> Iterator[Link]:
+    """An entry of a dvc.lock says what the record says."""
+    yield compared(stage, "command", where, record.command, entry.command)
+    yield compared_maps(stage, "inputs", where, md5s(record.inputs), entry.inputs)
+    yield compared_maps(stage, "outputs", where, md5s(record.outputs), entry.outputs)
+    yield compared_maps(stage, "params", where, flatten(record.depended), flatten(entry.params))
+
+
+def _committed_record(project: Project, record: Record) -> Iterator[Link]:
+    committed = project.records.committed(record)
+    if committed is None or committed.commit is None:
+        yield missing(record.stage, "record", "git", "not committed yet")
+        return
+    if not project.git.refs_with(committed.commit):
+        yield broken(record.stage, "record", "git", f"expected a branch or tag with {committed.commit} found none")
+    yield compared(record.stage, "record", "git", committed.record.digest, record.digest)
+    where = f"{LOCK} at {committed.commit[:10]}"
+    try:
+        entry = project.lock_at(committed.commit).get(record.stage)
+    except DataError as error:
+        yield broken(record.stage, "entry", where, str(error))
+        return
+    if entry is None:
+        yield missing(record.stage, "entry", where, "committed without it")
+    elif entry.outputs != md5s(record.outputs) and project.records.of_lock(entry):
+        # As where the run cache restored older outputs after this execution.
+        yield missing(record.stage, "entry", where, "committed beside the entry of another execution")
+    else:
+        yield from _lock(record.stage, where, record, entry)

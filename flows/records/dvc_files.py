@@ -1,0 +1,110 @@
+"""dvc.yaml and dvc.lock as their text has them: what each stage reads, writes and depends on.
+
+Read without DVC, which takes long to import; `flows.pipeline.graph` asks DVC itself in which order stages run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flows.checkout.workspace import PARAMS
+from transformer.errors import DataError
+from transformer.yaml12 import InvalidYamlError, parse_yaml
+
+Stage = TypeVar("Stage")
+
+
+@dataclass(frozen=True)
+class StageDefinition:
+    """A stage of dvc.yaml: the paths of what it reads and writes, and the params it depends on."""
+
+    name: str
+    command: str
+    inputs: list[str]
+    outputs: list[str]
+    reports: list[str]  # those of `outputs` that are metrics or plots
+    uncached: list[str]  # those of `outputs` that DVC leaves to git
+    params: list[str]
+
+
+@dataclass(frozen=True)
+class LockedStage:
+    """A stage of dvc.lock: what its last run read and wrote."""
+
+    name: str
+    command: str
+    inputs: dict[str, str]  # path: MD5
+    outputs: dict[str, str]
+    params: dict[str, Any]
+
+
+def parse_definition(text: str | bytes, origin: str) -> dict[str, StageDefinition]:
+    """The stages of a dvc.yaml, in its order; `origin` names it in errors.
+
+    Raises:
+        DataError: it is malformed.
+    """
+    return _stages(text, origin, _definition)
+
+
+def parse_lock(text: str | bytes, origin: str) -> dict[str, LockedStage]:
+    """The stages of a dvc.lock, as `parse_definition` has those of a dvc.yaml."""
+    return _stages(text, origin, _locked)
+
+
+def _stages(text: str | bytes, origin: str, read: Callable[[str, dict[str, Any]], Stage]) -> dict[str, Stage]:
+    try:
+        return {name: read(name, entry) for name, entry in parse_yaml(text, origin)["stages"].items()}
+    except InvalidYamlError as error:
+        raise DataError(str(error)) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{origin} is malformed: {type(error).__name__} {error}") from None
+
+
+def _definition(name: str, entry: dict[str, Any]) -> StageDefinition:
+    reports = {**_options(entry.get("metrics", [])), **_options(entry.get("plots", []))}
+    outputs = {**_options(entry.get("outs", [])), **reports}
+    return StageDefinition(
+        name=name,
+        command=entry["cmd"],
+        inputs=list(_options(entry.get("deps", []))),
+        outputs=list(outputs),
+        reports=list(reports),
+        uncached=[path for path, options in outputs.items() if options.get("cache") is False],
+        params=entry.get("params", []),
+    )
+
+
+def _options(entries: list[Any]) -> dict[str, dict[str, Any]]:
+    """The options of each path; an entry is either a path or {path: options}."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        found |= entry if isinstance(entry, dict) else {entry: {}}
+    return found
+
+
+def _locked(name: str, entry: dict[str, Any]) -> LockedStage:
+    return LockedStage(
+        name=name,
+        command=entry["cmd"],
+        inputs={one["path"]: one["md5"] for one in entry.get("deps", [])},
+        outputs={one["path"]: one["md5"] for one in entry.get("outs", [])},
+        params=_by_section(entry.get("params", {}).get(PARAMS, {})),
+    )
+
+
+def _by_section(params: dict[str, Any]) -> dict[str, Any]:
+    """DVC keeps a section that dvc.yaml lists key by key under dotted keys."""
+    sections: dict[str, Any] = {}
+    for name, value in params.items():
+        section, _, key = name.partition(".")
+        if key:
+            sections.setdefault(section, {})[key] = value
+        else:
+            sections[section] = value
+    return sections
+
+
+def owner_of(path: str, paths: dict[str, str]) -> str | None:
+    """Which of `paths` is `path`, or the folder that holds it."""
+    return next((one for one in paths if path == one or path.startswith(f"{one}/")), None)
