@@ -60,6 +60,7 @@ setup-test:
 
 # Without --wait-for-lock, a DVC command in another terminal at the moment a stage ends would cost that stage's work.
 repro: setup
+	@python -m flows.stages
 	@dvc --wait-for-lock repro
 	@echo
 	@python -m flows.summary

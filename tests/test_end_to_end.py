@@ -14,6 +14,7 @@ import yaml
 from workspace import STAGES, Workspace, tiny_files
 
 from transformer.files import sha256_of
+from transformer.params import load_params
 
 OUTPUTS = [
     "data/raw/parts.json",
@@ -134,7 +135,8 @@ def test_editing_decoding_evaluates_again_and_trains_nothing(workspace: Workspac
 
 def test_an_experiment_with_another_seed(workspace: Workspace) -> None:
     before = sha256_of(workspace.folder / "models" / "averaged")
-    workspace.dvc("exp", "run", "-S", "training.seed=2", "-n", "seed-two")
+    workspace.dvc("exp", "run", "-S", "training.seed=2", "-S", "training.adam_epsilon=1e-8", "-n", "seed-two")
+    assert load_params(workspace.folder / "params.yaml").training.adam_epsilon == 1e-8
     assert sha256_of(workspace.folder / "models" / "averaged") != before
     assert "training.seed" in workspace.dvc("params", "diff")
     assert "test.bleu" in workspace.dvc("metrics", "diff", "--all")
@@ -164,6 +166,9 @@ def test_wrong_params_stop_dvc_with_one_line(workspace: Workspace) -> None:
     params = yaml.safe_load(original)
     params["training"]["updates"] = -1
     path.write_text(yaml.safe_dump(params))
+    printed = workspace.run(sys.executable, "-m", "flows.stages", succeeds=False)  # what `make repro` runs first
+    assert printed == "error: params.yaml: training.updates = -1: input should be greater than or equal to 1\n"
+    assert (workspace.folder / "models" / "checkpoints").is_dir()
     printed = workspace.run(sys.executable, "-m", "dvc", "repro", succeeds=False)
     assert "error: params.yaml: training.updates = -1: input should be greater than or equal to 1" in printed
     assert "Traceback" not in printed

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import warnings
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from workspace import STAGES, Workspace, tiny_files
 
 from flows.checkout.git import Git
 from flows.lineage.cli import main
+from flows.lineage.reproduce import without_times
 from flows.records.hashes import hash_path
 from flows.records.nested_keys import flatten
 from flows.records.record import Record, digest_of, fill_in_run, parse_record, write_record
@@ -79,6 +81,29 @@ def test_records_fit_the_committed_schema_and_dvc_lock(project: Workspace) -> No
         jsonschema.validate(broken, schema, cls=jsonschema.Draft202012Validator)
 
 
+def test_times_and_speeds_stand_in_the_records_alone(project: Workspace) -> None:
+    fetched = record_of(project, "download")["measured"]["fetched"]
+    assert {name.split("/")[0] for name in fetched} == {"tiny"}
+    assert all(datetime.fromisoformat(time).utcoffset() == timedelta(0) for time in fetched.values())
+    measured = record_of(project, "train")["measured"]
+    assert measured.keys() == {"target_tokens_per_second", "training_seconds", "elapsed_seconds"}
+    assert min(measured.values()) > 0
+    report = json.loads((project.folder / "reports" / "training.json").read_text())
+    assert not measured.keys() & report.keys()
+
+
+def test_a_record_of_before_there_were_measurements_keeps_its_digest(project: Workspace) -> None:
+    content = record_of(project, "prepare")
+    assert content.pop("measured") == {}
+    assert Record.model_validate(content).expected_digest == content["digest"]
+    assert Record.model_validate({**content, "measured": {"seconds": 1.0}}).expected_digest != content["digest"]
+
+
+def test_a_clock_decides_nothing_that_is_compared_after_reproducing_an_older_commit() -> None:
+    before = {"files": [{"file": "a", "time": "2026-01-01"}], "training_seconds": 3.0, "updates": 7}
+    assert without_times(before) == {"files": [{"file": "a"}], "updates": 7}
+
+
 def test_a_record_tells_code_machine_and_runs(project: Workspace) -> None:
     record, client = record_of(project, "train"), project.mlflow_client()
     assert record["code"] == {
@@ -109,7 +134,7 @@ def test_a_run_is_filled_into_its_own_record_only(project: Workspace, tmp_path: 
     assert filled.expected_digest == record.digest  # the run is no part of what the digest covers
     fill_in_run(tmp_path / "gone" / "train.json", "x", "y")
     with pytest.raises(DataError, match=r"x is not a lineage record: schema_version: "):
-        parse_record(json.dumps({**record.model_dump(), "schema_version": 3}), "x")
+        parse_record(json.dumps({**record.model_dump(), "schema_version": 2}), "x")
 
 
 def test_prefects_ids_and_changes_that_were_not_committed_are_told(project: Workspace, tmp_path: Path) -> None:
@@ -285,6 +310,7 @@ def test_the_stages_run_again_make_the_same_outputs(
     printed = capsys.readouterr().out
     assert "data/corpus (reproduced) ok" in printed
     assert "data/manifest.json (reproduced) ok" in printed
+    assert "but for times" not in printed
     assert "6 ok, 0 missing, 0 BROKEN" in printed
     assert lock_of(workspace) == before
     assert workspace.git("worktree", "list").count("\n") == 1

@@ -23,9 +23,8 @@ def measure(result: Result) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        command = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-q", "-n", str(PROCESSES),
-                   "-p", "no:cacheprovider", "--show-capture=stderr", "--durations=5",
-                   f"--junitxml={report}"]  # fmt: skip
+        options = ["-q", "-p", "no:cacheprovider", "--show-capture=stderr", "--durations=5", f"--junitxml={report}"]
+        command = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-n", str(PROCESSES), *options]
         status = subprocess.run(command, cwd=CHECKOUT, check=False).returncode
         tests = outcomes(report) if report.exists() else []
     counted = {outcome: sum(test["outcome"] == outcome for test in tests) for outcome in OUTCOMES}

@@ -21,6 +21,7 @@ REPORTS = "reports"
 CORPUS_REPORT, TOKENS_REPORT, TRAINING_REPORT = "reports/corpus.json", "reports/tokens.json", "reports/training.json"
 METRICS, TRANSLATIONS, CURVES = "reports/metrics.json", "reports/translations", "reports/curves"
 RECORDS = "reports/lineage"  # of executed stages; not an output of DVC
+HYPOTHESES = "reports/lineage/hypotheses"  # the last evaluation's, for clones that have no DVC cache
 
 WORK = "work"
 DOWNLOADS, TRACKING = "work/downloads", "work/tracking"

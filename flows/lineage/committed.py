@@ -11,14 +11,14 @@ from typing import Any
 
 from sacrebleu.metrics import CHRF
 
-from flows.checkout.workspace import CORPUS, TRANSLATIONS
+from flows.checkout.workspace import CORPUS, HYPOTHESES, TRANSLATIONS
+from flows.lineage.diff import SIGNIFICANT
 from flows.lineage.project import Project
 from flows.records.dvc_files import LockedStage, owner_of
-from flows.records.hypotheses import HYPOTHESES, hypotheses_in
+from flows.records.hypotheses import hypotheses_in
 from flows.records.nested_keys import flatten
 from flows.records.record import Record
-from transformer.evaluation.scores import bleu_metric
-from transformer.evaluation.significance import SIGNIFICANT, paired_bootstrap
+from transformer.evaluation.scores import bleu_metric, paired_bootstrap
 
 SAMPLES = 1000  # of the paired bootstrap
 SHOWN = 3  # causes of a kind that are named one by one
@@ -129,6 +129,8 @@ def _verdicts(project: Project, found: Comparison) -> Iterator[str]:
         theirs = committed.get(f"{name}.txt", b"").decode().splitlines()
         if len(theirs) != len(ours):
             yield f"{name}: the commit has no translations to compare with"
+            continue
+        if theirs == ours:
             continue
         metrics = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
         for metric, score in paired_bootstrap(theirs, ours, references, metrics, SAMPLES).items():

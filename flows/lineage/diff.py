@@ -13,12 +13,12 @@ from rich.markup import escape
 from flows.checkout.workspace import CORPUS
 from flows.lineage.chain import Chain, files_of
 from flows.lineage.project import Project
-from flows.lineage.scores import Significance, numbers, paired_scores, with_evaluation
+from flows.lineage.scores import PairedScore, numbers, paired_scores, with_evaluation
 from flows.records.nested_keys import flatten
 from flows.records.record import Machine
-from transformer.evaluation.significance import SIGNIFICANT
 
 EXAMPLES = 3  # lines shown of each kind
+SIGNIFICANT = 0.05
 SPLITS = ("train", "valid", "test")
 Pair = tuple[str, str]
 Change = tuple[Any, Any]  # as it is with A, and with B
@@ -46,7 +46,7 @@ class Difference:
     commits: dict[str, Any]  # the range in git
     environment: dict[str, Change]
     scores: dict[str, Change] | None
-    significance: list[Significance]
+    significance: list[PairedScore]
 
 
 def diff(project: Project, a: Chain, b: Chain) -> Difference:

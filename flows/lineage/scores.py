@@ -1,6 +1,7 @@
 """The scores of the models behind two chains, and whether their difference is more than chance."""
 
 import json
+import logging
 from dataclasses import dataclass
 
 from sacrebleu.metrics import CHRF
@@ -10,14 +11,13 @@ from flows.lineage.chain import Chain, chain_of_record, files_of
 from flows.lineage.project import Project
 from flows.records.nested_keys import flatten
 from flows.records.record import md5s
-from transformer.evaluation.scores import bleu_metric
-from transformer.evaluation.significance import paired_bootstrap
+from transformer.evaluation.scores import Metric, bleu_metric, paired_bootstrap
 
 SAMPLES = 1000  # of the paired bootstrap
 
 
 @dataclass(frozen=True)
-class Significance:
+class PairedScore:
     """One metric of one test set for both models, on the sentences that both translated."""
 
     test_set: str
@@ -49,23 +49,16 @@ def with_evaluation(project: Project, chain: Chain) -> Chain:
     return chain
 
 
-def paired_scores(project: Project, a: Chain, b: Chain, language: str) -> list[Significance]:
+def paired_scores(project: Project, a: Chain, b: Chain, language: str) -> list[PairedScore]:
     """sacreBLEU's paired bootstrap of BLEU and chrF2 for each test set that both translated."""
     files = [files_of(project, chain, TRANSLATIONS) for chain in (a, b)]
-    metrics = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
-    found: list[Significance] = []
+    found: list[PairedScore] = []
     for name in sorted(files[0].keys() & files[1].keys()):
         sides = [_translations(project, f"{TRANSLATIONS}/{name}", one[name]) for one in files]
         common = [key for key in sides[0] if key in sides[1]]
-        one, other = ([side[key] for key in common] for side in sides)
-        if one != other:
-            references = [reference for _, reference in common]
-            scores = paired_bootstrap(one, other, references, metrics, SAMPLES)
-            test_set = name.removesuffix(".jsonl")
-            found += [
-                Significance(test_set, len(common), metric, score.baseline, score.system, score.p_value)
-                for metric, score in scores.items()
-            ]
+        # Of equal translations the bootstrap would make a p-value of nearly zero.
+        if any(sides[0][key] != sides[1][key] for key in common):
+            found += _paired(name.removesuffix(".jsonl"), common, sides, language)
     return found
 
 
@@ -73,3 +66,15 @@ def _translations(project: Project, path: str, md5: str) -> dict[tuple[str, str]
     content = project.content(path, md5)
     lines = [json.loads(line) for line in (content or b"").decode().splitlines()]
     return {(line["source"], line["reference"]): line["hypothesis"] for line in lines}
+
+
+def _paired(
+    name: str, common: list[tuple[str, str]], sides: list[dict[tuple[str, str], str]], language: str
+) -> list[PairedScore]:
+    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # its progress is no news here
+    metrics: dict[str, Metric] = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
+    a, b = ([side[key] for key in common] for side in sides)
+    found = paired_bootstrap(a, b, [reference for _, reference in common], metrics, SAMPLES)
+    return [
+        PairedScore(name, len(common), metric, one.baseline, one.system, one.p_value) for metric, one in found.items()
+    ]

@@ -17,8 +17,8 @@ class Source:
     licence: str
     sha256: str | None  # None if only the registry is known and it has none
     bytes: int | None
-    raw: list[str]  # the files it became in data/raw
-    in_manifest: bool  # else it is known only from the registry
+    in_manifest: bool
+    raw: list[str]  # what it became in data/raw
 
     @property
     def corpus(self) -> str:
@@ -35,8 +35,8 @@ def manifest_sources(content: bytes) -> list[Source]:
             licence=entry["licence"],
             sha256=entry["sha256"],
             bytes=entry["bytes"],
-            raw=entry["raw"],
             in_manifest=True,
+            raw=entry["raw"],
         )
         for entry in json.loads(content)["files"]
     ]
@@ -56,8 +56,8 @@ def _from_registry(corpus: str, entry: dict[str, Any]) -> list[Source]:
             licence=source.get("licence") or entry["licence"],
             sha256=source.get("sha256"),
             bytes=source.get("bytes"),
-            raw=[],
             in_manifest=False,
+            raw=[],
         )
         for file, source in entry.get("files", {}).items()
     ]
@@ -65,9 +65,7 @@ def _from_registry(corpus: str, entry: dict[str, Any]) -> list[Source]:
         str(value) for sides in entry.get("local", {}).values() for value in sides.values() if value in _paths(sides)
     }
     licence = entry.get("licence", "not stated")
-    return published + [
-        Source(f"{corpus}/{path}", path, licence, None, None, [], in_manifest=False) for path in sorted(paths)
-    ]
+    return published + [Source(f"{corpus}/{path}", path, licence, None, None, False, []) for path in sorted(paths)]
 
 
 def _paths(sides: dict[str, Any]) -> list[Any]:

@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sacrebleu.metrics import CHRF
-from sacrebleu.metrics.base import Metric
 
 from transformer.data.prepare.placeholders import placeholders
 from transformer.evaluation.analysis import MIN_SENTENCES, repeats
-from transformer.evaluation.scores import bleu_metric
-from transformer.evaluation.significance import paired_bootstrap
+from transformer.evaluation.scores import Metric, bleu_metric, paired_bootstrap
 
 # For each rate of degenerate output: the limit while there is no champion, and by how much a candidate may exceed the
 # champion's rate. In a small test set two more sentences are always allowed.
@@ -132,10 +130,10 @@ def _compare(
 ) -> list[Check]:
     """A check for each metric: passed unless the candidate's score is lower with a p-value below `level`."""
     checks = []
-    for name, one in paired_bootstrap(old.hypotheses, new.hypotheses, new.references, metrics, samples).items():
-        worse = one.system < one.baseline and one.p_value < level
-        candidate, champion = round(one.system, DECIMALS), round(one.baseline, DECIMALS)
-        checks.append(Check(test_set, f"{name}{where}", candidate, champion, level, one.p_value, not worse))
+    for name, found in paired_bootstrap(old.hypotheses, new.hypotheses, new.references, metrics, samples).items():
+        worse = found.system < found.baseline and found.p_value < level
+        candidate, champion = round(found.system, DECIMALS), round(found.baseline, DECIMALS)
+        checks.append(Check(test_set, f"{name}{where}", candidate, champion, level, found.p_value, not worse))
     return checks
 
 

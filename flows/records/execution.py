@@ -22,16 +22,12 @@ class Execution:
         self.code = code_state()
         self.machine = this_machine()
         self.inputs = hash_existing(files.inputs)
+        self.measured: dict[str, Any] = {}
         self.params = named_params(params, [*files.params, COMPUTE])
         self._seed = params.training.seed if "training" in self.params else None
 
-    def finished(self, spool: str | None, measured: dict[str, Any]) -> Record:
-        """The record of the stage, whose outputs are complete.
-
-        Args:
-            spool: names the run that MLflow gets.
-            measured: what depended on the clock and the machine, such as speeds and times.
-        """
+    def finished(self, spool: str | None) -> Record:
+        """The record of the stage, whose outputs are complete; `spool` names the run that MLflow gets."""
         machine = self.machine.model_copy(update={"threads": threads()})  # torch may have been loaded since
         return Record.sealed(
             {
@@ -39,13 +35,13 @@ class Execution:
                 "command": self.files.command,
                 "code": self.code.model_dump(),
                 "params": self.params,
-                "measured": measured,
                 "seed": self._seed,
                 "inputs": [one.model_dump() for one in self.inputs],
                 "outputs": [one.model_dump() for one in hash_existing(self.files.outputs)],
                 "machine": machine.model_dump(),
                 "started": self.started,
                 "ended": _now(),
+                "measured": self.measured,
                 "runs": Runs(
                     spool=spool,
                     mlflow=None,

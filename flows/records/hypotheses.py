@@ -3,10 +3,7 @@
 import json
 from pathlib import Path
 
-from flows.checkout.workspace import RECORDS
 from transformer.files import write_text
-
-HYPOTHESES = f"{RECORDS}/hypotheses"
 
 
 def hypotheses_in(translations: Path) -> dict[str, tuple[list[str], list[str]]]:
@@ -18,11 +15,11 @@ def hypotheses_in(translations: Path) -> dict[str, tuple[list[str], list[str]]]:
     return found
 
 
-def keep_hypotheses(translations: Path) -> None:
-    """Write each test set's hypotheses, one per line, in place of those of the last evaluation."""
+def keep_hypotheses(translations: Path, kept: Path) -> None:
+    """Write each test set's hypotheses into the folder `kept`, a line a sentence, in place of what is there."""
     sets = hypotheses_in(translations)
-    for path in Path(HYPOTHESES).glob("*.txt"):
+    for path in kept.glob("*.txt"):
         if path.stem not in sets:
             path.unlink()
     for name, (_, hypotheses) in sets.items():
-        write_text(Path(HYPOTHESES, f"{name}.txt"), "".join(f"{hypothesis}\n" for hypothesis in hypotheses))
+        write_text(kept / f"{name}.txt", "".join(f"{hypothesis}\n" for hypothesis in hypotheses))

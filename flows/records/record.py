@@ -19,7 +19,6 @@ from transformer.errors import DataError
 from transformer.files import locked, write_json
 
 COMPUTE = "compute"  # the section of params that is recorded and that no stage depends on
-SCHEMA_VERSION = 2
 MD5 = r"^[0-9a-f]{32}(\.dir)?$"
 SHA256 = r"^[0-9a-f]{64}$"
 
@@ -80,33 +79,34 @@ class Runs(Frozen):
 class Record(Frozen):
     """One successful execution of one stage."""
 
-    schema_version: Literal[1, 2] = Field(description="1 had no `measured`")
+    schema_version: Literal[1]
     stage: str
     command: str
     code: Code
     params: dict[str, Any] = Field(description="Those that dvc.yaml names for the stage, and the section compute")
-    measured: dict[str, Any] = Field(
-        default={}, description="What clock and machine decide: speeds, seconds, times of downloads, precision"
-    )
     seed: int | None
     inputs: list[Artifact]
     outputs: list[Artifact]
     machine: Machine
     started: str = Field(description="UTC, ISO 8601")
     ended: str = Field(description="UTC, ISO 8601")
+    measured: dict[str, Any] = Field(
+        default={}, description="What clock and machine decided: times, speeds, device, precision"
+    )
     runs: Runs
     digest: str = Field(pattern=SHA256, description="SHA-256 of all else, as compact JSON, runs.mlflow being null")
 
     @classmethod
     def sealed(cls, content: dict[str, Any]) -> "Record":
         """A record of this content with its digest."""
-        versioned = {"schema_version": SCHEMA_VERSION, **content}
-        return cls.model_validate({**versioned, "digest": digest_of(versioned)})
+        return cls.model_validate(
+            {"schema_version": 1, **content, "digest": digest_of({"schema_version": 1, **content})}
+        )
 
     @property
     def expected_digest(self) -> str:
-        """What `digest` must be if nobody has edited the record."""
-        content = self.content()
+        """What `digest` is where nobody edited the record."""
+        content = self.model_dump()
         del content["digest"]
         return digest_of(content)
 
@@ -114,10 +114,6 @@ class Record(Frozen):
     def depended(self) -> dict[str, Any]:
         """The params that decide what the stage makes."""
         return {section: values for section, values in self.params.items() if section != COMPUTE}
-
-    def content(self) -> dict[str, Any]:
-        """What was written: a record of an earlier version has no keys that came later."""
-        return self.model_dump(exclude_unset=True)
 
     def output(self, path: str) -> Artifact | None:
         """The output at `path`."""
@@ -132,6 +128,8 @@ def md5s(artifacts: list[Artifact]) -> dict[str, str]:
 def digest_of(content: dict[str, Any]) -> str:
     """SHA-256 of a record's content without its digest."""
     plain = {**content, "runs": {**content["runs"], "mlflow": None}}
+    if not plain.get("measured"):  # as in records of before there were any
+        plain.pop("measured", None)
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -159,7 +157,7 @@ def write_record(root: Path, record: Record) -> Path:
     """Write the record into the checkout `root`, in place of the stage's last one."""
     path = record_path(root, record.stage)
     with _writing(path):
-        write_json(path, record.content())
+        write_json(path, record.model_dump())
     return path
 
 
@@ -174,7 +172,7 @@ def fill_in_run(path: Path, spool: str, run: str) -> None:
             return
         if record.runs.spool == spool:
             runs = record.runs.model_copy(update={"mlflow": run})
-            write_json(path, record.model_copy(update={"runs": runs}).content())
+            write_json(path, record.model_copy(update={"runs": runs}).model_dump())
 
 
 @contextmanager

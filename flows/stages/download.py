@@ -11,7 +11,7 @@ from transformer.params import Params
 
 def main(params: Params, run: StageRun) -> None:
     """Fetch the sources; transfers in progress and verified sources stay in work/downloads."""
-    times = download(
+    fetched = download(
         params.download,
         params.languages,
         corpora=Path(REGISTRY),
@@ -19,7 +19,7 @@ def main(params: Params, run: StageRun) -> None:
         manifest=Path(MANIFEST),
         cache=Path(DOWNLOADS),
     )
-    run.measure({"downloads": times})
+    run.measure({"fetched": fetched})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flows.checkout.workspace import CHECKPOINTS, CORPUS, MODEL, REPORTS, TRANSLATIONS
+from flows.checkout.workspace import CHECKPOINTS, CORPUS, HYPOTHESES, MODEL, REPORTS, TRANSLATIONS
 from flows.records.hypotheses import keep_hypotheses
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
@@ -12,7 +12,7 @@ from transformer.params import Params
 
 def main(params: Params, run: StageRun) -> None:
     """Translate and score, the averaged model next to the last single checkpoint."""
-    figures = evaluate(
+    measured = evaluate(
         params.languages,
         params.decoding,
         params.evaluation,
@@ -22,8 +22,8 @@ def main(params: Params, run: StageRun) -> None:
         checkpoints=Path(CHECKPOINTS),
         reports=Path(REPORTS),
     )
-    run.measure(figures)
-    keep_hypotheses(Path(TRANSLATIONS))
+    run.measure(measured)
+    keep_hypotheses(Path(TRANSLATIONS), Path(HYPOTHESES))
 
 
 if __name__ == "__main__":

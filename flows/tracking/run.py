@@ -53,7 +53,6 @@ class StageRun:
     def __init__(self, stage: str, params: Params) -> None:
         self.broken = False
         self._system: SystemMetrics | None = None
-        self._measured: dict[str, Any] = {}
         self._start(stage, params)
 
     @_never_failing
@@ -94,9 +93,10 @@ class StageRun:
         """Record metrics at a step; may be called from any thread."""
         self._spool.append("metrics", step=step, values=metrics)
 
+    @_never_failing
     def measure(self, figures: dict[str, Any]) -> None:
-        """Note what depended on the clock and the machine (speeds, seconds, precision); no output contains it."""
-        self._measured |= figures
+        """Keep what clock and machine decided in the lineage record and MLflow; no output of a stage holds any."""
+        self._execution.measured |= figures
 
     @_never_failing
     def register_model(self, folder: Path, name: str) -> None:
@@ -107,8 +107,8 @@ class StageRun:
 
     @_never_failing
     def finish(self) -> None:
-        """Record the stage's success: its lineage record, the hashes of its outputs, its numbers and report files."""
-        record = self._execution.finished(self._spool.id, self._measured)
+        """The stage succeeded: its lineage record, outputs by hash, numbers and small report files."""
+        record = self._execution.finished(self._spool.id)
         self._send_file(write_record(Path.cwd(), record).relative_to(Path.cwd()))
         outputs = tags.hash_tags("output", record.outputs)
         self._spool.append("tags", tags={**outputs, tags.RECORD: record.digest})
@@ -116,7 +116,7 @@ class StageRun:
             self._send_file(Path(report))
             if report.endswith(".json"):
                 self._spool.append("metrics", step=0, values=_numbers(json.loads(Path(report).read_text("utf-8"))))
-        self._spool.append("metrics", step=0, values=_numbers(self._measured))
+        self._spool.append("metrics", step=0, values=_numbers(record.measured))
         self._end("FINISHED")
 
     def _send_file(self, path: Path) -> None:
@@ -136,9 +136,8 @@ class StageRun:
         self._tell_problem()
 
 
-def _numbers(report: dict[str, Any]) -> dict[str, float]:
-    leaves = flatten(report)
-    numbers = {key: value for key, value in leaves.items() if isinstance(value, int | float)}
+def _numbers(content: dict[str, Any]) -> dict[str, float]:
+    numbers = {key: value for key, value in flatten(content).items() if isinstance(value, int | float)}
     return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
 
 

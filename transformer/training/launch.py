@@ -41,7 +41,9 @@ JOINING_SECONDS = 600  # for machines to wait for one another
 POLL_SECONDS = 0.2
 
 # Before torch 2.12 the agent gives its ranks 30 seconds, whatever they still have to save.
-_WAITS_FOR_RANKS = "shutdown_timeout" in LaunchConfig.__dataclass_fields__
+_PATIENCE: dict[str, Any] = (
+    {"shutdown_timeout": SAVING_SECONDS} if "shutdown_timeout" in LaunchConfig.__dataclass_fields__ else {}
+)
 
 
 def launch(
@@ -112,7 +114,6 @@ def _config(compute: ComputeParams, leads: bool, folder: Path) -> LaunchConfig:
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     several = compute.nodes > 1
     host, port = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])) if several else ("localhost", 0)
-    waits: dict[str, Any] = {"shutdown_timeout": SAVING_SECONDS} if _WAITS_FOR_RANKS else {}
     return LaunchConfig(
         min_nodes=compute.nodes,
         max_nodes=compute.nodes,
@@ -127,7 +128,7 @@ def _config(compute: ComputeParams, leads: bool, folder: Path) -> LaunchConfig:
         logs_specs=DefaultLogsSpecs(log_dir=str(folder / "torchrun")),
         virtual_local_rank=select_device(compute.device).type == "cuda",  # each rank sees its own GPU alone
         signals_to_handle="SIGQUIT",  # the others are ours: see _signals_once
-        **waits,
+        **_PATIENCE,
     )
 
 

@@ -80,9 +80,6 @@ def train(
 ) -> dict[str, Any]:
     """Train to the last update, from the saved state if there is one, and write the stage's outputs.
 
-    Returns what the clock and the machine decided, which no output holds: device, precision, processes, seconds and
-    target tokens a second; nothing on ranks other than the first.
-
     Args:
         languages: the direction, for the model's configuration.
         shape: the network.
@@ -91,10 +88,14 @@ def train(
         tokens: the tokenize stage's folder.
         work: where working folders of resumable runs are.
         checkpoints: receives the kept checkpoints, their index and the model's configuration.
-        report: receives how long the training was, in updates, epochs and target tokens.
+        report: receives the numbers of updates, epochs and target tokens.
         curves: receives training.csv and validation.csv.
         on_figures: called with each log interval's and each validation's figures.
         ranks: the processes that share this training; only the first writes, shows and records.
+
+    Returns:
+        What clock and machine decided, so that no output holds it and equal trainings give equal bytes: device,
+        precision, processes, seconds, target tokens a second; nothing on ranks other than the first.
 
     Raises:
         InterruptedTrainingError: SIGTERM or SIGINT was received; the state is saved.
@@ -118,8 +119,7 @@ def train(
         _write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)
         write_text(curves / "training.csv", _csv(state.training_curve))
         write_text(curves / "validation.csv", _csv(state.validation_curve))
-        length = {"updates": state.update, "epochs": state.epoch, "target_tokens": state.target_tokens}
-        write_json(report, length)
+        write_json(report, {"updates": state.update, "epochs": state.epoch, "target_tokens": state.target_tokens})
         return _measured(run, state)
 
 

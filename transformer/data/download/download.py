@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from transformer.data.download.archive import extract, require_space
 from transformer.data.download.cache import SourceCache
@@ -33,7 +33,14 @@ class ManifestEntry:
     sha256: str
     licence: str
     raw: list[str]  # what it became in the raw folder
-    time: str  # when it was fetched, UTC; not in the manifest, whose bytes follow from the sources alone
+
+
+class Fetched(NamedTuple):
+    """What a corpus brought."""
+
+    parts: list[Part]
+    files: list[ManifestEntry]
+    times: dict[str, str]  # when each of the files was fetched
 
 
 def download(
@@ -45,24 +52,28 @@ def download(
     cache: Path,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, str]:
-    """Fetch what the chosen corpora have in the two languages; returns when each file came (UTC, ISO 8601).
+    """Fetch what the chosen corpora have in the two languages.
+
+    Nothing that it writes holds a time, so equal downloads give equal bytes.
 
     Args:
         params: which corpora, and how often and how long to try.
         languages: source and target; a corpus is good for either direction.
         corpora: data/corpora.yaml.
         raw: emptied, then filled with `<corpus>/<file>` and the list of parts.
-        manifest: where each file came from, with size, hash and licence.
+        manifest: where each file came from.
         cache: verified source files and unfinished transfers, kept between runs.
         sleep: waits between attempts.
+
+    Returns:
+        When each source was fetched, by `<corpus>/<file>`: UTC, ISO 8601.
 
     Raises:
         ParamsError: unknown corpus or language, or a malformed data/corpora.yaml.
         DownloadError: a source cannot be fetched, or the disk is too full.
         DataError: a source has another size or hash than data/corpora.yaml says.
     """
-    entries = load_corpora(corpora)
-    chosen = {name: _chosen(entries, name, languages, corpora) for name in params.corpora}
+    chosen = chosen_corpora(params, languages, corpora)
     patience = Patience(params.retries, params.timeout_seconds, sleep)
     sources = SourceCache(cache, patience, os.environ.get(MIRROR_VARIABLE))
     _check_disk(chosen, languages, sources)
@@ -70,20 +81,28 @@ def download(
     raw.mkdir(parents=True)
     parts: list[Part] = []
     files: list[ManifestEntry] = []
+    times: dict[str, str] = {}
     for name, entry in chosen.items():
         if isinstance(entry, LocalCorpus):
             fetched = _fetch_local(name, entry, languages, corpora, raw)
         else:
             fetched = _fetch_published(name, entry, languages, sources, raw)
-        parts += fetched[0]
-        files += fetched[1]
+        parts += fetched.parts
+        files += fetched.files
+        times |= fetched.times
     write_parts(raw, parts)
-    write_json(manifest, {"files": [_without_time(file) for file in files]})
-    return {file.file: file.time for file in files}
+    write_json(manifest, {"files": [vars(file) for file in files]})
+    return times
 
 
-def _without_time(file: ManifestEntry) -> dict[str, Any]:
-    return {key: value for key, value in vars(file).items() if key != "time"}
+def chosen_corpora(params: DownloadParams, languages: LanguageParams, corpora: Path) -> dict[str, Entry]:
+    """The entries of the chosen corpora in data/corpora.yaml, the file `corpora`.
+
+    Raises:
+        ParamsError: unknown corpus or language, or a malformed data/corpora.yaml.
+    """
+    entries = load_corpora(corpora)
+    return {name: _chosen(entries, name, languages, corpora) for name in params.corpora}
 
 
 def _chosen(entries: dict[str, Entry], name: str, languages: LanguageParams, corpora: Path) -> Entry:
@@ -127,8 +146,8 @@ def _check_disk(chosen: dict[str, Entry], languages: LanguageParams, sources: So
 
 def _fetch_published(
     name: str, corpus: Corpus, languages: LanguageParams, sources: SourceCache, raw: Path
-) -> tuple[list[Part], list[ManifestEntry]]:
-    files = []
+) -> Fetched:
+    files, times = [], {}
     for file, members in needed_files(corpus, languages).items():
         source = corpus.files[file]
         path = sources.fetch(file, source)
@@ -144,9 +163,9 @@ def _fetch_published(
                 sha256=source.sha256 or sha256_of(path),
                 licence=source.licence or corpus.licence,
                 raw=[f"{name}/{member}" for member in members] or [f"{name}/{file}"],
-                time=_utc(path.stat().st_mtime),
             )
         )
+        times[f"{name}/{file}"] = _utc(path.stat().st_mtime)
     parts = [
         Part(
             corpus=name,
@@ -165,20 +184,19 @@ def _fetch_published(
     for part, entry in zip(parts, corpus.parts, strict=True):
         if part.format == "catalogue":
             _check_languages(name, catalogue_languages(raw / part.source, entry.member), languages)
-    return parts, files
+    return Fetched(parts, files, times)
 
 
-def _fetch_local(
-    name: str, corpus: LocalCorpus, languages: LanguageParams, corpora: Path, raw: Path
-) -> tuple[list[Part], list[ManifestEntry]]:
-    parts, files = [], []
+def _fetch_local(name: str, corpus: LocalCorpus, languages: LanguageParams, corpora: Path, raw: Path) -> Fetched:
+    parts, files, times = [], [], {}
     for part, behind in local_parts(name, corpus, languages):
         parts.append(part)
         for path, file in behind.items():
             copy_local(file, raw / path, f"{corpora}: {name}")
             size, digest = (raw / path).stat().st_size, sha256_of(raw / path)
-            files.append(ManifestEntry(path, str(file), size, digest, corpus.licence, [path], _utc(time.time())))
-    return parts, files
+            files.append(ManifestEntry(path, str(file), size, digest, corpus.licence, [path]))
+            times[path] = _utc(time.time())
+    return Fetched(parts, files, times)
 
 
 def _link(file: Path, target: Path) -> None:
