@@ -12,15 +12,14 @@ from typing import Any
 from sacrebleu.metrics import CHRF
 
 from flows.checkout.workspace import CORPUS, HYPOTHESES, TRANSLATIONS
-from flows.lineage.diff import SIGNIFICANT
 from flows.lineage.project import Project
+from flows.lineage.scores import SAMPLES, SIGNIFICANT
 from flows.records.dvc_files import LockedStage, owner_of
 from flows.records.hypotheses import hypotheses_in
 from flows.records.nested_keys import flatten
 from flows.records.record import Record
 from transformer.evaluation.scores import bleu_metric, paired_bootstrap
 
-SAMPLES = 1000  # of the paired bootstrap
 SHOWN = 3  # causes of a kind that are named one by one
 EVALUATE = "evaluate"
 # The packages whose arithmetic or format reaches an output's bytes.

@@ -13,12 +13,11 @@ from rich.markup import escape
 from flows.checkout.workspace import CORPUS
 from flows.lineage.chain import Chain, files_of
 from flows.lineage.project import Project
-from flows.lineage.scores import PairedScore, numbers, paired_scores, with_evaluation
+from flows.lineage.scores import SIGNIFICANT, PairedScore, numbers, paired_scores, with_evaluation
 from flows.records.nested_keys import flatten
 from flows.records.record import Machine
 
 EXAMPLES = 3  # lines shown of each kind
-SIGNIFICANT = 0.05
 SPLITS = ("train", "valid", "test")
 Pair = tuple[str, str]
 Change = tuple[Any, Any]  # as it is with A, and with B

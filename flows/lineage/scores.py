@@ -14,6 +14,7 @@ from flows.records.record import md5s
 from transformer.evaluation.scores import Metric, bleu_metric, paired_bootstrap
 
 SAMPLES = 1000  # of the paired bootstrap
+SIGNIFICANT = 0.05  # p-values below it
 
 
 @dataclass(frozen=True)

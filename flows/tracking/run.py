@@ -18,8 +18,7 @@ from flows.records.execution import Execution
 from flows.records.nested_keys import as_texts, flatten
 from flows.records.provenance import pipeline_id
 from flows.records.record import record_path, write_record
-from flows.tracking.problem import problem_to_tell
-from flows.tracking.send import start_sender
+from flows.tracking.send import problem_to_tell, start_sender
 from flows.tracking.spool import Spool
 from flows.tracking.system_metrics import SystemMetrics
 from transformer.errors import InterruptedTrainingError

@@ -13,8 +13,8 @@ import traceback
 from pathlib import Path
 
 from flows.checkout.workspace import main_workspace, sender_lock, tracking_folder, tracking_uri
-from flows.tracking.problem import clear_problem, report_problem
 from flows.tracking.spool import Spool
+from transformer.files import write_text
 
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 0.1  # between looks at another sender's progress
@@ -38,6 +38,35 @@ def start_sender() -> None:
             stderr=log,
             start_new_session=True,
         )
+
+
+def report_problem(tracking: Path, problem: str) -> None:
+    """Leave one line for whichever stage looks first, to show the user, unless this outage was already reported."""
+    if not _waiting(tracking).exists() and not _told(tracking).exists():
+        write_text(_waiting(tracking), problem)
+
+
+def problem_to_tell(tracking: Path) -> str | None:
+    """The problem, returned to only one caller during each outage."""
+    try:
+        _waiting(tracking).replace(_told(tracking))
+    except FileNotFoundError:
+        return None
+    return _told(tracking).read_text(encoding="utf-8")
+
+
+def clear_problem(tracking: Path) -> None:
+    """The server answers again: the next outage will be reported again."""
+    _waiting(tracking).unlink(missing_ok=True)
+    _told(tracking).unlink(missing_ok=True)
+
+
+def _waiting(tracking: Path) -> Path:
+    return tracking / "problem.txt"
+
+
+def _told(tracking: Path) -> Path:
+    return tracking / "problem-told.txt"
 
 
 def send_all(tracking: Path, linger: float = LINGER_SECONDS, patience: float = PATIENCE_SECONDS) -> bool:
