@@ -24,7 +24,7 @@ def queue_ablations(workspace: Path, wanted: Iterable[Ablation]) -> tuple[list[s
     """Queue what is neither queued, running nor done; returns the names that were queued and those that were not.
 
     Raises:
-        ParamsError: the workspace is no git checkout, has uncommitted changes, or git has no name for commits.
+        ParamsError: the workspace is not a git checkout, has uncommitted changes, or git has no name for commits.
     """
     _check(workspace)
     params = load_params(workspace / PARAMS).model_dump()

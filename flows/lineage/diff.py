@@ -25,7 +25,7 @@ Change = tuple[Any, Any]  # as it is with A, and with B
 
 @dataclass(frozen=True)
 class LinesDifference:
-    """The pairs of one split that B has and A has not, and the reverse."""
+    """The pairs of one split that only B has, and those that only A has."""
 
     split: str
     added: list[Pair]

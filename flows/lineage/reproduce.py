@@ -16,8 +16,8 @@ from flows.records.dvc_files import parse_lock
 from transformer.errors import DataError, UserError
 
 FOLDER = f"{WORK}/reproduced"
-STDERR = 2  # the descriptor: progress is no part of the answer
-TIMES = ("time", "_seconds", "_per_second")  # keys of JSON outputs that no two runs of an older commit share
+STDERR = 2  # the file descriptor: progress is not part of the result
+TIMES = ("time", "_seconds", "_per_second")  # keys in JSON outputs of older commits that differ from run to run
 
 
 def commit_of(project: Project, chain: Chain) -> str:

@@ -72,7 +72,7 @@ def _translations(project: Project, path: str, md5: str) -> dict[tuple[str, str]
 def _paired(
     name: str, common: list[tuple[str, str]], sides: list[dict[tuple[str, str], str]], language: str
 ) -> list[PairedScore]:
-    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # its progress is no news here
+    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it logs its progress
     metrics: dict[str, Metric] = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
     a, b = ([side[key] for key in common] for side in sides)
     found = paired_bootstrap(a, b, [reference for _, reference in common], metrics, SAMPLES)

@@ -19,7 +19,7 @@ KINDS = "a model folder, a file, an MLflow run, a model version (NAME/NUMBER or 
 
 
 def resolve(project: Project, target: str | None) -> Chain:
-    """The chain behind a target; without one, behind all that the workspace's dvc.lock lists.
+    """The chain behind a target; without one, behind everything that the workspace's dvc.lock lists.
 
     Raises:
         ParamsError: there is nothing of that name.

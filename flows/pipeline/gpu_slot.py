@@ -45,7 +45,7 @@ def gpu_slot(run: str, tags: list[str]) -> Iterator[None]:
 def _wait_for_slot(run: str) -> AbstractContextManager[None]:
     _create_limit()
     logging.getLogger("prefect._internal.concurrency").addFilter(_is_no_timeout)
-    told = False
+    logged = False
     while True:
         slot: AbstractContextManager[None] = concurrency(
             LIMIT,
@@ -59,9 +59,9 @@ def _wait_for_slot(run: str) -> AbstractContextManager[None]:
         except TimeoutError:
             if groups.is_stopped(run):
                 raise groups.RunStopped from None
-            if not told:
+            if not logged:
                 get_run_logger().info("waiting for a slot of the concurrency limit %r", LIMIT)
-                told = True
+                logged = True
         else:
             return slot
 

@@ -124,11 +124,11 @@ def _failure(stage: str, workspace: Path, lines: list[str]) -> StageError:
         blockers = ", ".join(f"{command} (process {pid})" for pid, command in _BLOCKER.findall(output))
         message = f"stage {stage}: {busy[1]} is in use by {blockers}; one pipeline at a time runs in a workspace"
         return StageError(message, ExitCode.FAILURE, retry_helps=True)
-    told = [line for line in lines if line.startswith("error: ")]
+    reported = [line for line in lines if line.startswith("error: ")]
     if exited := _EXITED.search(output):
         number = int(exited[1])
         code = ExitCode(number) if number in set(ExitCode) else ExitCode.FAILURE
-        reason = told[-1].removeprefix("error: ") if told else f"ended with {_in_words(number)}"
+        reason = reported[-1].removeprefix("error: ") if reported else f"ended with {_in_words(number)}"
         return StageError(f"stage {stage}: {reason}", code, retry_helps=code in RETRY_HELPS)
     errors = [line for line in lines if line.startswith("ERROR: ")]
     reason = errors[-1].removeprefix("ERROR: ") if errors else "DVC failed without a message"

@@ -11,7 +11,7 @@ from flows.checkout.git import Git
 from flows.checkout.workspace import LOCK, REPORTS
 from flows.records.record import Code
 
-# By these the flow tells a stage which flow run and task run it belongs to.
+# The flow sets these for a stage: the flow run and task run that it belongs to.
 FLOW_RUN_VARIABLE = "PIPELINE_FLOW_RUN_ID"
 TASK_RUN_VARIABLE = "PIPELINE_TASK_RUN_ID"
 

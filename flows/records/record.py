@@ -135,7 +135,7 @@ def digest_of(content: dict[str, Any]) -> str:
 
 
 def record_path(root: Path, stage: str) -> Path:
-    """Where the record of `stage` lies in the checkout `root`."""
+    """The path of the record of `stage` in the checkout `root`."""
     return root / RECORDS / f"{stage}.json"
 
 
