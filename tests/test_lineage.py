@@ -86,10 +86,15 @@ def test_times_and_speeds_stand_in_the_records_alone(project: Workspace) -> None
     assert {name.split("/")[0] for name in fetched} == {"tiny"}
     assert all(datetime.fromisoformat(time).utcoffset() == timedelta(0) for time in fetched.values())
     measured = record_of(project, "train")["measured"]
-    assert measured.keys() == {"target_tokens_per_second", "training_seconds", "elapsed_seconds"}
-    assert min(measured.values()) > 0
+    times = {key: measured.pop(key) for key in ("target_tokens_per_second", "training_seconds", "elapsed_seconds")}
+    assert min(times.values()) > 0
+    assert measured == {"device": "cpu", "precision": "float32", "world_size": 1}
+    evaluation = record_of(project, "evaluate")["measured"]
+    assert evaluation.pop("sentences_per_second") > 0
+    assert evaluation.keys() == {"device", "precision"}
+    assert project.mlflow_runs()[3].data.metrics["training_seconds"] == times["training_seconds"]
     report = json.loads((project.folder / "reports" / "training.json").read_text())
-    assert not measured.keys() & report.keys()
+    assert report.keys() == {"updates", "epochs", "target_tokens"}
 
 
 def test_a_record_of_before_there_were_measurements_keeps_its_digest(project: Workspace) -> None:
