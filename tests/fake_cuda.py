@@ -8,6 +8,7 @@ and prints its findings as JSON. `compile_library` makes LIBRARY from fake_cuda.
 import ctypes
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -36,7 +37,8 @@ def compile_library(folder: Path) -> None:
 def find(library: Path, scenario: str, **arguments: Any) -> Any:
     """What a scenario finds, in a process of its own."""
     command = [sys.executable, __file__, str(library), scenario, json.dumps(arguments)]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -112,7 +114,10 @@ def update(preset: str) -> dict[str, Any]:
         def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
             name = str(function).removesuffix(".default")
             if name in ("aten.mm", "aten.addmm", "aten.bmm") or "_attn" in name or "attention" in name:
-                name += f" {str(arguments[-1 if 'addmm' in name else 0].dtype).removeprefix('torch.')}"
+                first = arguments[-1 if "addmm" in name else 0]
+                name += f" {str(first.dtype).removeprefix('torch.')}"
+                if "varlen" in name:
+                    name += f" {tuple(first.shape[1:])}"
             operators[name] += 1
             return function(*arguments, **(keywords or {}))
 
@@ -129,6 +134,7 @@ def update(preset: str) -> dict[str, Any]:
         }
         return {
             "packed": run.packed,
+            "cublas": os.environ["CUBLAS_WORKSPACE_CONFIG"],
             "loss": f"{tuple(loss.shape)} {loss.device} {loss.dtype}",
             "tensors": sorted(tensors),
             "moments": len(run.optimizer.state),
