@@ -114,10 +114,10 @@ def update(preset: str) -> dict[str, Any]:
         def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
             name = str(function).removesuffix(".default")
             if name in ("aten.mm", "aten.addmm", "aten.bmm") or "_attn" in name or "attention" in name:
-                first = arguments[-1 if "addmm" in name else 0]
-                name += f" {str(first.dtype).removeprefix('torch.')}"
                 if "varlen" in name:
-                    name += f" {tuple(first.shape[1:])}"
+                    name += f" {_as_flash_attention_wants(*arguments)}"
+                else:
+                    name += f" {_dtypes(arguments)}"
             operators[name] += 1
             return function(*arguments, **(keywords or {}))
 
@@ -141,6 +141,35 @@ def update(preset: str) -> dict[str, Any]:
             "weights": len(list(run.model.parameters())),
             "operators": dict(operators),
         }
+
+
+def _dtypes(arguments: Any) -> str:
+    """Of the tensors among these: the kernels want those of a product alike, which FakeTensorMode does not check."""
+    import torch
+
+    found = (str(one.dtype).removeprefix("torch.") for one in arguments if isinstance(one, torch.Tensor))
+    return " ".join(dict.fromkeys(found))
+
+
+def _as_flash_attention_wants(*arguments: Any) -> tuple[int, ...]:
+    """The heads, after the checks with which flash attention's kernels begin on a GPU and its fake ones do not.
+
+    Those of `mha_varlen_fwd` and `mha_varlen_bwd` in flash_api.cpp.
+    """
+    import torch
+
+    tensors = [one for one in arguments if isinstance(one, torch.Tensor)]
+    heads = [one for one in tensors if one.dim() == 3]
+    edges = [one for one in tensors if one.dim() == 1 and one.dtype not in (torch.uint64, torch.float32)]
+    assert {one.dtype for one in heads} == {torch.bfloat16}
+    assert {one.stride(-1) for one in heads} == {1}
+    assert len({one.shape[1:] for one in heads}) == 1
+    assert heads[0].size(2) % 8 == 0
+    assert heads[0].size(2) <= 256
+    assert len(edges) == 2
+    assert all(one.dtype == torch.int32 and one.is_contiguous() for one in edges)
+    assert edges[0].shape == edges[1].shape
+    return tuple(heads[0].shape[1:])
 
 
 def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
