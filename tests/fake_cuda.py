@@ -204,13 +204,15 @@ def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
 def decoding(preset: str, layers: int) -> dict[str, Any]:
     """Steps of the static decoder while rows leave, as torch.compile traces them: graphs and logits of each."""
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     from benchmarks.static_decoder import StaticDecoder
     from transformer.model.device import autocast
     from transformer.training.objective import compilations
 
     logits, graphs = [], []
-    with _compiled_by("aot_eager"), on_a_gpu(), torch.no_grad():
+    # A build with CUDA would ask the card which of its kernels for attention with a mask suits.
+    with _compiled_by("aot_eager"), on_a_gpu(), sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         run = _run(preset, layers)
         decoder = StaticDecoder(run.model.eval(), extra_length=10, graphs=True)
         with autocast(run.device, run.precision):
