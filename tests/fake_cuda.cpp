@@ -16,6 +16,8 @@ struct Hooks : at::CUDAHooksInterface {
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }
   bool hasPrimaryContext(at::DeviceIndex) const override { return true; }
+  long versionCuDNN() const override { return 0; }
+  long versionRuntimeCuDNN() const { return 0; }  // not in the interface of every torch
 };
 
 struct Guard : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> {

@@ -8,6 +8,7 @@ and prints its findings as JSON. `compile_library` makes LIBRARY from fake_cuda.
 import ctypes
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -36,7 +37,8 @@ def compile_library(folder: Path) -> None:
 def find(library: Path, scenario: str, **arguments: Any) -> Any:
     """What a scenario finds, in a process of its own."""
     command = [sys.executable, __file__, str(library), scenario, json.dumps(arguments)]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -112,7 +114,10 @@ def update(preset: str) -> dict[str, Any]:
         def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
             name = str(function).removesuffix(".default")
             if name in ("aten.mm", "aten.addmm", "aten.bmm") or "_attn" in name or "attention" in name:
-                name += f" {str(arguments[-1 if 'addmm' in name else 0].dtype).removeprefix('torch.')}"
+                if "varlen" in name:
+                    name += f" {_as_flash_attention_wants(*arguments)}"
+                else:
+                    name += f" {_dtypes(arguments)}"
             operators[name] += 1
             return function(*arguments, **(keywords or {}))
 
@@ -129,12 +134,42 @@ def update(preset: str) -> dict[str, Any]:
         }
         return {
             "packed": run.packed,
+            "cublas": os.environ["CUBLAS_WORKSPACE_CONFIG"],
             "loss": f"{tuple(loss.shape)} {loss.device} {loss.dtype}",
             "tensors": sorted(tensors),
             "moments": len(run.optimizer.state),
             "weights": len(list(run.model.parameters())),
             "operators": dict(operators),
         }
+
+
+def _dtypes(arguments: Any) -> str:
+    """Of the tensors among these: the kernels want those of a product alike, which FakeTensorMode does not check."""
+    import torch
+
+    found = (str(one.dtype).removeprefix("torch.") for one in arguments if isinstance(one, torch.Tensor))
+    return " ".join(dict.fromkeys(found))
+
+
+def _as_flash_attention_wants(*arguments: Any) -> tuple[int, ...]:
+    """The heads, after the checks with which flash attention's kernels begin on a GPU and its fake ones do not.
+
+    Those of `mha_varlen_fwd` and `mha_varlen_bwd` in flash_api.cpp.
+    """
+    import torch
+
+    tensors = [one for one in arguments if isinstance(one, torch.Tensor)]
+    heads = [one for one in tensors if one.dim() == 3]
+    edges = [one for one in tensors if one.dim() == 1 and one.dtype not in (torch.uint64, torch.float32)]
+    assert {one.dtype for one in heads} == {torch.bfloat16}
+    assert {one.stride(-1) for one in heads} == {1}
+    assert len({one.shape[1:] for one in heads}) == 1
+    assert heads[0].size(2) % 8 == 0
+    assert heads[0].size(2) <= 256
+    assert len(edges) == 2
+    assert all(one.dtype == torch.int32 and one.is_contiguous() for one in edges)
+    assert edges[0].shape == edges[1].shape
+    return tuple(heads[0].shape[1:])
 
 
 def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
@@ -169,13 +204,15 @@ def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
 def decoding(preset: str, layers: int) -> dict[str, Any]:
     """Steps of the static decoder while rows leave, as torch.compile traces them: graphs and logits of each."""
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     from benchmarks.static_decoder import StaticDecoder
     from transformer.model.device import autocast
     from transformer.training.objective import compilations
 
     logits, graphs = [], []
-    with _compiled_by("aot_eager"), on_a_gpu(), torch.no_grad():
+    # A build with CUDA would ask the card which of its kernels for attention with a mask suits.
+    with _compiled_by("aot_eager"), on_a_gpu(), sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         run = _run(preset, layers)
         decoder = StaticDecoder(run.model.eval(), extra_length=10, graphs=True)
         with autocast(run.device, run.precision):

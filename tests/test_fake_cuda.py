@@ -3,6 +3,7 @@
 Nothing is computed, and no kernel is compiled: tests/cuda does that where there is a GPU.
 """
 
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,11 @@ from typing import Any
 
 import fake_cuda
 import pytest
+import torch
 from conftest import once_a_test_run
+
+from transformer.errors import ParamsError
+from transformer.training.run import CUBLAS_WORKSPACES, _set_numerics
 
 pytestmark = pytest.mark.skipif(not shutil.which("c++"), reason="the pretended device is compiled by c++")
 
@@ -27,6 +32,7 @@ def find(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 def test_an_update_runs_on_the_gpu_with_products_in_bfloat16(find: Callable[..., Any], size: str, heads: int) -> None:
     found = find("update", preset=f"wmt14-en-de-{size}")
     assert found["packed"]
+    assert found["cublas"] in CUBLAS_WORKSPACES
     assert found["loss"] == "() cuda:0 torch.float32"
     assert found["tensors"] == [f"{name} cuda:0 torch.float32" for name in ("exp_avg", "exp_avg_sq", "weight")]
     assert found["moments"] == found["weights"]
@@ -34,11 +40,41 @@ def test_an_update_runs_on_the_gpu_with_products_in_bfloat16(find: Callable[...,
     assert operators["aten._fused_adam_"] == 1
     # 6 layers of self-attention in the encoder, 6 of self-attention and of cross-attention in the decoder.
     assert {name: count for name, count in operators.items() if "attention" in name or "_attn" in name} == {
-        "torch_attn._varlen_attn bfloat16": 18,
-        "torch_attn._varlen_attn_backward bfloat16": 18,
+        f"torch_attn._varlen_attn ({heads}, 64)": 18,
+        f"torch_attn._varlen_attn_backward ({heads}, 64)": 18,
     }
-    products = {name.split()[1] for name in operators if name.startswith(("aten.mm", "aten.addmm", "aten.bmm"))}
+    assert documented(operators, "act") == {"gather", "index_put"}
+    assert not documented(operators, "throw")
+    products = {
+        name.split(maxsplit=1)[1] for name in operators if name.startswith(("aten.mm", "aten.addmm", "aten.bmm"))
+    }
     assert products == {"bfloat16"}
+
+
+def documented(operators: dict[str, int], what: str) -> set[str]:
+    """Those of the operators that torch lists as nondeterministic operations that `act` differently, or `throw`."""
+    text = re.split(r"normally-nondeterministic operations will", torch.use_deterministic_algorithms.__doc__ or "")
+    (listed,) = (part for part in text if part.split()[0] == what)
+    names = {
+        name.rsplit(".", 1)[-1].rstrip("_").lower() for name in re.findall(r":(?:class|func):`([\w.]+)`", listed)
+    }
+    assert len(names) > 10
+    return names & {operator.split()[0].split(".")[1].rstrip("_") for operator in operators if "aten" in operator}
+
+
+def test_an_operator_that_is_not_deterministic_is_in_the_table() -> None:
+    """What `documented` finds above, and the operators that torch's list leaves out, with what we do about them."""
+    table = (fake_cuda.CHECKOUT / "docs" / "scale.md").read_text(encoding="utf-8")
+    for operator in "gather", "index_put", "embedding_dense_backward", "_fused_adam_", "cumsum", "native_layer_norm":
+        assert re.search(rf"^\|.*`{operator}`", table, re.MULTILINE), operator
+    assert documented({"aten.cumsum.default": 1, "aten.mm": 2}, "throw") == {"cumsum"}
+
+
+@pytest.mark.parametrize("workspace", [":0:0", ""])
+def test_a_workspace_that_cublas_must_not_have_is_refused(monkeypatch: pytest.MonkeyPatch, workspace: str) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace)
+    with pytest.raises(ParamsError, match=r"CUBLAS_WORKSPACE_CONFIG is '.*', .*: unset it, or set it to :4096:8 or"):
+        _set_numerics(torch.device("cuda"))
 
 
 def test_updates_of_all_sizes_share_one_graph_each_way(find: Callable[..., Any]) -> None:
@@ -47,6 +83,8 @@ def test_updates_of_all_sizes_share_one_graph_each_way(find: Callable[..., Any])
     assert len({tuple(map(tuple, sizes)) for sizes in found["sizes"]}) == 3
     assert found["graphs"] == [2, 2, 2]  # the network and the loss, never again
     operators = found["operators"]
+    assert documented(operators, "act") == {"gather"}
+    assert not documented(operators, "throw")
     assert operators["torch_attn._varlen_attn.default"] == operators["torch_attn._varlen_attn_backward.default"] == 3
     assert not any("scaled_dot_product" in name or name.startswith("aten.bmm") for name in operators)
 

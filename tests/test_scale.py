@@ -3,14 +3,19 @@
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
+from benchmarks.roofline import Tokens, products, table
 from transformer.model.transformer import Transformer
 from transformer.params import load_params
+from transformer.training.memory import bytes_a_token, bytes_without_tokens, micro_batch_tokens
+from transformer.training.throughput import training_flops
 
 CHECKOUT = Path(__file__).parents[1]
 SCALE = (CHECKOUT / "docs" / "scale.md").read_text(encoding="utf-8")
@@ -100,6 +105,40 @@ def test_the_kubernetes_job_and_its_service_refer_to_one_another() -> None:
     assert container["command"][:4] == ["tini", "--", "sh", "-c"]
     stage = yaml.safe_load((CHECKOUT / "dvc.yaml").read_text())["stages"]["train"]["cmd"]
     assert f"{stage.removeprefix('exec ')} join" in container["command"][-1]
+
+
+@pytest.mark.parametrize("size", ["base", "big"])
+def test_the_roofline_is_what_the_benchmark_prints(size: str) -> None:
+    params = load_params(CHECKOUT / "presets" / f"wmt14-en-de-{size}.yaml")
+    tokens = params.training.batch_target_tokens
+    assert "\n".join(table(params.model, params.tokenization.vocabulary_size, tokens, 790e12, 3e12)) in SCALE
+
+
+@pytest.mark.parametrize("size", ["base", "big"])
+def test_the_products_of_the_roofline_are_those_that_training_counts(size: str) -> None:
+    """Operations of the products alone: `training_flops` of sentences of a token has next to no attention."""
+    params = load_params(CHECKOUT / "presets" / f"wmt14-en-de-{size}.yaml")
+    ones = np.ones(1000, dtype=np.int64)
+    needed = training_flops(params.model, 37_000, ones, ones)
+    found = sum(part.operations for part in products(params.model, Tokens(1000, 1000, 1000), 37_000))
+    assert found == pytest.approx(needed, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", ["base", "big"])
+def test_the_table_of_memory_is_what_training_calculates(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    params = load_params(CHECKOUT / "presets" / f"wmt14-en-de-{size}.yaml")
+    fixed, pair = bytes_without_tokens(params.model, 37_000), bytes_a_token(params.model, 16)
+    cells = [f"{fixed / 1e9:.2f} GB", f"{pair / 1e3:.0f} kB", f"{(fixed + 25_000 * pair) / 1e9:.1f} GB"]
+    chosen = []
+    for gigabytes in 16, 24, 40, 80:
+        card = SimpleNamespace(total_memory=gigabytes * 10**9)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, card=card: card)
+        gpu = torch.device("cuda", 0)
+        tokens = micro_batch_tokens(None, 25_000, params.model, 37_000, gpu, torch.bfloat16)
+        chosen.append(f"{tokens:,}".replace(",", " "))
+    (row,) = (line for line in SCALE.splitlines() if line.startswith(f"| {size} |"))
+    found = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert found[:3] + found[4:] == cells + chosen
 
 
 @pytest.mark.parametrize(("column", "size"), [(1, "base"), (2, "big")])

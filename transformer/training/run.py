@@ -1,6 +1,7 @@
 """One training run: the network, the optimizer, the data, and the update (paper, section 5)."""
 
 import math
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from transformer.training.ranks import Alone
 from transformer.training.resume import TrainingState
 from transformer.training.throughput import training_flops
 from transformer.training.validation import Validation, greedy_bleu, validation_loss
+
+CUBLAS_WORKSPACES = (":4096:8", ":16:8")  # with which torch's deterministic mode allows products on a GPU
 
 
 def learning_rate(update: int, d_model: int, training: TrainingParams) -> float:
@@ -276,7 +279,17 @@ def _packs(wanted: bool | None, shape: ModelParams, device: torch.device, precis
 
 
 def _set_numerics(device: torch.device) -> None:
-    """The same bits in every run; on a GPU, TF32 where float32 remains."""
+    """The same bits in every run; on a GPU, TF32 where float32 remains.
+
+    Raises:
+        ParamsError: the environment forbids it.
+    """
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")  # set in transformer/__init__.py, unless it was set before
+    if device.type == "cuda" and workspace not in CUBLAS_WORKSPACES:
+        raise ParamsError(
+            f"the environment variable CUBLAS_WORKSPACE_CONFIG is {workspace!r}, with which cuBLAS adds up in no "
+            f"fixed order: unset it, or set it to {' or '.join(CUBLAS_WORKSPACES)}"
+        )
     torch.use_deterministic_algorithms(True)
     # Not needed: nothing here reads memory that it has not written. The setting is missing in torch's stubs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
