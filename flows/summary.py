@@ -7,7 +7,6 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from flows.checkout.workspace import METRICS
-from flows.records.record import record_path
 from transformer.evaluation.published import beside_published, full_name
 
 
@@ -21,18 +20,10 @@ def summary(metrics: Path) -> Group:
         interval = f"{scores['bleu_low']:.1f} - {scores['bleu_high']:.1f}"
         numbers = [f"{scores[key]:.1f}" for key in ("chrf", "ter")]
         table.add_row(name, str(scores["sentences"]), f"{scores['bleu']:.1f}", interval, *numbers)
-    speed = _speed(record_path(metrics.parents[1], "train"))
-    table.caption = f"last single checkpoint: BLEU {content['last_checkpoint']['bleu']:.1f}{speed}"
+    speed = content["train"]["target_tokens_per_second"]
+    table.caption = f"last single checkpoint: BLEU {content['last_checkpoint']['bleu']:.1f}; {speed:,.0f} tokens/s"
     quoted = [_quoted(name, scores, content["languages"]) for name, scores in content["tests"].items()]
     return Group(table, *quoted)
-
-
-def _speed(record: Path) -> str:
-    """The speed of the training, where its record is there and knows it."""
-    if not record.exists():
-        return ""
-    speed = json.loads(record.read_text(encoding="utf-8")).get("measured", {}).get("target_tokens_per_second")
-    return f"; {speed:,.0f} tokens/s" if speed else ""
 
 
 def _quoted(name: str, scores: dict[str, dict[str, dict[str, str | float]]], languages: str) -> Table:

@@ -17,7 +17,7 @@ class Source:
     licence: str
     sha256: str | None  # None where only the registry is known and it holds none
     bytes: int | None
-    in_manifest: bool
+    fetched: str | None  # UTC
     raw: list[str]  # what it became in data/raw
 
     @property
@@ -35,7 +35,7 @@ def manifest_sources(content: bytes) -> list[Source]:
             licence=entry["licence"],
             sha256=entry["sha256"],
             bytes=entry["bytes"],
-            in_manifest=True,
+            fetched=entry["time"],
             raw=entry["raw"],
         )
         for entry in json.loads(content)["files"]
@@ -56,7 +56,7 @@ def _from_registry(corpus: str, entry: dict[str, Any]) -> list[Source]:
             licence=source.get("licence") or entry["licence"],
             sha256=source.get("sha256"),
             bytes=source.get("bytes"),
-            in_manifest=False,
+            fetched=None,
             raw=[],
         )
         for file, source in entry.get("files", {}).items()
@@ -65,7 +65,7 @@ def _from_registry(corpus: str, entry: dict[str, Any]) -> list[Source]:
         str(value) for sides in entry.get("local", {}).values() for value in sides.values() if value in _paths(sides)
     }
     licence = entry.get("licence", "not stated")
-    return published + [Source(f"{corpus}/{path}", path, licence, None, None, False, []) for path in sorted(paths)]
+    return published + [Source(f"{corpus}/{path}", path, licence, None, None, None, []) for path in sorted(paths)]
 
 
 def _paths(sides: dict[str, Any]) -> list[Any]:

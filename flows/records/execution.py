@@ -22,7 +22,6 @@ class Execution:
         self.code = code_state()
         self.machine = this_machine()
         self.inputs = hash_existing(files.inputs)
-        self.measured: dict[str, Any] = {}
         self.params = named_params(params, [*files.params, COMPUTE])
         self._seed = params.training.seed if "training" in self.params else None
 
@@ -41,7 +40,6 @@ class Execution:
                 "machine": machine.model_dump(),
                 "started": self.started,
                 "ended": _now(),
-                "measured": self.measured,
                 "runs": Runs(
                     spool=spool,
                     mlflow=None,

@@ -90,7 +90,6 @@ class Record(Frozen):
     machine: Machine
     started: str = Field(description="UTC, ISO 8601")
     ended: str = Field(description="UTC, ISO 8601")
-    measured: dict[str, Any] = Field(default={}, description="Times and speeds, which no two runs share")
     runs: Runs
     digest: str = Field(pattern=SHA256, description="SHA-256 of all else, as compact JSON, runs.mlflow being null")
 
@@ -126,8 +125,6 @@ def md5s(artifacts: list[Artifact]) -> dict[str, str]:
 def digest_of(content: dict[str, Any]) -> str:
     """SHA-256 of a record's content without its digest."""
     plain = {**content, "runs": {**content["runs"], "mlflow": None}}
-    if not plain.get("measured"):  # as in records of before there were any
-        plain.pop("measured", None)
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

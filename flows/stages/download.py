@@ -9,9 +9,9 @@ from transformer.data.download.download import download
 from transformer.params import Params
 
 
-def main(params: Params, run: StageRun) -> None:
+def main(params: Params, _run: StageRun) -> None:
     """Fetch the sources; transfers in progress and verified sources stay in work/downloads."""
-    fetched = download(
+    download(
         params.download,
         params.languages,
         corpora=Path(REGISTRY),
@@ -19,7 +19,6 @@ def main(params: Params, run: StageRun) -> None:
         manifest=Path(MANIFEST),
         cache=Path(DOWNLOADS),
     )
-    run.measure({"fetched": fetched})
 
 
 if __name__ == "__main__":

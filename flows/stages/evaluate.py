@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flows.checkout.workspace import CHECKPOINTS, CORPUS, MODEL, REPORTS
+from flows.checkout.workspace import CHECKPOINTS, CORPUS, MODEL, REPORTS, TRAINING_REPORT
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.evaluation.evaluate import evaluate
@@ -19,6 +19,7 @@ def main(params: Params, _run: StageRun) -> None:
         corpus=Path(CORPUS),
         model=Path(MODEL),
         checkpoints=Path(CHECKPOINTS),
+        training_report=Path(TRAINING_REPORT),
         reports=Path(REPORTS),
     )
 

@@ -14,7 +14,7 @@ from flows.stages.runner import checked_params, run_stage
 from flows.tracking.run import StageRun
 from transformer.params import Params
 from transformer.training.launch import launch
-from transformer.training.train import TOTAL, Figures, OnFigures, Paths, train
+from transformer.training.train import Figures, OnFigures, Paths, train
 
 # The resumable state lives in work/training, as DVC deletes outputs before a stage runs; that of a queued experiment
 # in the workspace that it belongs to, as DVC deletes the experiment's copy when it fails.
@@ -32,8 +32,6 @@ def main(params: Params, run: StageRun) -> None:
 
     def log(figures: Figures) -> None:
         run.log(figures.update, figures.metrics)
-        totals = {name: value for name, value in figures.metrics.items() if name.startswith(TOTAL)}
-        run.measure({name.removeprefix(TOTAL): value for name, value in totals.items()})
 
     if params.compute.devices * params.compute.nodes == 1:
         train(params.languages, params.model, params.training, params.compute, **PATHS, on_figures=log)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 
 import transformer
 from flows.checkout.workspace import DEFINITION, model_name, tracking_folder, tracking_uri
@@ -92,11 +92,6 @@ class StageRun:
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Record metrics at a step; may be called from any thread."""
         self._spool.append("metrics", step=step, values=metrics)
-
-    @_never_failing
-    def measure(self, figures: dict[str, Any]) -> None:
-        """Keep times and speeds in the lineage record; no output of a stage holds any."""
-        self._execution.measured |= figures
 
     @_never_failing
     def register_model(self, folder: Path, name: str) -> None:

@@ -48,6 +48,7 @@ def evaluate(
     corpus: Path,
     model: Path,
     checkpoints: Path,
+    training_report: Path,
     reports: Path,
 ) -> None:
     """Score the model folder `model` on every test set, and the last single checkpoint on the first, the headline.
@@ -60,6 +61,7 @@ def evaluate(
         DataError: an input is missing or malformed.
     """
     tests = read_test_sets(corpus / "test.parquet", evaluation.test_sets)
+    speed = _training_speed(training_report)
     draw_curves(reports / "plots", reports / "curves")
     averaged, last_checkpoint = _translators(model, checkpoints, decoding, select_device(device))
 
@@ -91,6 +93,7 @@ def evaluate(
             "test": metrics[headline.name],
             "tests": metrics,
             "last_checkpoint": {"bleu": _rounded(single_bleu), "chrf": _rounded(single_chrf)},
+            "train": {"target_tokens_per_second": speed},
             "by_length": _groups(lengths),
             "by_origin": _groups(origins),
         },
@@ -117,6 +120,15 @@ def read_test_sets(path: Path, names: list[str]) -> list[TestSet]:
         TestSet(name, *([row[column] for row in members[name]] for column in ("source", "target", "origin")))
         for name in names
     ]
+
+
+def _training_speed(report: Path) -> float:
+    try:
+        return float(json.loads(report.read_text(encoding="utf-8"))["target_tokens_per_second"])
+    except FileNotFoundError:
+        raise DataError(f"{report} is missing: run the train stage first (dvc repro train)") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, ValueError):
+        raise DataError(f"{report} holds no target_tokens_per_second: run dvc repro --force train") from None
 
 
 def _translators(

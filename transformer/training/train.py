@@ -31,7 +31,6 @@ from transformer.working_folder import working_folder
 log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
-TOTAL = "total/"  # begins the names of figures of the whole training
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,9 @@ def train(
         tokens: the tokenize stage's folder.
         work: where working folders of resumable runs are.
         checkpoints: receives the kept checkpoints, their index and the model's configuration.
-        report: receives the numbers of updates, epochs and target tokens.
+        report: receives what depends on the clock (tokens/s, minutes of each checkpoint).
         curves: receives training.csv and validation.csv.
-        on_figures: called with each log interval's and each validation's figures, and at the end with the total times
-            and speed, which stand in no output: equal trainings give equal bytes.
+        on_figures: called with each log interval's and each validation's figures.
         ranks: the processes that share this training; only the first writes, shows and records.
 
     Raises:
@@ -117,7 +115,6 @@ def train(
         write_text(curves / "training.csv", _csv(state.training_curve))
         write_text(curves / "validation.csv", _csv(state.validation_curve))
         write_json(report, _report(run, state))
-        on_figures(Figures(state.update, {f"{TOTAL}{name}": value for name, value in _totals(state).items()}))
 
 
 def _folder(work: Path, name: str, ranks: Alone) -> AbstractContextManager[Path | None]:
@@ -287,18 +284,14 @@ def _write_checkpoints(
     write_config(checkpoints, config)
 
 
-def _report(run: Run, state: TrainingState) -> dict[str, int]:
+def _report(run: Run, state: TrainingState) -> dict[str, float]:
+    speed = state.target_tokens / max(state.seconds, 1e-9)
     return {
         "updates": state.update,
         "epochs": state.epoch,
         "world_size": run.ranks.world,
         "target_tokens": state.target_tokens,
-    }
-
-
-def _totals(state: TrainingState) -> dict[str, float]:
-    return {
-        "target_tokens_per_second": round(state.target_tokens / max(state.seconds, 1e-9), 1),
+        "target_tokens_per_second": round(speed, 1),
         "training_seconds": round(state.seconds, 1),
         "elapsed_seconds": round(state.elapsed, 1),
     }

@@ -29,7 +29,7 @@ def check_sources(project: Project, chain: Chain, contents: Contents) -> Iterato
         yield broken(step.stage, "sources", REGISTRY, f"expected a registry found {type(error).__name__} {error}")
         return
     for source in chain.sources:
-        if not source.in_manifest:
+        if source.fetched is None:
             yield missing(step.stage, source.file, MANIFEST, "the manifest is not to be had; told from the registry")
         elif text is None:
             yield missing(step.stage, source.file, REGISTRY, "the registry of that download is not to be had")

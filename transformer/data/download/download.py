@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from transformer.data.download.archive import extract, require_space
 from transformer.data.download.cache import SourceCache
@@ -32,15 +31,8 @@ class ManifestEntry:
     bytes: int
     sha256: str
     licence: str
+    time: str  # when it was fetched, UTC
     raw: list[str]  # what it became in the raw folder
-
-
-class Fetched(NamedTuple):
-    """What a corpus brought."""
-
-    parts: list[Part]
-    files: list[ManifestEntry]
-    times: dict[str, str]  # when each of the files was fetched
 
 
 def download(
@@ -51,22 +43,17 @@ def download(
     manifest: Path,
     cache: Path,
     sleep: Callable[[float], None] = time.sleep,
-) -> dict[str, str]:
+) -> None:
     """Fetch what the chosen corpora have in the two languages.
-
-    Nothing that it writes holds a time, so equal downloads give equal bytes.
 
     Args:
         params: which corpora, and how often and how long to try.
         languages: source and target; a corpus is good for either direction.
         corpora: data/corpora.yaml.
         raw: emptied, then filled with `<corpus>/<file>` and the list of parts.
-        manifest: where each file came from.
+        manifest: where each file came from; holds times.
         cache: verified source files and unfinished transfers, kept between runs.
         sleep: waits between attempts.
-
-    Returns:
-        When each source was fetched, by `<corpus>/<file>`: UTC, ISO 8601.
 
     Raises:
         ParamsError: unknown corpus or language, or a malformed data/corpora.yaml.
@@ -81,18 +68,15 @@ def download(
     raw.mkdir(parents=True)
     parts: list[Part] = []
     files: list[ManifestEntry] = []
-    times: dict[str, str] = {}
     for name, entry in chosen.items():
         if isinstance(entry, LocalCorpus):
             fetched = _fetch_local(name, entry, languages, corpora, raw)
         else:
             fetched = _fetch_published(name, entry, languages, sources, raw)
-        parts += fetched.parts
-        files += fetched.files
-        times |= fetched.times
+        parts += fetched[0]
+        files += fetched[1]
     write_parts(raw, parts)
     write_json(manifest, {"files": [vars(file) for file in files]})
-    return times
 
 
 def chosen_corpora(params: DownloadParams, languages: LanguageParams, corpora: Path) -> dict[str, Entry]:
@@ -146,8 +130,8 @@ def _check_disk(chosen: dict[str, Entry], languages: LanguageParams, sources: So
 
 def _fetch_published(
     name: str, corpus: Corpus, languages: LanguageParams, sources: SourceCache, raw: Path
-) -> Fetched:
-    files, times = [], {}
+) -> tuple[list[Part], list[ManifestEntry]]:
+    files = []
     for file, members in needed_files(corpus, languages).items():
         source = corpus.files[file]
         path = sources.fetch(file, source)
@@ -162,10 +146,10 @@ def _fetch_published(
                 bytes=path.stat().st_size,
                 sha256=source.sha256 or sha256_of(path),
                 licence=source.licence or corpus.licence,
+                time=_utc(path.stat().st_mtime),
                 raw=[f"{name}/{member}" for member in members] or [f"{name}/{file}"],
             )
         )
-        times[f"{name}/{file}"] = _utc(path.stat().st_mtime)
     parts = [
         Part(
             corpus=name,
@@ -184,19 +168,20 @@ def _fetch_published(
     for part, entry in zip(parts, corpus.parts, strict=True):
         if part.format == "catalogue":
             _check_languages(name, catalogue_languages(raw / part.source, entry.member), languages)
-    return Fetched(parts, files, times)
+    return parts, files
 
 
-def _fetch_local(name: str, corpus: LocalCorpus, languages: LanguageParams, corpora: Path, raw: Path) -> Fetched:
-    parts, files, times = [], [], {}
+def _fetch_local(
+    name: str, corpus: LocalCorpus, languages: LanguageParams, corpora: Path, raw: Path
+) -> tuple[list[Part], list[ManifestEntry]]:
+    parts, files = [], []
     for part, behind in local_parts(name, corpus, languages):
         parts.append(part)
         for path, file in behind.items():
             copy_local(file, raw / path, f"{corpora}: {name}")
             size, digest = (raw / path).stat().st_size, sha256_of(raw / path)
-            files.append(ManifestEntry(path, str(file), size, digest, corpus.licence, [path]))
-            times[path] = _utc(time.time())
-    return Fetched(parts, files, times)
+            files.append(ManifestEntry(path, str(file), size, digest, corpus.licence, _utc(time.time()), [path]))
+    return parts, files
 
 
 def _link(file: Path, target: Path) -> None:
