@@ -8,6 +8,7 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +125,14 @@ def test_a_deleted_raw_folder_costs_no_second_transfer_and_gives_equal_bytes(sta
     stage.declare(toy=plain_corpus(site, ["en", "de"]))
     stage.run("toy")
     first = {name: (stage.raw / name).read_bytes() for name in [*stage.files(), "parts.json"]}
+    times = [record["time"] for record in stage.records()]
     for path in files_below(stage.raw):
         path.unlink()
     asked = len(site.requests)
     stage.run("toy")
     assert len(site.requests) == asked
     assert {name: (stage.raw / name).read_bytes() for name in [*stage.files(), "parts.json"]} == first
+    assert [record["time"] for record in stage.records()] == times
 
 
 def test_what_an_earlier_choice_left_in_the_raw_folder_goes(stage: Stage, site: Site) -> None:
@@ -139,7 +142,7 @@ def test_what_an_earlier_choice_left_in_the_raw_folder_goes(stage: Stage, site: 
     assert {name.split("/")[0] for name in stage.files()} == {"other"}
 
 
-def test_the_manifest_tells_file_source_bytes_hash_and_licence(stage: Stage, site: Site) -> None:
+def test_the_manifest_tells_file_source_bytes_hash_licence_and_time(stage: Stage, site: Site) -> None:
     corpus = plain_corpus(site, ["en", "de"])
     corpus["files"]["train.de.gz"]["licence"] = "its own"
     stage.declare(toy=corpus)
@@ -148,6 +151,7 @@ def test_the_manifest_tells_file_source_bytes_hash_and_licence(stage: Stage, sit
     assert len(records) == 4
     content = site.files["/raw/train.de.gz"]
     record = records["toy/train.de.gz"]
+    assert datetime.fromisoformat(record.pop("time")).utcoffset().total_seconds() == 0
     assert record == {
         "file": "toy/train.de.gz",
         "source": f"{site.url}/raw/train.de.gz",

@@ -171,6 +171,7 @@ def workspace(tmp_path: Path) -> Path:
     curves.mkdir(parents=True)
     (curves / "training.csv").write_text("update,loss,learning_rate\n5,8.1,0.0001\n10,6.2,0.0002\n")
     (curves / "validation.csv").write_text("update,loss,perplexity,bleu\n10,6.0,403.4,\n20,5.0,148.4,1.5\n")
+    (tmp_path / "reports" / "training.json").write_text(json.dumps({"target_tokens_per_second": 3210.5}))
     return tmp_path
 
 
@@ -184,6 +185,7 @@ def run_stage(workspace: Path, params: Params) -> None:
         corpus=workspace / "corpus",
         model=workspace / "model",
         checkpoints=workspace / "checkpoints",
+        training_report=workspace / "reports" / "training.json",
         reports=workspace / "reports",
     )
 
@@ -215,6 +217,7 @@ def test_stage_writes_metrics_translations_and_plots(workspace: Path, tiny_param
         assert list(scores["bleus"]) == ["13a", "lc", "intl", "tokenised", "tokenised_split"]
         assert scores["bleus"]["13a"]["bleu"] == scores["bleu"]
         assert all(one["label"] and "|version:" in one["signature"] for one in scores["bleus"].values())
+    assert metrics["train"] == {"target_tokens_per_second": 3210.5}
     assert sum(group["sentences"] for group in metrics["by_length"].values()) == 30
     assert {name: group["sentences"] for name, group in metrics["by_origin"].items()} == {"other": 30}
 

@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import warnings
-from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from workspace import STAGES, Workspace, tiny_files
 
 from flows.checkout.git import Git
 from flows.lineage.cli import main
-from flows.lineage.reproduce import without_times
 from flows.records.hashes import hash_path
 from flows.records.nested_keys import flatten
 from flows.records.record import Record, digest_of, fill_in_run, parse_record, write_record
@@ -79,29 +77,6 @@ def test_records_fit_the_committed_schema_and_dvc_lock(project: Workspace) -> No
     broken = {**record_of(project, "train"), "seed": "one"}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(broken, schema, cls=jsonschema.Draft202012Validator)
-
-
-def test_times_and_speeds_stand_in_the_records_alone(project: Workspace) -> None:
-    fetched = record_of(project, "download")["measured"]["fetched"]
-    assert {name.split("/")[0] for name in fetched} == {"tiny"}
-    assert all(datetime.fromisoformat(time).utcoffset() == timedelta(0) for time in fetched.values())
-    measured = record_of(project, "train")["measured"]
-    assert measured.keys() == {"target_tokens_per_second", "training_seconds", "elapsed_seconds"}
-    assert min(measured.values()) > 0
-    report = json.loads((project.folder / "reports" / "training.json").read_text())
-    assert not measured.keys() & report.keys()
-
-
-def test_a_record_of_before_there_were_measurements_keeps_its_digest(project: Workspace) -> None:
-    content = record_of(project, "prepare")
-    assert content.pop("measured") == {}
-    assert Record.model_validate(content).expected_digest == content["digest"]
-    assert Record.model_validate({**content, "measured": {"seconds": 1.0}}).expected_digest != content["digest"]
-
-
-def test_a_clock_decides_nothing_that_is_compared_after_reproducing_an_older_commit() -> None:
-    before = {"files": [{"file": "a", "time": "2026-01-01"}], "training_seconds": 3.0, "updates": 7}
-    assert without_times(before) == {"files": [{"file": "a"}], "updates": 7}
 
 
 def test_a_record_tells_code_machine_and_runs(project: Workspace) -> None:
@@ -309,8 +284,7 @@ def test_the_stages_run_again_make_the_same_outputs(
     assert main(["reproduce", "data/tokens"]) == 0
     printed = capsys.readouterr().out
     assert "data/corpus (reproduced) ok" in printed
-    assert "data/manifest.json (reproduced) ok" in printed
-    assert "but for times" not in printed
+    assert "data/manifest.json (reproduced) ok: but for times" in printed
     assert "6 ok, 0 missing, 0 BROKEN" in printed
     assert lock_of(workspace) == before
     assert workspace.git("worktree", "list").count("\n") == 1

@@ -150,13 +150,10 @@ def test_outputs_curves_and_records(tmp_path: Path, tokens: Path) -> None:
     assert validation["update"].tolist() == [20, 40]
     assert validation["perplexity"].tolist() == pytest.approx([math.exp(x) for x in validation["loss"]], rel=1e-5)
     report = json.loads((tmp_path / "training.json").read_text())
-    assert report.keys() == {"updates", "epochs", "world_size", "target_tokens"}  # and nothing that a clock decides
     assert report["updates"] == 40
-    totals = records[-1].metrics
-    assert totals["total/target_tokens_per_second"] == pytest.approx(
-        report["target_tokens"] / totals["total/training_seconds"], rel=0.2
+    assert report["target_tokens_per_second"] == pytest.approx(
+        report["target_tokens"] / report["training_seconds"], rel=0.2
     )
-    assert totals["total/elapsed_seconds"] >= totals["total/training_seconds"]
     logged = {record.update: record.metrics for record in records if "train/loss" in record.metrics}
     assert [round(logged[update]["train/loss"], 6) for update in training["update"]] == training["loss"].tolist()
 
@@ -205,7 +202,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, tokens: Path) -> No
     first.unlink()
     records: list[Figures] = []
     trained(tmp_path, tokens, params(), records.append)
-    assert [name.split("/")[0] for record in records for name in record.metrics] == ["total"] * 3
+    assert records == []
     assert first.read_bytes() == content
 
 

@@ -17,7 +17,7 @@ from transformer.errors import DataError, UserError
 
 FOLDER = f"{WORK}/reproduced"
 STDERR = 2  # the descriptor: progress is no part of the answer
-TIMES = ("time", "_seconds", "_per_second")  # keys of JSON outputs that no two runs of an older commit share
+TIMES = ("time", "_seconds", "_per_second")  # keys of JSON reports that no two runs share
 
 
 def commit_of(project: Project, chain: Chain) -> str:
@@ -74,17 +74,16 @@ def _compared(project: Project, folder: Path, stage: str, path: str, md5: str, m
     link = compared(stage, path, "reproduced", md5, made[path])
     if link.status is Status.BROKEN and path.endswith(".json"):
         before = project.content(path, md5)
-        if before and without_times(json.loads(before)) == without_times(json.loads((folder / path).read_bytes())):
+        if before and _without_times(json.loads(before)) == _without_times(json.loads((folder / path).read_bytes())):
             return Link(stage, path, "reproduced", Status.OK, "but for times")
     return link
 
 
-def without_times(value: Any) -> Any:
-    """The content of a JSON output without what depends on the clock."""
+def _without_times(value: Any) -> Any:
     if isinstance(value, list):
-        return [without_times(one) for one in value]
+        return [_without_times(one) for one in value]
     if isinstance(value, dict):
-        return {key: without_times(one) for key, one in value.items() if not key.endswith(TIMES)}
+        return {key: _without_times(one) for key, one in value.items() if not key.endswith(TIMES)}
     return value
 
 
