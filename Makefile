@@ -15,16 +15,18 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup setup-test repro test lint ui serve ablations
+.PHONY: help setup setup-test repro test test-all lint ui serve ablations gpu-bundle gpu-rehearsal
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make repro   set up .venv, run the pipeline (dvc repro), print the scores'
-	@echo 'make test    set up .venv with the test tools, run all tests'
+	@echo 'make test    set up .venv with the test tools, run the tests (8 minutes); test-all: those that take longer too'
 	@echo 'make lint    ruff, mypy, and who imports whom (import-linter)'
 	@echo 'make ui      browse the recorded runs (MLflow) at http://127.0.0.1:5000'
 	@echo 'make serve   Prefect (schedules, runs) at http://127.0.0.1:4200, MLflow at http://127.0.0.1:5000, until Ctrl-C'
 	@echo 'make ablations   queue Table 3 of the paper as DVC experiments; PRESET=interface-strings: of another preset'
+	@echo 'make gpu-bundle      .gpu/, what benchmarks/gpu.sh needs on a machine with a GPU and no network'
+	@echo 'make gpu-rehearsal   benchmarks/gpu.sh on this CPU, in a Python that has no more than such a machine'
 	@echo 'PYTHON=/path/to/python3.11 chooses the Python that .venv is made with.'
 
 # $(call install,STAMP,REQUIREMENT): the stamp is written last and holds all that the installation follows from, so an
@@ -67,7 +69,10 @@ repro: setup
 
 # One thread a process: there are more processes than cores, and more threads would only wait for one another.
 test: setup-test
-	@OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 python -m pytest -m 'not slow and not cuda' -n auto --dist loadfile --no-loadscope-reorder
+
+test-all: test
+	@OMP_NUM_THREADS=1 python -m pytest -m 'slow and not cuda'
 
 lint: setup-test
 	@ruff check --no-cache .
@@ -87,3 +92,11 @@ PRESET ?= multi30k
 ROWS   ?= ABCDE
 ablations: setup
 	@python -m flows.ablations --preset $(PRESET) --rows $(ROWS)
+
+# Downloads as `make repro` does; TRANSFORMER_MIRROR works here too.
+gpu-bundle: setup
+	@python -m benchmarks.gpu.bundle
+
+# PARTS=1,3 rehearses some parts only.
+gpu-rehearsal: setup gpu-bundle
+	@python -m benchmarks.gpu.rehearsal

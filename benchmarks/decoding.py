@@ -10,52 +10,85 @@ than a trained network's. Needs torch and the library's own dependencies only.
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from benchmarks.newstest import sentence_lengths
+from benchmarks.static_decoder import StaticDecoder
 from transformer.decoding.search import beam_search
 from transformer.decoding.translator import batches_by_length
 from transformer.model.device import autocast, select_device, select_precision
 from transformer.model.transformer import Transformer
-from transformer.params import load_params
+from transformer.params import Params, load_params
 from transformer.tokens.vocabulary import EOS, PAD
 
 PRESETS = Path(__file__).parents[1] / "presets"
+NEWSTEST_SENTENCES = 3003  # of newstest2014
+EXTRA_LENGTH = 10
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The second translation of all sentences; the first has warmed up."""
+
+    sentences: int
+    beam: int
+    tokens: int  # of the best hypotheses, ends of sentences included
+    seconds: float
+    device: str
+    precision: str
 
 
 def main() -> None:
-    """Translate the sentences twice, the first time to warm up, and print the time of the second."""
+    """Translate the sentences twice with each decoder, and print the time of the second."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--preset", required=True, help="a name in presets/, such as wmt14-en-de-base")
-    parser.add_argument("--sentences", type=int, default=3003, help="newstest2014 has 3003")
-    parser.add_argument("--extra", type=int, default=10, help="tokens of a translation beyond its source's")
+    parser.add_argument("--sentences", type=int, default=NEWSTEST_SENTENCES, help="default: newstest2014's 3003")
+    parser.add_argument("--extra", type=int, default=EXTRA_LENGTH, help="tokens of a translation beyond its source's")
+    parser.add_argument("--cuda-graphs", action="store_true", help="also with tensors of one size, in CUDA graphs")
     asked = parser.parse_args()
     params = load_params(PRESETS / f"{asked.preset}.yaml")
-    decoding = params.decoding.model_copy(update={"max_extra_length": asked.extra})
-    device = select_device("auto")
-    precision = select_precision(params.training.precision, device)
+    for static in [False, True] if asked.cuda_graphs else [False]:
+        found = decode_random(params, asked.sentences, asked.extra, static=static)
+        graphs = "no CUDA graphs on this device" if found.device == "CPU" else "CUDA graphs"
+        which = f"static sizes, {graphs}: " if static else ""
+        print(
+            f"{which}{asked.preset}: {found.sentences} sentences, beam {found.beam}, {found.tokens:,} tokens in "
+            f"{found.seconds:.1f} s ({found.tokens / found.seconds:,.0f} tokens/s), {found.device}, "
+            f"{found.precision}, torch {torch.__version__}",
+            flush=True,
+        )
+
+
+def decode_random(
+    params: Params, sentences: int, extra: int = EXTRA_LENGTH, device: str = "auto", *, static: bool = False
+) -> Decoded:
+    """Translate sentences of newstest's lengths twice with random weights, and time the second time.
+
+    `static` keeps the tensors of a step at one size, on a GPU in CUDA graphs.
+    """
+    decoding = params.decoding.model_copy(update={"max_extra_length": extra})
+    chosen = select_device(device)
+    precision = select_precision(params.training.precision, chosen)
     torch.manual_seed(1)
     pieces = params.tokenization.vocabulary_size
-    model = Transformer(params.model, pieces).to(device).eval()
-    lengths = sentence_lengths(asked.sentences)[0].tolist()
+    model = Transformer(params.model, pieces).to(chosen).eval()
+    lengths = sentence_lengths(sentences)[0].tolist()
     sources = [[*torch.randint(EOS + 1, pieces, (length - 1,)).tolist(), EOS] for length in lengths]
-    for _ in range(2):
+    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "CPU"
+    decoder = StaticDecoder(model, extra, graphs=chosen.type == "cuda") if static else model
+    for _ in range(2):  # the first time warms up
         begun, tokens = time.monotonic(), 0
         for batch in batches_by_length(lengths, decoding.batch_tokens):
             longest = lengths[batch[0]]
             padded = torch.tensor([sources[index] + [PAD] * (longest - lengths[index]) for index in batch])
-            with autocast(device, precision):
-                found = beam_search(model, padded.to(device), decoding)
+            with autocast(chosen, precision):
+                found = beam_search(decoder, padded.to(chosen), decoding)
             tokens += sum(len(hypotheses[0].tokens) + 1 for hypotheses in found)
         seconds = time.monotonic() - begun
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(
-        f"{asked.preset}: {asked.sentences} sentences, beam {decoding.beam}, {tokens:,} tokens in {seconds:.1f} s "
-        f"({tokens / seconds:,.0f} tokens/s), {name}, {str(precision).removeprefix('torch.')}, "
-        f"torch {torch.__version__}"
-    )
+    return Decoded(sentences, decoding.beam, tokens, seconds, name, str(precision).removeprefix("torch."))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.few_sizes import graphed, widened
 from benchmarks.newstest import Pieces, random_split
 from benchmarks.torch_transformer import TorchTransformer
-from transformer.errors import DeviceMemoryError
+from transformer.errors import DeviceMemoryError, ParamsError
 from transformer.params import Params, load_params
 from transformer.training.loader import Loader
 from transformer.training.objective import Network, compilations
@@ -28,6 +29,7 @@ from transformer.training.throughput import peak_flops
 
 PRESETS = Path(__file__).parents[1] / "presets"
 BASELINE, PADDED, PACKED = "torch.nn.Transformer", "padded, not compiled", "packed, compiled"
+GRAPHED = "packed, CUDA graphs"
 SYNTHETIC_PAIRS = 200_000
 WARM_UP = {"cpu": 3, "cuda": 10}
 UPDATES = {"cpu": 10, "cuda": 100}
@@ -56,22 +58,31 @@ def main() -> None:
     data.add_argument("--synthetic", action="store_true", help="newstest's lengths, random words (the default)")
     data.add_argument("--tokens", type=Path, help="the tokenize stage's folder, to measure on a corpus")
     parser.add_argument("--updates", type=int, help="updates measured (10 on a CPU, 100 on a GPU)")
+    parser.add_argument("--cuda-graphs", action="store_true", help="also packed in few sizes, as CUDA graphs")
     asked = parser.parse_args()
     params = load_params(PRESETS / f"{asked.preset}.yaml")
     print_heading(asked.preset, params)
     baseline = None
-    for name in BASELINE, PADDED, PACKED:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            try:
-                found = process.submit(measure, name, params, asked.tokens, asked.updates).result()
-            except (DeviceMemoryError, torch.OutOfMemoryError):
-                print(f"{name:22} does not fit into the device's memory", flush=True)
-                continue
+    for name in [BASELINE, PADDED, PACKED, *[GRAPHED] * asked.cuda_graphs]:
+        try:
+            found = measure_alone(name, params, asked.tokens, asked.updates)
+        except (DeviceMemoryError, torch.OutOfMemoryError):
+            print(f"{name:22} does not fit into the device's memory", flush=True)
+            continue
+        except (ParamsError, RuntimeError) as error:  # the other configurations are measured all the same
+            print(f"{name:22} failed: {' '.join(str(error).split())[:500]}", flush=True)
+            continue
         if found is None:
             print(f"{name:22} not on this device", flush=True)
             continue
         baseline = baseline or (found.tokens_per_second if name == BASELINE else None)
         print_row(found, baseline)
+
+
+def measure_alone(name: str, params: Params, tokens: Path | None, updates: int | None) -> Measured | None:
+    """`measure` in a process of its own, which leaves nothing in the device's memory."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(measure, name, params, tokens, updates).result()
 
 
 def measure(name: str, params: Params, tokens: Path | None, updates: int | None) -> Measured | None:
@@ -108,9 +119,15 @@ def configured(name: str, params: Params, tokens: Path | None) -> Run | None:
         vocabulary = Pieces(params.tokenization.vocabulary_size)
         split = random_split(SYNTHETIC_PAIRS, vocabulary.size)
         run = Run.start(params.model, params.training, params.compute, vocabulary, split, split)
+    if name in (PACKED, GRAPHED) and not run.packed:
+        return None
     if name == PACKED:
-        return run if run.packed else None
+        return run
     smoothing = params.training.label_smoothing
+    if name == GRAPHED:
+        run.network, narrow = graphed(run.model, smoothing, run.precision), run._batch
+        run._batch = lambda sentences: widened(narrow(sentences))  # type: ignore[method-assign]
+        return run
     run.packed, run.network = False, Network(run.model, smoothing, run.precision, compiled=False)
     if name == BASELINE:
         model = TorchTransformer(params.model, run.vocabulary.size, smoothing, run.precision).to(run.device)

@@ -1,16 +1,24 @@
-"""The scores of the last evaluation in a few lines: `python -m flows.summary`; all of them: `dvc metrics show`."""
+"""The last evaluation in a few lines, and whether it is the committed one: `python -m flows.summary`.
+
+All scores: `dvc metrics show`.
+"""
 
 import json
 from pathlib import Path
 
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
 
 from flows.checkout.workspace import METRICS
+from flows.lineage.committed import compare_with_commit, in_words
+from flows.lineage.project import Project
+from flows.records.record import parse_record, record_path
+from transformer.errors import UserError
 from transformer.evaluation.published import beside_published, full_name
 
 
-def summary(metrics: Path) -> Group:
+def summary(metrics: Path, tokens_per_second: float | None = None) -> Group:
     """The test sets in one table, then for each of them every BLEU that people quote, beside those published."""
     content = json.loads(metrics.read_text(encoding="utf-8"))
     table = Table(
@@ -20,8 +28,9 @@ def summary(metrics: Path) -> Group:
         interval = f"{scores['bleu_low']:.1f} - {scores['bleu_high']:.1f}"
         numbers = [f"{scores[key]:.1f}" for key in ("chrf", "ter")]
         table.add_row(name, str(scores["sentences"]), f"{scores['bleu']:.1f}", interval, *numbers)
-    speed = content["train"]["target_tokens_per_second"]
-    table.caption = f"last single checkpoint: BLEU {content['last_checkpoint']['bleu']:.1f}; {speed:,.0f} tokens/s"
+    table.caption = f"last single checkpoint: BLEU {content['last_checkpoint']['bleu']:.1f}"
+    if tokens_per_second:
+        table.caption += f"; trained at {tokens_per_second:,.0f} target tokens/s"
     quoted = [_quoted(name, scores, content["languages"]) for name, scores in content["tests"].items()]
     return Group(table, *quoted)
 
@@ -36,5 +45,25 @@ def _quoted(name: str, scores: dict[str, dict[str, dict[str, str | float]]], lan
     return table
 
 
+def training_speed(root: Path) -> float | None:
+    """The speed of the training behind the workspace's model in target tokens per second, from its record."""
+    try:
+        path = record_path(root, "train")
+        return parse_record(path.read_bytes(), str(path)).measured.get("target_tokens_per_second")
+    except (FileNotFoundError, UserError):  # the model was restored from DVC's cache
+        return None
+
+
+def main() -> None:
+    """Print it for the checkout in the working folder."""
+    root, console = Path.cwd(), Console()
+    console.print(summary(root / METRICS, training_speed(root)))
+    project = Project(root)
+    if found := compare_with_commit(project):
+        console.print()
+        for line in in_words(project, found):
+            console.print(escape(line), soft_wrap=True)
+
+
 if __name__ == "__main__":
-    Console().print(summary(Path(METRICS)))
+    main()

@@ -10,11 +10,12 @@ import importlib.util
 import json
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -84,27 +85,26 @@ def _moved(module: Any, device: Any) -> Any:
     return module
 
 
-def _run(preset: str, layers: int | None = None) -> Any:
-    """A run of this preset on sentences of newstest's lengths, with so many layers on each side."""
+def _run(preset: str, layers: int | None = None, changes: dict[str, Any] | None = None) -> Any:
+    """A run of this preset, its model changed, on sentences of newstest's lengths; `layers` are of each side."""
     from benchmarks.newstest import Pieces, random_split
     from transformer.params import load_params
     from transformer.training.run import Run
 
     params = load_params(CHECKOUT / "presets" / f"{preset}.yaml")
-    if layers:
-        model = params.model.model_copy(update={"encoder_layers": layers, "decoder_layers": layers})
-        params = params.model_copy(update={"model": model})
+    changes = {**(changes or {}), **({"encoder_layers": layers, "decoder_layers": layers} if layers else {})}
+    shape = params.model.model_copy(update=changes)
     pieces = Pieces(params.tokenization.vocabulary_size)
     split = random_split(5000, pieces.size)
-    return Run.start(params, pieces, split, split)
+    return Run.start(shape, params.training, params.compute, pieces, split, split)
 
 
 def update(preset: str) -> dict[str, Any]:
     """An update of packed sentences without torch.compile: what is where, and which operators compute it."""
     from torch.utils._python_dispatch import TorchDispatchMode
-    from transformer.training.network import Network
 
     from transformer.training.loader import Loader
+    from transformer.training.objective import Network
 
     operators: Counter[str] = Counter()
 
@@ -118,7 +118,7 @@ def update(preset: str) -> dict[str, Any]:
 
     with on_a_gpu():
         run = _run(preset)
-        run.network = Network(run.model, run.params.training.label_smoothing, run.precision, compiled=False)
+        run.network = Network(run.model, run.settings.label_smoothing, run.precision, compiled=False)
         with Loader(run, 0, 0) as loader, Recorder():
             loss = run.update(1, loader.next()[1])
         tensors = {
@@ -139,12 +139,11 @@ def update(preset: str) -> dict[str, Any]:
 
 def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
     """Updates of as many sizes, traced as torch.compile traces them: graphs after each, and the operators in them."""
-    import torch
     from torch._dynamo.backends.common import aot_autograd
     from torch._inductor.decomposition import select_decomp_table
-    from transformer.training.network import compilations
 
     from transformer.training.loader import Loader
+    from transformer.training.objective import compilations
 
     operators: Counter[str] = Counter()
 
@@ -156,7 +155,7 @@ def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
 
     backend = aot_autograd(fw_compiler=kept, bw_compiler=kept, decompositions=select_decomp_table)
     sizes, graphs = [], []
-    with patch.object(torch, "compile", partial(torch.compile, backend=backend)), on_a_gpu():
+    with _compiled_by(backend), on_a_gpu():
         run = _run(preset, layers)
         with Loader(run, 0, 0) as loader:
             for number in range(1, updates + 1):
@@ -165,6 +164,104 @@ def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
                 run.update(number, work)
                 graphs.append(compilations())
     return {"sizes": sizes, "graphs": graphs, "operators": dict(operators)}
+
+
+def decoding(preset: str, layers: int) -> dict[str, Any]:
+    """Steps of the static decoder while rows leave, as torch.compile traces them: graphs and logits of each."""
+    import torch
+
+    from benchmarks.static_decoder import StaticDecoder
+    from transformer.model.device import autocast
+    from transformer.training.objective import compilations
+
+    logits, graphs = [], []
+    with _compiled_by("aot_eager"), on_a_gpu(), torch.no_grad():
+        run = _run(preset, layers)
+        decoder = StaticDecoder(run.model.eval(), extra_length=10, graphs=True)
+        with autocast(run.device, run.precision):
+            state = decoder.start(torch.ones(300, 20, dtype=torch.int64, device=run.device), 4)
+            for rows in (1200, 1200, 800, 400):
+                state = state.select(torch.zeros(rows, dtype=torch.int64, device=run.device))
+                found = decoder.step(torch.zeros(rows, dtype=torch.int64, device=run.device), state)
+                logits.append(f"{tuple(found.shape)} {found.device} {found.dtype}")
+                graphs.append(compilations())
+        held = sorted({f"{tuple(held.shape[1:])} {held.dtype}" for both in state.past for held in both})
+    return {"logits": logits, "graphs": graphs, "held": held}
+
+
+@contextmanager
+def _compiled_by(backend: Any) -> Iterator[None]:
+    """torch.compile with another backend than Inductor, whatever mode it is asked for."""
+    import torch
+
+    plain = torch.compile
+
+    def compile_(function: Any, mode: str | None = None, **options: Any) -> Any:
+        return plain(function, backend=backend, **{**options, "fullgraph": True})
+
+    with patch.object(torch, "compile", compile_):
+        yield
+
+
+def memory(preset: str, layers: list[int], changes: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each number of layers, the most bytes that tensors took in an update, and what arithmetic says of it."""
+    from transformer.training.loader import Loader
+    from transformer.training.memory import bytes_a_token, bytes_without_tokens
+    from transformer.training.objective import Network
+
+    found = []
+    for count in layers:
+        with on_a_gpu(), _tracked() as tracked:
+            run = _run(preset, count, changes)
+            run.network = Network(run.model, run.settings.label_smoothing, run.precision, compiled=False)
+            with Loader(run, 0, 0) as loader:
+                for number in (1, 2):  # Adam's moments come with the first
+                    _, work = loader.next()
+                    tracked.peak = tracked.total
+                    run.update(number, work)
+        (_, batch), *_ = work.batches
+        sides = [side.shape[1] for side in (batch.source, batch.target_out)]
+        found.append(
+            {
+                "peak": tracked.peak,
+                "fixed": bytes_without_tokens(run.shape, run.vocabulary.size),
+                "tokens": bytes_a_token(run.shape, 16) * max(sides),
+                "weights": sum(weight.numel() for weight in run.model.parameters()),
+                "sides": sides,
+            }
+        )
+    return found
+
+
+@contextmanager
+def _tracked() -> Iterator[Any]:
+    """Counts the bytes of the pretended device's storages as they come and go, in blocks of 512 as torch's allocator.
+
+    Not by a TorchDispatchMode such as torch.distributed's MemTracker: under one nothing is compiled.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+    dispatch, live = FakeTensorMode.dispatch, SimpleNamespace(total=0, peak=0, sizes={})
+
+    def counted(mode: Any, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        result = dispatch(mode, function, types, arguments, keywords or {})
+        for tensor in torch.utils._pytree.tree_leaves(result) if mode.shape_env is None else ():
+            if isinstance(tensor, FakeTensor) and tensor.fake_device.type == "cuda":
+                storage = tensor.untyped_storage()
+                if (key := storage._cdata) not in live.sizes:
+                    live.sizes[key] = -(-storage.nbytes() // 512) * 512
+                    live.total += live.sizes[key]
+                    live.peak = max(live.peak, live.total)
+                    weakref.finalize(storage, lambda key: _freed(live, key), key)
+        return result
+
+    with patch.object(FakeTensorMode, "dispatch", counted):
+        yield live
+
+
+def _freed(live: Any, key: int) -> None:
+    live.total -= live.sizes.pop(key)
 
 
 if __name__ == "__main__":

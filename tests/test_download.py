@@ -41,9 +41,12 @@ class Stage:
         self.registry.write_text(yaml.safe_dump(corpora, sort_keys=False), encoding="utf-8")
 
     def run(self, *corpora: str, pair: str = "en-de", retries: int = 0) -> list[Part]:
+        """What `download` leaves as parts; `times` is what it returns."""
         params = DownloadParams(corpora=list(corpora), retries=retries, timeout_seconds=5.0)
         languages = LanguageParams(source=pair.split("-")[0], target=pair.split("-")[1])
-        download(params, languages, self.registry, self.raw, self.manifest, self.cache, sleep=lambda seconds: None)
+        self.times = download(
+            params, languages, self.registry, self.raw, self.manifest, self.cache, sleep=lambda seconds: None
+        )
         return read_parts(self.raw)
 
     def files(self) -> list[str]:
@@ -125,14 +128,14 @@ def test_a_deleted_raw_folder_costs_no_second_transfer_and_gives_equal_bytes(sta
     stage.declare(toy=plain_corpus(site, ["en", "de"]))
     stage.run("toy")
     first = {name: (stage.raw / name).read_bytes() for name in [*stage.files(), "parts.json"]}
-    times = [record["time"] for record in stage.records()]
+    manifest, times = stage.manifest.read_bytes(), stage.times
     for path in files_below(stage.raw):
         path.unlink()
     asked = len(site.requests)
     stage.run("toy")
     assert len(site.requests) == asked
     assert {name: (stage.raw / name).read_bytes() for name in [*stage.files(), "parts.json"]} == first
-    assert [record["time"] for record in stage.records()] == times
+    assert (stage.manifest.read_bytes(), stage.times) == (manifest, times)
 
 
 def test_what_an_earlier_choice_left_in_the_raw_folder_goes(stage: Stage, site: Site) -> None:
@@ -142,16 +145,17 @@ def test_what_an_earlier_choice_left_in_the_raw_folder_goes(stage: Stage, site: 
     assert {name.split("/")[0] for name in stage.files()} == {"other"}
 
 
-def test_the_manifest_tells_file_source_bytes_hash_licence_and_time(stage: Stage, site: Site) -> None:
+def test_the_manifest_tells_source_hash_and_licence_and_the_stage_the_time(stage: Stage, site: Site) -> None:
     corpus = plain_corpus(site, ["en", "de"])
     corpus["files"]["train.de.gz"]["licence"] = "its own"
     stage.declare(toy=corpus)
     stage.run("toy")
     records = {record["file"]: record for record in stage.records()}
     assert len(records) == 4
+    assert stage.times.keys() == records.keys()
     content = site.files["/raw/train.de.gz"]
     record = records["toy/train.de.gz"]
-    assert datetime.fromisoformat(record.pop("time")).utcoffset().total_seconds() == 0
+    assert datetime.fromisoformat(stage.times["toy/train.de.gz"]).utcoffset().total_seconds() == 0
     assert record == {
         "file": "toy/train.de.gz",
         "source": f"{site.url}/raw/train.de.gz",

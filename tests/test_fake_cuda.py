@@ -49,3 +49,22 @@ def test_updates_of_all_sizes_share_one_graph_each_way(find: Callable[..., Any])
     operators = found["operators"]
     assert operators["torch_attn._varlen_attn.default"] == operators["torch_attn._varlen_attn_backward.default"] == 3
     assert not any("scaled_dot_product" in name or name.startswith("aten.bmm") for name in operators)
+
+
+@pytest.mark.parametrize(("size", "changes"), [("base", {}), ("big", {}), ("base", {"norm": "pre", "dropout": 0.0})])
+def test_the_memory_that_is_calculated_suffices(find: Callable[..., Any], size: str, changes: dict[str, Any]) -> None:
+    """Against the storages of an update, tensor by tensor; kernels' own workspaces and fragments come on top."""
+    few, many = find("memory", preset=f"wmt14-en-de-{size}", layers=[1, 3], changes=changes)
+    for found in few, many:
+        assert 1.1 < (found["fixed"] + found["tokens"]) / found["peak"] < 1.8
+    # What two layers of each side add: weights with their moments, and what is kept a token. Compiled, a token of
+    # base keeps 8 % more than in this eager update.
+    added = many["peak"] - few["peak"] - 12 * (many["weights"] - few["weights"])
+    assert 1.08 < (many["tokens"] - few["tokens"]) / added < (1.4 if changes else 1.2)
+
+
+def test_the_static_decoder_is_one_graph_while_sentences_leave(find: Callable[..., Any]) -> None:
+    found = find("decoding", preset="wmt14-en-de-base", layers=1)
+    assert found["logits"] == [f"({rows}, 37000) cuda:0 torch.float32" for rows in (1200, 1200, 800, 400)]
+    assert found["graphs"] == [1, 1, 1, 1]
+    assert found["held"] == ["(8, 30, 64) torch.bfloat16"]

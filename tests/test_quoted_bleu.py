@@ -157,7 +157,6 @@ def metrics_of(languages: str, test_set: str) -> dict[str, object]:
         "languages": languages,
         "tests": {test_set: {**interval, "bleus": bleus}},
         "last_checkpoint": {"bleu": 26.5},
-        "train": {"target_tokens_per_second": 1000.0},
     }
 
 

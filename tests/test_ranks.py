@@ -22,6 +22,7 @@ from trainings import sections
 from workspace import tiny_files
 
 from transformer.errors import DataError, DivergedError, ExitCode, InterruptedTrainingError, ParamsError, UserError
+from transformer.files import write_json
 from transformer.params import Params, TokenizationParams, params_from
 from transformer.tokens.store import TokenSplit
 from transformer.training.batching import micro_batches, plan_epoch, usable_sentences
@@ -107,7 +108,8 @@ def alone(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def four(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What four ranks make."""
     folder = tmp_path_factory.mktemp("four")
-    launch(*sections(params(devices=4)), paths(folder, tokens), lambda record: None)
+    measured = launch(*sections(params(devices=4)), paths(folder, tokens), lambda record: None)
+    write_json(folder / "measured.json", measured)
     return folder
 
 
@@ -137,7 +139,8 @@ def test_four_ranks_have_the_curve_of_one_process(alone: Path, four: Path) -> No
     assert {path.name for path in (four / "checkpoints").iterdir()} == {
         path.name for path in (alone / "checkpoints").iterdir()
     }
-    assert pd.read_json(four / "training.json", typ="series")["world_size"] == 4
+    assert json.loads((four / "measured.json").read_text())["world_size"] == 4
+    assert (four / "training.json").read_bytes() == (alone / "training.json").read_bytes()
 
 
 def test_a_killed_rank_changes_no_byte(four: Path, tokens: Path, tmp_path: Path) -> None:
@@ -306,7 +309,7 @@ def test_the_ranks_end_with_a_killed_stage_and_the_next_one_records_them(tmp_pat
     assert not psutil.wait_procs(ranks, timeout=20)[1]
     assert "resuming after update" in workspace.run(*command)
     report = json.loads((workspace.folder / "reports" / "training.json").read_text())
-    assert (report["updates"], report["world_size"]) == (80, 2)
+    assert report["updates"] == 80
     record = json.loads((workspace.folder / "reports" / "lineage" / "train.json").read_text())
     assert (record["params"]["compute"]["devices"], record["params"]["compute"]["nodes"]) == (2, 1)
     assert "reports/training.json" in {output["path"] for output in record["outputs"]}

@@ -150,10 +150,8 @@ def test_outputs_curves_and_records(tmp_path: Path, tokens: Path) -> None:
     assert validation["update"].tolist() == [20, 40]
     assert validation["perplexity"].tolist() == pytest.approx([math.exp(x) for x in validation["loss"]], rel=1e-5)
     report = json.loads((tmp_path / "training.json").read_text())
+    assert report.keys() == {"updates", "epochs", "target_tokens"}  # nothing of it may depend on the clock
     assert report["updates"] == 40
-    assert report["target_tokens_per_second"] == pytest.approx(
-        report["target_tokens"] / report["training_seconds"], rel=0.2
-    )
     logged = {record.update: record.metrics for record in records if "train/loss" in record.metrics}
     assert [round(logged[update]["train/loss"], 6) for update in training["update"]] == training["loss"].tolist()
 

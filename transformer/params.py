@@ -85,7 +85,7 @@ class TrainingParams(Section):
     updates: int = Field(ge=1)
     batch_target_tokens: int = Field(ge=1)  # target tokens of one update over all devices
     length_groups: int = Field(ge=1)  # groups of like length that an update mixes
-    micro_batch_tokens: int = Field(ge=1)  # padded tokens of either side that one device holds at a time
+    micro_batch_tokens: int | None = Field(ge=1)  # of either side, padded, on one device; null: what fits
     label_smoothing: float = Field(ge=0, lt=1)
     adam_beta1: float = Field(ge=0, lt=1)
     adam_beta2: float = Field(ge=0, lt=1)

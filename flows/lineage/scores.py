@@ -1,7 +1,6 @@
 """The scores of the models behind two chains, and whether their difference is more than chance."""
 
 import json
-import logging
 from dataclasses import dataclass
 
 from sacrebleu.metrics import CHRF
@@ -11,13 +10,14 @@ from flows.lineage.chain import Chain, chain_of_record, files_of
 from flows.lineage.project import Project
 from flows.records.nested_keys import flatten
 from flows.records.record import md5s
-from transformer.evaluation.scores import Metric, bleu_metric, paired_bootstrap
+from transformer.evaluation.scores import bleu_metric
+from transformer.evaluation.significance import paired_bootstrap
 
 SAMPLES = 1000  # of the paired bootstrap
 
 
 @dataclass(frozen=True)
-class PairedScore:
+class Significance:
     """One metric of one test set for both models, on the sentences that both translated."""
 
     test_set: str
@@ -29,7 +29,7 @@ class PairedScore:
 
 
 def numbers(project: Project, chain: Chain) -> dict[str, float] | None:
-    """Every number of the metrics file, under dotted keys; None where it is not to be had."""
+    """Every number of the metrics file, under dotted keys; None if the file is missing."""
     step = chain.maker(METRICS)
     content = project.content(METRICS, step.outputs[METRICS]) if step else None
     if content is None:
@@ -38,7 +38,7 @@ def numbers(project: Project, chain: Chain) -> dict[str, float] | None:
 
 
 def with_evaluation(project: Project, chain: Chain) -> Chain:
-    """The chain itself where it holds an evaluation, else the one of the evaluation that read its model."""
+    """The chain itself if it contains an evaluation, else that of an evaluation which read its model."""
     maker = chain.maker(MODEL)
     if chain.maker(METRICS) or maker is None:
         return chain
@@ -49,16 +49,23 @@ def with_evaluation(project: Project, chain: Chain) -> Chain:
     return chain
 
 
-def paired_scores(project: Project, a: Chain, b: Chain, language: str) -> list[PairedScore]:
+def paired_scores(project: Project, a: Chain, b: Chain, language: str) -> list[Significance]:
     """sacreBLEU's paired bootstrap of BLEU and chrF2 for each test set that both translated."""
     files = [files_of(project, chain, TRANSLATIONS) for chain in (a, b)]
-    found: list[PairedScore] = []
+    metrics = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
+    found: list[Significance] = []
     for name in sorted(files[0].keys() & files[1].keys()):
         sides = [_translations(project, f"{TRANSLATIONS}/{name}", one[name]) for one in files]
         common = [key for key in sides[0] if key in sides[1]]
-        # Of equal translations the bootstrap would make a p-value of nearly zero.
-        if any(sides[0][key] != sides[1][key] for key in common):
-            found += _paired(name.removesuffix(".jsonl"), common, sides, language)
+        one, other = ([side[key] for key in common] for side in sides)
+        if one != other:
+            references = [reference for _, reference in common]
+            scores = paired_bootstrap(one, other, references, metrics, SAMPLES)
+            test_set = name.removesuffix(".jsonl")
+            found += [
+                Significance(test_set, len(common), metric, score.baseline, score.system, score.p_value)
+                for metric, score in scores.items()
+            ]
     return found
 
 
@@ -66,15 +73,3 @@ def _translations(project: Project, path: str, md5: str) -> dict[tuple[str, str]
     content = project.content(path, md5)
     lines = [json.loads(line) for line in (content or b"").decode().splitlines()]
     return {(line["source"], line["reference"]): line["hypothesis"] for line in lines}
-
-
-def _paired(
-    name: str, common: list[tuple[str, str]], sides: list[dict[tuple[str, str], str]], language: str
-) -> list[PairedScore]:
-    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # its progress is no news here
-    metrics: dict[str, Metric] = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
-    a, b = ([side[key] for key in common] for side in sides)
-    found = paired_bootstrap(a, b, [reference for _, reference in common], metrics, SAMPLES)
-    return [
-        PairedScore(name, len(common), metric, one.baseline, one.system, one.p_value) for metric, one in found.items()
-    ]

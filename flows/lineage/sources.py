@@ -15,10 +15,10 @@ class Source:
     file: str  # corpus/name
     origin: str  # URL, package or path
     licence: str
-    sha256: str | None  # None where only the registry is known and it holds none
+    sha256: str | None  # None if only the registry is known and it has none
     bytes: int | None
-    fetched: str | None  # UTC
-    raw: list[str]  # what it became in data/raw
+    raw: list[str]  # the files it became in data/raw
+    in_manifest: bool  # else it is known only from the registry
 
     @property
     def corpus(self) -> str:
@@ -35,15 +35,15 @@ def manifest_sources(content: bytes) -> list[Source]:
             licence=entry["licence"],
             sha256=entry["sha256"],
             bytes=entry["bytes"],
-            fetched=entry["time"],
             raw=entry["raw"],
+            in_manifest=True,
         )
         for entry in json.loads(content)["files"]
     ]
 
 
 def registry_sources(content: bytes, corpora: list[str]) -> list[Source]:
-    """All sources that a registry has for the named corpora, of whichever languages."""
+    """All sources that a registry has for the named corpora, in all languages."""
     entries = parse_yaml(content, REGISTRY)
     return [source for name in corpora for source in _from_registry(name, entries.get(name, {}))]
 
@@ -56,8 +56,8 @@ def _from_registry(corpus: str, entry: dict[str, Any]) -> list[Source]:
             licence=source.get("licence") or entry["licence"],
             sha256=source.get("sha256"),
             bytes=source.get("bytes"),
-            fetched=None,
             raw=[],
+            in_manifest=False,
         )
         for file, source in entry.get("files", {}).items()
     ]
@@ -65,7 +65,9 @@ def _from_registry(corpus: str, entry: dict[str, Any]) -> list[Source]:
         str(value) for sides in entry.get("local", {}).values() for value in sides.values() if value in _paths(sides)
     }
     licence = entry.get("licence", "not stated")
-    return published + [Source(f"{corpus}/{path}", path, licence, None, None, None, []) for path in sorted(paths)]
+    return published + [
+        Source(f"{corpus}/{path}", path, licence, None, None, [], in_manifest=False) for path in sorted(paths)
+    ]
 
 
 def _paths(sides: dict[str, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""One execution of a stage on its way to a record: inputs are hashed before the work, outputs after it."""
+"""One execution of a stage, as it becomes a record: inputs are hashed before the work, outputs after it."""
 
 import os
 from datetime import UTC, datetime
@@ -25,8 +25,13 @@ class Execution:
         self.params = named_params(params, [*files.params, COMPUTE])
         self._seed = params.training.seed if "training" in self.params else None
 
-    def finished(self, spool: str | None) -> Record:
-        """The record of the stage, whose outputs are complete; `spool` names the run that MLflow gets."""
+    def finished(self, spool: str | None, measured: dict[str, Any]) -> Record:
+        """The record of the stage, whose outputs are complete.
+
+        Args:
+            spool: names the run that MLflow gets.
+            measured: what depended on the clock and the machine, such as speeds and times.
+        """
         machine = self.machine.model_copy(update={"threads": threads()})  # torch may have been loaded since
         return Record.sealed(
             {
@@ -34,6 +39,7 @@ class Execution:
                 "command": self.files.command,
                 "code": self.code.model_dump(),
                 "params": self.params,
+                "measured": measured,
                 "seed": self._seed,
                 "inputs": [one.model_dump() for one in self.inputs],
                 "outputs": [one.model_dump() for one in hash_existing(self.files.outputs)],
@@ -51,7 +57,7 @@ class Execution:
 
 
 def named_params(params: Params, names: list[str]) -> dict[str, dict[str, Any]]:
-    """The sections named, or of a section the keys named as `section.key`."""
+    """The params that are named, as whole sections or as single keys (`section.key`)."""
     content, named = params.model_dump(), dict[str, dict[str, Any]]()
     for name in names:
         section, _, key = name.partition(".")

@@ -1,7 +1,7 @@
-"""The record that each executed stage leaves: what it read and wrote by hash, with which code, params and machine.
+"""The record that each executed stage leaves: hashes of what it read and wrote, code, params, machine and times.
 
-It is volatile (ids, times, machine) and so is no output of DVC; it is committed to git beside dvc.lock. Its digest
-covers all but the MLflow run id, which is known only once the record has been sent.
+Ids, times and the machine change with every run, so it is not an output of DVC; it is committed to git beside
+dvc.lock. Its digest covers everything but the MLflow run id, which is known only once the record has been sent.
 """
 
 import hashlib
@@ -19,12 +19,13 @@ from transformer.errors import DataError
 from transformer.files import locked, write_json
 
 COMPUTE = "compute"  # the section of params that is recorded and that no stage depends on
+SCHEMA_VERSION = 2
 MD5 = r"^[0-9a-f]{32}(\.dir)?$"
 SHA256 = r"^[0-9a-f]{64}$"
 
 
 class Frozen(BaseModel):
-    """A part of a record: nothing unknown in it, nothing changed afterwards."""
+    """A part of a record: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -79,11 +80,14 @@ class Runs(Frozen):
 class Record(Frozen):
     """One successful execution of one stage."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2] = Field(description="1 had no `measured`")
     stage: str
     command: str
     code: Code
     params: dict[str, Any] = Field(description="Those that dvc.yaml names for the stage, and the section compute")
+    measured: dict[str, Any] = Field(
+        default={}, description="What clock and machine decide: speeds, seconds, times of downloads, precision"
+    )
     seed: int | None
     inputs: list[Artifact]
     outputs: list[Artifact]
@@ -96,14 +100,13 @@ class Record(Frozen):
     @classmethod
     def sealed(cls, content: dict[str, Any]) -> "Record":
         """A record of this content with its digest."""
-        return cls.model_validate(
-            {"schema_version": 1, **content, "digest": digest_of({"schema_version": 1, **content})}
-        )
+        versioned = {"schema_version": SCHEMA_VERSION, **content}
+        return cls.model_validate({**versioned, "digest": digest_of(versioned)})
 
     @property
     def expected_digest(self) -> str:
-        """What `digest` is where nobody edited the record."""
-        content = self.model_dump()
+        """What `digest` must be if nobody has edited the record."""
+        content = self.content()
         del content["digest"]
         return digest_of(content)
 
@@ -111,6 +114,10 @@ class Record(Frozen):
     def depended(self) -> dict[str, Any]:
         """The params that decide what the stage makes."""
         return {section: values for section, values in self.params.items() if section != COMPUTE}
+
+    def content(self) -> dict[str, Any]:
+        """What was written: a record of an earlier version has no keys that came later."""
+        return self.model_dump(exclude_unset=True)
 
     def output(self, path: str) -> Artifact | None:
         """The output at `path`."""
@@ -138,7 +145,7 @@ def parse_record(text: str | bytes, origin: str) -> Record:
     """Check a record's text; `origin` names it in errors.
 
     Raises:
-        DataError: it is no record of a known schema version.
+        DataError: it is not a record of a known schema version.
     """
     try:
         return Record.model_validate_json(text)
@@ -149,25 +156,25 @@ def parse_record(text: str | bytes, origin: str) -> Record:
 
 
 def write_record(root: Path, record: Record) -> Path:
-    """Put the record into the checkout `root`, in place of the stage's last one."""
+    """Write the record into the checkout `root`, in place of the stage's last one."""
     path = record_path(root, record.stage)
     with _writing(path):
-        write_json(path, record.model_dump())
+        write_json(path, record.content())
     return path
 
 
 def fill_in_run(path: Path, spool: str, run: str) -> None:
-    """Note the MLflow run in the record at `path`, if it is still the record of that execution."""
+    """Add the id of the MLflow run to the record at `path`, if that is still the record of the same execution."""
     if not path.parent.is_dir():  # the worktree that the stage ran in is gone
         return
     with _writing(path):
         try:
             record = parse_record(path.read_bytes(), str(path))
-        except (FileNotFoundError, DataError):  # removed or edited since: no longer that record
+        except (FileNotFoundError, DataError):  # it was removed or edited meanwhile
             return
         if record.runs.spool == spool:
             runs = record.runs.model_copy(update={"mlflow": run})
-            write_json(path, record.model_copy(update={"runs": runs}).model_dump())
+            write_json(path, record.model_copy(update={"runs": runs}).content())
 
 
 @contextmanager

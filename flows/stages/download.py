@@ -9,9 +9,9 @@ from transformer.data.download.download import download
 from transformer.params import Params
 
 
-def main(params: Params, _run: StageRun) -> None:
+def main(params: Params, run: StageRun) -> None:
     """Fetch the sources; transfers in progress and verified sources stay in work/downloads."""
-    download(
+    times = download(
         params.download,
         params.languages,
         corpora=Path(REGISTRY),
@@ -19,6 +19,7 @@ def main(params: Params, _run: StageRun) -> None:
         manifest=Path(MANIFEST),
         cache=Path(DOWNLOADS),
     )
+    run.measure({"downloads": times})
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from flows.checkout.workspace import CHECKPOINTS, CORPUS, MODEL, REPORTS, TRAINING_REPORT
+from flows.checkout.workspace import CHECKPOINTS, CORPUS, MODEL, REPORTS, TRANSLATIONS
+from flows.records.hypotheses import keep_hypotheses
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.evaluation.evaluate import evaluate
 from transformer.params import Params
 
 
-def main(params: Params, _run: StageRun) -> None:
+def main(params: Params, run: StageRun) -> None:
     """Translate and score, the averaged model next to the last single checkpoint."""
-    evaluate(
+    figures = evaluate(
         params.languages,
         params.decoding,
         params.evaluation,
@@ -19,9 +20,10 @@ def main(params: Params, _run: StageRun) -> None:
         corpus=Path(CORPUS),
         model=Path(MODEL),
         checkpoints=Path(CHECKPOINTS),
-        training_report=Path(TRAINING_REPORT),
         reports=Path(REPORTS),
     )
+    run.measure(figures)
+    keep_hypotheses(Path(TRANSLATIONS))
 
 
 if __name__ == "__main__":

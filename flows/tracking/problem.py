@@ -1,4 +1,4 @@
-"""An outage of the tracking server is told to the user once, by whichever stage sees it first."""
+"""An outage of the tracking server is reported to the user once, by whichever stage looks first."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ from transformer.files import write_text
 
 
 def report_problem(tracking: Path, problem: str) -> None:
-    """Leave one line for the next stage that looks, unless this outage was told already."""
+    """Leave one line for the next stage that looks, unless this outage has already been reported."""
     if not _waiting(tracking).exists() and not _told(tracking).exists():
         write_text(_waiting(tracking), problem)
 
 
 def problem_to_tell(tracking: Path) -> str | None:
-    """The problem, for exactly one of all callers during one outage."""
+    """The problem, returned to only one caller during each outage."""
     try:
         _waiting(tracking).replace(_told(tracking))
     except FileNotFoundError:
@@ -21,7 +21,7 @@ def problem_to_tell(tracking: Path) -> str | None:
 
 
 def clear_problem(tracking: Path) -> None:
-    """The server answers: the next outage is told again."""
+    """The server answers again: the next outage will be reported again."""
     _waiting(tracking).unlink(missing_ok=True)
     _told(tracking).unlink(missing_ok=True)
 

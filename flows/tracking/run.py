@@ -1,4 +1,4 @@
-"""One execution of a stage, as it is recorded; nothing here can fail or delay the stage."""
+"""Records one execution of a stage; nothing here can make the stage fail or wait."""
 
 import functools
 import getpass
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 import transformer
 from flows.checkout.workspace import DEFINITION, model_name, tracking_folder, tracking_uri
@@ -32,7 +32,7 @@ Arguments = ParamSpec("Arguments")
 def _never_failing(
     method: Callable[Concatenate["StageRun", Arguments], None],
 ) -> Callable[Concatenate["StageRun", Arguments], None]:
-    """A full disk or a missing user name ends the recording, with one warning, and never the stage."""
+    """An error, such as a full disk, ends the recording with one warning, and never the stage."""
 
     @functools.wraps(method)
     def guarded(self: "StageRun", /, *arguments: Arguments.args, **options: Arguments.kwargs) -> None:
@@ -48,11 +48,12 @@ def _never_failing(
 
 
 class StageRun:
-    """Records a stage's params, metrics, files and outcome into a spool and keeps a sender running."""
+    """Writes a stage's params, metrics, files and outcome to a spool, and starts the sender."""
 
     def __init__(self, stage: str, params: Params) -> None:
         self.broken = False
         self._system: SystemMetrics | None = None
+        self._measured: dict[str, Any] = {}
         self._start(stage, params)
 
     @_never_failing
@@ -93,6 +94,10 @@ class StageRun:
         """Record metrics at a step; may be called from any thread."""
         self._spool.append("metrics", step=step, values=metrics)
 
+    def measure(self, figures: dict[str, Any]) -> None:
+        """Note what depended on the clock and the machine (speeds, seconds, precision); no output contains it."""
+        self._measured |= figures
+
     @_never_failing
     def register_model(self, folder: Path, name: str) -> None:
         """Have the model folder registered as the next version of `name`, with the code that loads it."""
@@ -102,16 +107,16 @@ class StageRun:
 
     @_never_failing
     def finish(self) -> None:
-        """The stage succeeded: its lineage record, outputs by hash, numbers and small report files."""
-        record = self._execution.finished(self._spool.id)
+        """Record the stage's success: its lineage record, the hashes of its outputs, its numbers and report files."""
+        record = self._execution.finished(self._spool.id, self._measured)
         self._send_file(write_record(Path.cwd(), record).relative_to(Path.cwd()))
         outputs = tags.hash_tags("output", record.outputs)
         self._spool.append("tags", tags={**outputs, tags.RECORD: record.digest})
         for report in self._execution.files.reports:
             self._send_file(Path(report))
             if report.endswith(".json"):
-                numbers = _numbers(Path(report))
-                self._spool.append("metrics", step=0, values=numbers)
+                self._spool.append("metrics", step=0, values=_numbers(json.loads(Path(report).read_text("utf-8"))))
+        self._spool.append("metrics", step=0, values=_numbers(self._measured))
         self._end("FINISHED")
 
     def _send_file(self, path: Path) -> None:
@@ -120,7 +125,7 @@ class StageRun:
 
     @_never_failing
     def fail(self, status: str, reason: str) -> None:
-        """The stage ended as `status` (MLflow's FAILED or KILLED)."""
+        """Record that the stage ended as `status` (MLflow's FAILED or KILLED)."""
         self._spool.append("tags", tags={"error": reason})
         self._end(status)
 
@@ -131,15 +136,15 @@ class StageRun:
         self._tell_problem()
 
 
-def _numbers(report: Path) -> dict[str, float]:
-    leaves = flatten(json.loads(report.read_text(encoding="utf-8")))
+def _numbers(report: dict[str, Any]) -> dict[str, float]:
+    leaves = flatten(report)
     numbers = {key: value for key, value in leaves.items() if isinstance(value, int | float)}
     return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
 
 
 @contextmanager
 def recorded(stage: str, params: Params) -> Iterator[StageRun]:
-    """Record the body as a run of `stage`: FINISHED, FAILED, or KILLED where it was asked to stop."""
+    """Record the body as a run of `stage`: FINISHED, FAILED, or KILLED if it was asked to stop."""
     run = StageRun(stage, params)
     try:
         yield run

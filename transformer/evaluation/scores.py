@@ -12,7 +12,6 @@ from importlib.metadata import version
 from typing import Any, TypeAlias
 
 from sacrebleu.metrics import BLEU, CHRF, TER
-from sacrebleu.significance import PairedTest
 from sacremoses import MosesTokenizer
 
 # Languages written without spaces need another tokenizer than sacreBLEU's 13a; the signature names it.
@@ -73,31 +72,6 @@ def sentence_chrf(hypotheses: list[str], references: list[str]) -> list[float]:
         float(chrf.sentence_score(hypothesis, [reference]).score)
         for hypothesis, reference in zip(hypotheses, references, strict=True)
     ]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One metric of two systems in percent, and how likely chance alone would make them differ as much."""
-
-    baseline: float
-    system: float
-    p_value: float
-
-
-def paired_bootstrap(
-    baseline: list[str], system: list[str], references: list[str], metrics: dict[str, Metric], samples: int
-) -> dict[str, Comparison]:
-    """sacreBLEU's paired bootstrap for each metric by name; the three lists are aligned sentences.
-
-    Where all translations are equal, its p-value is nearly zero.
-    """
-    systems = [("baseline", baseline), ("system", system)]
-    _, scores = PairedTest(systems, dict(metrics), [references], test_type="bs", n_samples=samples)()
-    # PairedTest renames the metrics (BLEU, chrF2) and keeps their order; its first column holds the systems' names.
-    return {
-        name: Comparison(float(first.score), float(second.score), float(second.p_value))
-        for name, (first, second) in zip(metrics, list(scores.values())[1:], strict=True)
-    }
 
 
 def bleu_metric(language: str) -> BLEU:

@@ -31,7 +31,7 @@ from transformer.model.device import select_device
 from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
 from transformer.training.resume import SIGNALS
 from transformer.training.train import Figures, OnFigures, Paths
-from transformer.training.worker import FIGURES_FILE, JOB_FILE, read_outcome
+from transformer.training.worker import FIGURES_FILE, JOB_FILE, MEASURED_FILE, read_outcome
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,9 @@ RESTARTS = 3  # after a rank has died; Prefect's retries come on top
 SAVING_SECONDS = 100  # for ranks to save their state once asked to stop; Kubernetes gives pods 120
 JOINING_SECONDS = 600  # for machines to wait for one another
 POLL_SECONDS = 0.2
+
+# Before torch 2.12 the agent gives its ranks 30 seconds, whatever they still have to save.
+_WAITS_FOR_RANKS = "shutdown_timeout" in LaunchConfig.__dataclass_fields__
 
 
 def launch(
@@ -51,8 +54,8 @@ def launch(
     *,
     leads: bool = True,
     command: Sequence[str] = (sys.executable,),
-) -> None:
-    """Train as `transformer.training.train.train` does, with a process for each of `compute.devices`.
+) -> dict[str, Any]:
+    """Train and return as `transformer.training.train.train` does, with a process for each of `compute.devices`.
 
     Args:
         languages, shape, settings, compute, paths: as of `train`.
@@ -90,6 +93,8 @@ def launch(
             ) from None
         if outcome := read_outcome(folder):
             raise outcome
+        measured = folder / MEASURED_FILE
+        return json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else {}
 
 
 def _check_devices(compute: ComputeParams) -> None:
@@ -107,6 +112,7 @@ def _config(compute: ComputeParams, leads: bool, folder: Path) -> LaunchConfig:
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     several = compute.nodes > 1
     host, port = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])) if several else ("localhost", 0)
+    waits: dict[str, Any] = {"shutdown_timeout": SAVING_SECONDS} if _WAITS_FOR_RANKS else {}
     return LaunchConfig(
         min_nodes=compute.nodes,
         max_nodes=compute.nodes,
@@ -121,7 +127,7 @@ def _config(compute: ComputeParams, leads: bool, folder: Path) -> LaunchConfig:
         logs_specs=DefaultLogsSpecs(log_dir=str(folder / "torchrun")),
         virtual_local_rank=select_device(compute.device).type == "cuda",  # each rank sees its own GPU alone
         signals_to_handle="SIGQUIT",  # the others are ours: see _signals_once
-        shutdown_timeout=SAVING_SECONDS,
+        **waits,
     )
 
 

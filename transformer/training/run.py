@@ -30,6 +30,7 @@ from transformer.training.batching import (
     plan_epoch,
     usable_sentences,
 )
+from transformer.training.memory import micro_batch_tokens
 from transformer.training.objective import Network
 from transformer.training.ranks import Alone
 from transformer.training.resume import TrainingState
@@ -71,6 +72,7 @@ class Run:
     device: torch.device
     precision: torch.dtype
     packed: bool  # sentences packed without padding, and the network compiled
+    micro_batch_tokens: int  # as asked, or what the device holds
     vocabulary: Vocabulary
     train: TokenSplit
     valid: TokenSplit
@@ -110,6 +112,7 @@ class Run:
 
         Raises:
             ParamsError: the device cannot do what `training.compile` asks for.
+            DeviceMemoryError: the model does not fit.
         """
         ranks = ranks or Alone()
         device = select_device(compute.device)
@@ -126,6 +129,9 @@ class Run:
             device=device,
             precision=precision,
             packed=packed,
+            micro_batch_tokens=micro_batch_tokens(
+                settings.micro_batch_tokens, settings.batch_target_tokens, shape, vocabulary.size, device, precision
+            ),
             vocabulary=vocabulary,
             train=train,
             valid=valid,
@@ -190,33 +196,47 @@ class Run:
         try:
             with _kernels(self.device):
                 total = self.ranks.backward(list(self.model.parameters()), loss, len(work.batches), work.tokens)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate(update)
+            self.optimizer.step()
         except torch.OutOfMemoryError:
-            limit = f"training.micro_batch_tokens = {self.settings.micro_batch_tokens}"
-            raise DeviceMemoryError(f"{limit} does not fit into the memory of {self.device}: lower it") from None
+            raise self._too_small_a_memory() from None
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = " ".join(str(error).split())[:300]
             raise ParamsError(
                 f"torch.compile failed, set training.compile: false to train without it: {reason}"
             ) from error
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(update)
-        self.optimizer.step()
         self.optimizer.zero_grad()
         return total
 
     def validate(self) -> Validation:
-        """Loss over the validation split and greedy BLEU of its first sentences."""
+        """Loss over the validation split and greedy BLEU of its first sentences.
+
+        Raises:
+            DeviceMemoryError: a batch does not fit.
+        """
         self.model.eval()
-        with autocast(self.device, self.precision):
-            loss = validation_loss(
-                self.model, self.valid, self.valid_sentences, self.settings.micro_batch_tokens, self.precision
-            )
-            asked = self.valid_sentences[: self.settings.validation_bleu_sentences]
-            bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked) if len(asked) else None
+        try:
+            with autocast(self.device, self.precision):
+                loss = validation_loss(
+                    self.model, self.valid, self.valid_sentences, self.micro_batch_tokens, self.precision
+                )
+                asked = self.valid_sentences[: self.settings.validation_bleu_sentences]
+                bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked) if len(asked) else None
+        except torch.OutOfMemoryError:
+            raise self._too_small_a_memory() from None
         return Validation(loss, bleu)
 
+    def _too_small_a_memory(self) -> DeviceMemoryError:
+        tokens = self.micro_batch_tokens
+        if self.settings.micro_batch_tokens is None:
+            limit, remedy = f"training.micro_batch_tokens: null, here {tokens},", f"state a number below {tokens}"
+        else:
+            limit, remedy = f"training.micro_batch_tokens = {tokens}", "lower it"
+        return DeviceMemoryError(f"{limit} does not fit into the memory of {self.device}: {remedy}")
+
     def _pieces(self, groups: Update) -> list[Indices]:
-        limit = self.settings.micro_batch_tokens
+        limit = self.micro_batch_tokens
         if self.packed:
             return packed_batches(self.train, groups, limit, self.ranks.world)
         return [piece for group in groups for piece in micro_batches(self.train, group, limit)]

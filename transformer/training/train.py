@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -77,8 +77,11 @@ def train(
     curves: Path,
     on_figures: OnFigures,
     ranks: Alone | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Train to the last update, from the saved state if there is one, and write the stage's outputs.
+
+    Returns what the clock and the machine decided, which no output holds: device, precision, processes, seconds and
+    target tokens a second; nothing on ranks other than the first.
 
     Args:
         languages: the direction, for the model's configuration.
@@ -88,7 +91,7 @@ def train(
         tokens: the tokenize stage's folder.
         work: where working folders of resumable runs are.
         checkpoints: receives the kept checkpoints, their index and the model's configuration.
-        report: receives what depends on the clock (tokens/s, minutes of each checkpoint).
+        report: receives how long the training was, in updates, epochs and target tokens.
         curves: receives training.csv and validation.csv.
         on_figures: called with each log interval's and each validation's figures.
         ranks: the processes that share this training; only the first writes, shows and records.
@@ -98,7 +101,8 @@ def train(
         DivergedError: the loss is no longer a finite number.
     """
     run = Run.prepare(shape, settings, compute, tokens, ranks)
-    sections = [section.model_dump() for section in (languages, shape, settings)]
+    settled = settings.model_copy(update={"micro_batch_tokens": run.micro_batch_tokens})
+    sections = [section.model_dump() for section in (languages, shape, settled)]
     name = run_name([*sections, str(run.device), str(run.precision)], tokens)
     run.ranks.check_same(name)
     with _folder(work, name, run.ranks) as folder, stop_requests() as stop:
@@ -106,7 +110,7 @@ def train(
         state = run.begin(state)
         if not folder:
             _Loop(run, state, None, Silent(), lambda _: None).run(stop)
-            return
+            return {}
         delete_others(folder / CHECKPOINTS, state.checkpoints)
         _announce(run, state)
         with display(settings.updates, state.update) as shown:
@@ -114,7 +118,9 @@ def train(
         _write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)
         write_text(curves / "training.csv", _csv(state.training_curve))
         write_text(curves / "validation.csv", _csv(state.validation_curve))
-        write_json(report, _report(run, state))
+        length = {"updates": state.update, "epochs": state.epoch, "target_tokens": state.target_tokens}
+        write_json(report, length)
+        return _measured(run, state)
 
 
 def _folder(work: Path, name: str, ranks: Alone) -> AbstractContextManager[Path | None]:
@@ -265,6 +271,8 @@ def _announce(run: Run, state: TrainingState) -> None:
         machines = run.ranks.world // run.ranks.on_this_machine
         log.info("%d ranks, %d on each of %d machines", run.ranks.world, run.ranks.on_this_machine, machines)
     log.info("%d training pairs, %d left out as longer than model.max_positions", pairs, left_out)
+    if run.settings.micro_batch_tokens is None:
+        log.info("training.micro_batch_tokens: null, which is %d on this device", run.micro_batch_tokens)
     if run.packed:
         log.info("sentences are packed without padding; the first update compiles the network, which takes minutes")
     if state.update:
@@ -284,14 +292,12 @@ def _write_checkpoints(
     write_config(checkpoints, config)
 
 
-def _report(run: Run, state: TrainingState) -> dict[str, float]:
-    speed = state.target_tokens / max(state.seconds, 1e-9)
+def _measured(run: Run, state: TrainingState) -> dict[str, Any]:
     return {
-        "updates": state.update,
-        "epochs": state.epoch,
+        "device": str(run.device),
+        "precision": str(run.precision).removeprefix("torch."),
         "world_size": run.ranks.world,
-        "target_tokens": state.target_tokens,
-        "target_tokens_per_second": round(speed, 1),
+        "target_tokens_per_second": round(state.target_tokens / max(state.seconds, 1e-9), 1),
         "training_seconds": round(state.seconds, 1),
         "elapsed_seconds": round(state.elapsed, 1),
     }

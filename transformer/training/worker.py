@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 JOB_FILE = "job.json"
 FIGURES_FILE = "figures.jsonl"
+MEASURED_FILE = "measured.json"
 OUTCOME_FILE = "outcome.json"
 KINDS = {kind.exit_code: kind for kind in UserError.__subclasses__() if kind.__module__ == UserError.__module__}
 
@@ -70,7 +71,11 @@ def work(folder: Path) -> None:
             _leave(folder, outcome)
             return
         try:
-            train(*sections, **paths, on_figures=lambda figures: _append(folder / FIGURES_FILE, figures), ranks=ranks)
+            measured = train(
+                *sections, **paths, on_figures=lambda figures: _append(folder / FIGURES_FILE, figures), ranks=ranks
+            )
+            if ranks.rank == 0:
+                write_json(folder / MEASURED_FILE, measured)
         except InterruptedTrainingError as error:  # all ranks have agreed to it
             _leave(folder, error)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from transformer.data.download.archive import extract, require_space
 from transformer.data.download.cache import SourceCache
@@ -31,8 +32,8 @@ class ManifestEntry:
     bytes: int
     sha256: str
     licence: str
-    time: str  # when it was fetched, UTC
     raw: list[str]  # what it became in the raw folder
+    time: str  # when it was fetched, UTC; not in the manifest, whose bytes follow from the sources alone
 
 
 def download(
@@ -43,15 +44,15 @@ def download(
     manifest: Path,
     cache: Path,
     sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Fetch what the chosen corpora have in the two languages.
+) -> dict[str, str]:
+    """Fetch what the chosen corpora have in the two languages; returns when each file came (UTC, ISO 8601).
 
     Args:
         params: which corpora, and how often and how long to try.
         languages: source and target; a corpus is good for either direction.
         corpora: data/corpora.yaml.
         raw: emptied, then filled with `<corpus>/<file>` and the list of parts.
-        manifest: where each file came from; holds times.
+        manifest: where each file came from, with size, hash and licence.
         cache: verified source files and unfinished transfers, kept between runs.
         sleep: waits between attempts.
 
@@ -76,7 +77,12 @@ def download(
         parts += fetched[0]
         files += fetched[1]
     write_parts(raw, parts)
-    write_json(manifest, {"files": [vars(file) for file in files]})
+    write_json(manifest, {"files": [_without_time(file) for file in files]})
+    return {file.file: file.time for file in files}
+
+
+def _without_time(file: ManifestEntry) -> dict[str, Any]:
+    return {key: value for key, value in vars(file).items() if key != "time"}
 
 
 def chosen_corpora(params: DownloadParams, languages: LanguageParams, corpora: Path) -> dict[str, Entry]:
@@ -146,8 +152,8 @@ def _fetch_published(
                 bytes=path.stat().st_size,
                 sha256=source.sha256 or sha256_of(path),
                 licence=source.licence or corpus.licence,
-                time=_utc(path.stat().st_mtime),
                 raw=[f"{name}/{member}" for member in members] or [f"{name}/{file}"],
+                time=_utc(path.stat().st_mtime),
             )
         )
     parts = [
@@ -180,7 +186,7 @@ def _fetch_local(
         for path, file in behind.items():
             copy_local(file, raw / path, f"{corpora}: {name}")
             size, digest = (raw / path).stat().st_size, sha256_of(raw / path)
-            files.append(ManifestEntry(path, str(file), size, digest, corpus.licence, _utc(time.time()), [path]))
+            files.append(ManifestEntry(path, str(file), size, digest, corpus.licence, [path], _utc(time.time())))
     return parts, files
 
 

@@ -1,0 +1,1 @@
+"""All that needs a GPU, proved and measured by one command: `bash benchmarks/gpu.sh`."""

@@ -1,0 +1,154 @@
+"""What a bare machine needs for `benchmarks/gpu.sh`, put together where there is a network: `make gpu-bundle`.
+
+    .gpu/wheels/                       packages that it lacks, for Python 3.12 on x86-64
+    .gpu/interface-strings/tokens/     the default preset's
+    .gpu/interface-strings/model/      its averaged model, where this checkout has trained it
+    .gpu/interface-strings/test.jsonl  its test set with that model's translations, as `evaluate` wrote them
+    .gpu/multi30k/tokens/  test.jsonl  where the corpus can be had
+
+The lengths of newstest are in `benchmarks/newstest.py`. What cannot be had is named in a line and left out: the part
+of the measurements that wants it says so on the day, the others run.
+"""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.gpu.missing import BUNDLED
+from benchmarks.gpu.setting import BUNDLE, CAPTIONS_PRESET, CHECKOUT, DEFAULT_PRESET
+from benchmarks.training import PRESETS
+from transformer.chunks import LocalExecutor
+from transformer.data.download.download import download
+from transformer.data.prepare.prepare import prepare
+from transformer.data.tokenize.tokenize import tokenize
+from transformer.errors import UserError
+from transformer.evaluation.evaluate import read_test_sets
+from transformer.files import files_below, sha256_of, write_text
+from transformer.params import Params, load_params
+from transformer.tokens.vocabulary import VOCABULARY_FILE
+
+MOST_BYTES = 60 << 20
+PYTHON = "3.12"
+PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 17, 12, 5)]
+MODEL_FILES = ("config.json", "decoding.json", "model.safetensors", VOCABULARY_FILE)
+
+
+def main() -> None:
+    """Put the bundle together and print its size; the exit status is that of the first error that stops it."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        print(f"{BUNDLE.name}: {fill(BUNDLE) / (1 << 20):.1f} MiB, of {MOST_BYTES >> 20} at most")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def fill(bundle: Path) -> int:
+    """Make the bundle, in place of a former one when it is whole; returns its bytes.
+
+    Raises:
+        UserError: the wheels or the default preset's data cannot be had, or it became too large.
+    """
+    new = bundle.with_name(f"{bundle.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        wheels(new / "wheels")
+        preset_data(DEFAULT_PRESET, new / DEFAULT_PRESET)
+        trained(CHECKOUT / "models" / "averaged", CHECKOUT / "reports" / "translations", new / DEFAULT_PRESET)
+        try:
+            preset_data(CAPTIONS_PRESET, new / CAPTIONS_PRESET)
+        except UserError as error:
+            shutil.rmtree(new / CAPTIONS_PRESET, ignore_errors=True)
+            print(f"left out: {CAPTIONS_PRESET}: {error}")
+        size = check_size(new)
+        shutil.rmtree(bundle, ignore_errors=True)
+        new.rename(bundle)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return size
+
+
+def wheels(folder: Path) -> None:
+    """The packages of BUNDLED and what they need, with this project's pins.
+
+    Raises:
+        UserError: pip could not get one.
+    """
+    platforms = [word for name in PLATFORMS for word in ("--platform", name)]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--only-binary=:all:",
+               "--python-version", PYTHON, "--implementation", "cp", *platforms,
+               "--constraint", str(CHECKOUT / "constraints.txt"), *BUNDLED.values()]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        told = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise UserError(f"wheels for Python {PYTHON} cannot be had: {(told or ['pip failed'])[0]}")
+
+
+def preset_data(name: str, folder: Path) -> None:
+    """A preset's tokens and first test set, by the pipeline's own stages; verified downloads are kept in work/.
+
+    Raises:
+        UserError: a source cannot be had, or is not what the registry says.
+    """
+    params, work = load_params(PRESETS / f"{name}.yaml"), CHECKOUT / "work"
+    work.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work, prefix="gpu-bundle-") as temporary, LocalExecutor() as executor:
+        made = Path(temporary)
+        raw, corpus = made / "raw", made / "corpus"
+        download(params.download, params.languages, CHECKOUT / "data" / "corpora.yaml", raw,
+                 made / "manifest.json", work / "downloads")  # fmt: skip
+        prepare(params.preparation, raw, corpus, made / "corpus.json", made / "prepare", executor)
+        tokenize(params.tokenization, corpus, folder / "tokens", made / "tokens.json", made / "tokenize", executor)
+        write_test_set(params, corpus, folder / "test.jsonl")
+
+
+def write_test_set(params: Params, corpus: Path, path: Path) -> None:
+    """The headline test set, a JSON object a line."""
+    test = read_test_sets(corpus / "test.parquet", params.evaluation.test_sets)[0]
+    pairs = zip(test.sources, test.references, strict=True)
+    write_text(path, "".join(_line(source=source, reference=reference) for source, reference in pairs))
+
+
+def trained(model: Path, translations: Path, folder: Path) -> None:
+    """Add a trained model and its translations of the test set in `folder`, if they belong to its tokens."""
+    found = translations / f"{load_params(PRESETS / f'{DEFAULT_PRESET}.yaml').evaluation.test_sets[0]}.jsonl"
+    if absent := [path for path in (*(model / file for file in MODEL_FILES), found) if not path.exists()]:
+        print(f"left out: the trained model: {absent[0].relative_to(CHECKOUT)} is missing; `make repro` makes it")
+        return
+    if sha256_of(model / VOCABULARY_FILE) != sha256_of(folder / "tokens" / VOCABULARY_FILE):
+        print(f"left out: the trained model: {model.relative_to(CHECKOUT)} is not presets/{DEFAULT_PRESET}.yaml's")
+        return
+    rows = [json.loads(line) for line in found.read_text(encoding="utf-8").splitlines()]
+    (folder / "model").mkdir()
+    for file in MODEL_FILES:
+        shutil.copyfile(model / file, folder / "model" / file)
+    kept = ("source", "reference", "hypothesis")
+    write_text(folder / "test.jsonl", "".join(_line(**{key: row[key] for key in kept}) for row in rows))
+
+
+def _line(**values: str) -> str:
+    return json.dumps(values, ensure_ascii=False) + "\n"
+
+
+def check_size(folder: Path) -> int:
+    """Bytes of all files.
+
+    Raises:
+        UserError: they are too many to travel.
+    """
+    sizes = {path: path.stat().st_size for path in files_below(folder)}
+    if (total := sum(sizes.values())) >= MOST_BYTES:
+        largest = max(sizes, key=lambda path: sizes[path])
+        raise UserError(
+            f"the bundle has {total / (1 << 20):.1f} MiB, more than {MOST_BYTES >> 20}: the largest file is "
+            f"{largest.relative_to(folder)} with {sizes[largest] / (1 << 20):.1f} MiB"
+        )
+    return total
+
+
+if __name__ == "__main__":
+    main()

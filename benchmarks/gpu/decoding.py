@@ -1,0 +1,47 @@
+"""Part 5: beam search, its time with random weights and its translations with trained ones."""
+
+import time
+from dataclasses import asdict
+
+import torch
+
+from benchmarks.decoding import NEWSTEST_SENTENCES, decode_random
+from benchmarks.gpu.parts import Result, Row
+from benchmarks.gpu.setting import DEFAULT_PRESET, DEVICE, REHEARSAL, SIZES, TestText, bundled, preset
+from transformer.decoding.translator import Translator
+from transformer.evaluation.scores import bleu_and_chrf
+
+SENTENCES = 12 if REHEARSAL else NEWSTEST_SENTENCES
+AIM_SECONDS = 20
+AIM_BLEU = 0.1  # the difference that rounding may make
+
+
+def measure(result: Result) -> None:
+    """As many sentences as newstest2014 has; then the default preset's test set, beside the CPU's translations."""
+    random = decode_random(preset(SIZES["base"]), SENTENCES, device=DEVICE)
+    told = f"{random.seconds:.1f} s, {random.tokens / random.seconds:,.0f} tokens/s"
+    rows = [Row(f"{SENTENCES:,} sentences of newstest's lengths, base, beam {random.beam}", told,
+                f"< {AIM_SECONDS} s", random.seconds < AIM_SECONDS)]  # fmt: skip
+    result.record(rows=rows, random=asdict(random))
+
+    text = TestText.read(bundled(DEFAULT_PRESET, "test.jsonl"), SENTENCES if REHEARSAL else None)
+    translator = Translator.load(bundled(DEFAULT_PRESET, "model"), DEVICE)
+    language, seconds = preset(DEFAULT_PRESET).languages.target, list[float]()
+    for _ in range(2):  # once to warm up
+        begun = time.monotonic()
+        found = translator.translate(text.sources)
+        seconds.append(time.monotonic() - begun)
+    ours, cpus = (bleu_and_chrf(texts, text.references, language)[0] for texts in (found, text.hypotheses))
+    same = sum(one == other for one, other in zip(found, text.hypotheses, strict=True))
+    difference = abs(ours - cpus)
+    rows.append(
+        Row(
+            f"BLEU of {DEFAULT_PRESET}'s {len(found)} test sentences, here and on the CPU",
+            f"{ours:.2f}, {cpus:.2f}; {same} translations the same; {seconds[-1]:.1f} s",
+            f"within {AIM_BLEU}",
+            difference <= AIM_BLEU,
+        )
+    )
+    precision = str(translator.precision).removeprefix("torch.")
+    result.record(rows=rows, trained={"sentences": len(found), "seconds": seconds, "bleu": ours, "cpu_bleu": cpus,
+                                      "same": same, "precision": precision, "torch": torch.__version__})  # fmt: skip

@@ -1,0 +1,28 @@
+"""Which packages this Python lacks for the measurements; `benchmarks/gpu.sh` asks before and after it installs."""
+
+import sys
+from importlib.util import find_spec
+
+# What `transformer/` and the tests import beyond what a machine with torch has, and the packages that hold it.
+BUNDLED = {
+    "pooch": "pooch",
+    "pydantic": "pydantic",
+    "pytest_timeout": "pytest-timeout",
+    "requests": "requests",
+    "sacremoses": "sacremoses",
+    "xdist": "pytest-xdist",
+    "yaml": "pyyaml",
+}
+THERE = ("matplotlib", "numpy", "pandas", "psutil", "pyarrow", "pytest", "rich", "sacrebleu", "safetensors",
+         "sentencepiece", "torch")  # fmt: skip
+
+
+def main() -> None:
+    """Name what is missing, on one line; the exit status is 1 if anything is."""
+    missing = [name for name in (*BUNDLED, *THERE) if find_spec(name) is None]
+    print(", ".join(BUNDLED.get(name, name) for name in missing))
+    sys.exit(bool(missing))
+
+
+if __name__ == "__main__":
+    main()

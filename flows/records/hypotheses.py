@@ -1,0 +1,28 @@
+"""The translations of the test sets as plain text, kept in git beside the records."""
+
+import json
+from pathlib import Path
+
+from flows.checkout.workspace import RECORDS
+from transformer.files import write_text
+
+HYPOTHESES = f"{RECORDS}/hypotheses"
+
+
+def hypotheses_in(translations: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """The references and hypotheses of each test set in `reports/translations`, in the order of the corpus."""
+    found = {}
+    for path in sorted(translations.glob("*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        found[path.stem] = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
+    return found
+
+
+def keep_hypotheses(translations: Path) -> None:
+    """Write each test set's hypotheses, one per line, in place of those of the last evaluation."""
+    sets = hypotheses_in(translations)
+    for path in Path(HYPOTHESES).glob("*.txt"):
+        if path.stem not in sets:
+            path.unlink()
+    for name, (_, hypotheses) in sets.items():
+        write_text(Path(HYPOTHESES, f"{name}.txt"), "".join(f"{hypothesis}\n" for hypothesis in hypotheses))
