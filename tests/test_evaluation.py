@@ -16,7 +16,14 @@ from transformer.errors import DataError, ParamsError
 from transformer.evaluation.analysis import MIN_SENTENCES, by_length, by_origin, length_bucket, repeats
 from transformer.evaluation.evaluate import evaluate, read_test_sets
 from transformer.evaluation.plots import draw_curves, read_curve
-from transformer.evaluation.scores import Score, bleu_and_chrf, score_corpus, sentence_chrf
+from transformer.evaluation.scores import (
+    Score,
+    bleu_and_chrf,
+    bleu_metric,
+    paired_bootstrap,
+    score_corpus,
+    sentence_chrf,
+)
 from transformer.model.checkpoints import Checkpoint, write_checkpoint, write_index
 from transformer.model.folder import write_config, write_model
 from transformer.params import Params
@@ -271,3 +278,15 @@ def test_malformed_curve_names_file_line_and_cell(tmp_path: Path) -> None:
     path.write_text("update,loss\n1,2.5\n2,low\n")
     with pytest.raises(DataError, match=r"training.csv, line 3: loss = 'low' is not a number"):
         read_curve(path)
+
+
+def test_the_paired_bootstrap_tells_equal_better_and_worse_translations_apart() -> None:
+    references = [f"this is sentence {number} of a small test set" for number in range(40)]
+    worse = [reference.replace("small test", "test small") for reference in references]
+    metrics = {"bleu": bleu_metric("en")}
+    equal = paired_bootstrap(worse, worse, references, metrics, 100)["bleu"]
+    assert (equal.baseline, equal.p_value) == (equal.system, 1.0)
+    better = paired_bootstrap(worse, references, references, metrics, 100)["bleu"]
+    assert better.baseline == equal.baseline
+    assert better.system == pytest.approx(100)
+    assert better.p_value < 0.05

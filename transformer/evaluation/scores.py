@@ -89,14 +89,17 @@ def paired_bootstrap(
 ) -> dict[str, Comparison]:
     """sacreBLEU's paired bootstrap for each metric by name; the three lists are aligned sentences.
 
-    Where all translations are equal, its p-value is nearly zero.
+    Equal translations have the p-value 1; sacreBLEU's would be nearly zero.
     """
+    if baseline == system:
+        scores = {name: float(metric.corpus_score(system, [references]).score) for name, metric in metrics.items()}
+        return {name: Comparison(score, score, 1.0) for name, score in scores.items()}
     systems = [("baseline", baseline), ("system", system)]
-    _, scores = PairedTest(systems, dict(metrics), [references], test_type="bs", n_samples=samples)()
+    _, columns = PairedTest(systems, dict(metrics), [references], test_type="bs", n_samples=samples)()
     # PairedTest renames the metrics (BLEU, chrF2) and keeps their order; its first column holds the systems' names.
     return {
         name: Comparison(float(first.score), float(second.score), float(second.p_value))
-        for name, (first, second) in zip(metrics, list(scores.values())[1:], strict=True)
+        for name, (first, second) in zip(metrics, list(columns.values())[1:], strict=True)
     }
 
 
