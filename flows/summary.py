@@ -46,11 +46,11 @@ def _quoted(name: str, scores: dict[str, dict[str, dict[str, str | float]]], lan
 
 
 def training_speed(root: Path) -> float | None:
-    """Target tokens a second of the training behind the workspace's model, as its record tells it."""
+    """The speed of the training behind the workspace's model in target tokens per second, from its record."""
     try:
         path = record_path(root, "train")
         return parse_record(path.read_bytes(), str(path)).measured.get("target_tokens_per_second")
-    except (FileNotFoundError, UserError):  # restored from DVC's cache, by a stage that recorded elsewhere
+    except (FileNotFoundError, UserError):  # the model was restored from DVC's cache
         return None
 
 

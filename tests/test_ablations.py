@@ -156,7 +156,7 @@ def test_the_queue_runs_and_its_results_stand_beside_the_papers(checkout: Worksp
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--preset", "huge"], "error: huge is no preset; there are interface-strings, multi30k"),
+        (["--preset", "huge"], "error: huge is not a preset; there are interface-strings, multi30k"),
         (["--rows", "AF"], "error: --rows: Table 3 has the rows A, B, C, D and E, not F"),
     ],
 )

@@ -13,8 +13,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 from conftest import CHECKOUT
+from dvc.utils.serialize import parse_yaml
 from openlineage.client.event_v2 import Dataset, Job, Run, RunEvent, RunState
 from openlineage.client.serde import Serde
 from prov.model import ProvDocument
@@ -53,7 +53,7 @@ def record_of(workspace: Workspace, stage: str) -> dict[str, Any]:
 
 
 def lock_of(workspace: Workspace) -> Any:
-    return yaml.safe_load((workspace.folder / "dvc.lock").read_text())["stages"]
+    return parse_yaml((workspace.folder / "dvc.lock").read_text(), "dvc.lock")["stages"]
 
 
 def test_hashes_are_those_of_dvc_and_of_the_library(project: Workspace) -> None:

@@ -88,7 +88,7 @@ BYTES = [
     byte_of("data/manifest.json"),
     byte_of("data/corpora.yaml"),
     byte_of("flows/stages/train.py"),
-    byte_in("transformer/model", "attention.py"),
+    byte_in("transformer/model", "layers.py"),
     byte_of("reports/metrics.json"),
     byte_of("reports/training.json"),
     byte_in("reports/curves", "training.csv"),

@@ -251,7 +251,7 @@ def test_the_stage_dies_with_dvc(training: Stages) -> None:
         next(process for process in processes if "--single-item" in process.cmdline()).kill()
         until(lambda: here(training) == [], what="the end of the trainer")
     assert (training.folder / "saved").exists()
-    assert "DVC ended without a word" in str(work.ended[0])
+    assert "DVC failed without a message" in str(work.ended[0])
 
 
 def test_all_die_with_the_flow(training: Stages) -> None:

@@ -104,7 +104,7 @@ def test_a_person_decides(retrainings: Retrainings, answer: Answer, decision: st
     retrainings.settle(retrainings.candidate(30))
     settlement = retrainings.settle(retrainings.candidate(0), "manual", lambda: answer)
     assert settlement.event.decision == decision
-    assert settlement.promoted == answer.approved
+    assert (settlement.event.champion == settlement.event.version) == answer.approved
     assert settlement.event.reason == f"{answer.reason}; the gate says: not significantly worse, no guard fails"
 
 

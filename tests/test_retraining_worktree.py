@@ -206,7 +206,7 @@ def test_what_is_not_there_is_named_in_one_line(main: Path, tmp_path: Path) -> N
             resolve(main, revision)
     with pytest.raises(ParamsError, match=r"presets/x.yaml is not in [0-9a-f]{10}"):
         read_at(main, resolve(main, "HEAD"), "presets/x.yaml")
-    with pytest.raises(ParamsError, match="is no git checkout"):
+    with pytest.raises(ParamsError, match="is not a git checkout"):
         resolve(tmp_path, "HEAD")
     with pytest.raises(UserError, match="git rev-parse: fatal: not a git repository"):
         git(tmp_path, "rev-parse", "HEAD")

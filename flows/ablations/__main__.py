@@ -3,8 +3,8 @@
     python -m flows.ablations [--preset multi30k] [--rows ABCDE]   what is not queued or done yet
     python -m flows.ablations --table                              their results, into reports/ablations.csv too
 
-The paper varies its base model; here every row varies the preset by the same factors, so that a small model is asked
-the same questions. The base itself is always among them.
+The paper varies its base model; here every row varies the preset by the same factors, so that a small model can
+repeat the table. The base itself is always included.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from flows.ablations.table3 import BASE, ablations
 from transformer.errors import ParamsError, UserError
 from transformer.params import load_params
 
-TABLE_WIDTH = 132  # columns; in a pipe the console would take 80 and cut names
+TABLE_WIDTH = 132  # columns; in a pipe the console assumes 80 and would cut names
 REPORT = Path("reports/ablations.csv")
 NEXT = """Run them, the first one alone if its data is not prepared yet: the others find it in DVC's run cache.
   dvc queue start --jobs 1           in the background; --jobs N: N at a time
@@ -45,12 +45,12 @@ def run(options: argparse.Namespace) -> None:
     """Queue the chosen rows of the preset, or show their results.
 
     Raises:
-        UserError: what the user has to mend, in one line.
+        UserError: something the user has to fix, in one line.
     """
     path = Path("presets", f"{options.preset}.yaml")
     if not path.is_file():
         presets = ", ".join(sorted(preset.stem for preset in path.parent.glob("*.yaml")))
-        raise ParamsError(f"{options.preset} is no preset; there are {presets}")
+        raise ParamsError(f"{options.preset} is not a preset; there are {presets}")
     if wrong := set(options.rows) - set("ABCDE"):
         raise ParamsError(f"--rows: Table 3 has the rows A, B, C, D and E, not {min(wrong)}")
     everything, left_out = ablations(load_params(path).model_dump(), options.preset)

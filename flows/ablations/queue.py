@@ -17,14 +17,14 @@ from transformer.errors import ParamsError, UserError
 from transformer.params import load_params
 
 FAILED = "failed"
-REFS = "refs/exps/*/*/*"  # of finished experiments: the commit they started from in two parts, then their name
+REFS = "refs/exps/*/*/*"  # finished experiments: the commit they started from, in two parts, and their name
 
 
 def queue_ablations(workspace: Path, wanted: Iterable[Ablation]) -> tuple[list[str], list[str]]:
     """Queue what is neither queued, running nor done; returns the names that were queued and those that were not.
 
     Raises:
-        ParamsError: the workspace is no git checkout, has uncommitted changes, or git has no name for commits.
+        ParamsError: the workspace is not a git checkout, has uncommitted changes, or git has no name for commits.
     """
     _check(workspace)
     params = load_params(workspace / PARAMS).model_dump()
@@ -47,7 +47,7 @@ def queue_ablations(workspace: Path, wanted: Iterable[Ablation]) -> tuple[list[s
 
 
 def overrides(now: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What `dvc exp run -S` is told to turn params.yaml as it is now into the wanted params."""
+    """The arguments of `dvc exp run -S` that turn params.yaml as it is now into the wanted params."""
     present = flatten(now)
     different = {key: value for key, value in flatten(wanted).items() if key not in present or present[key] != value}
     return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in different.items()]
@@ -61,7 +61,7 @@ def finished(workspace: Path) -> dict[str, str]:
 
 
 def states(repo: Any) -> dict[str, str]:
-    """`queued`, `running` or `failed` for each experiment of DVC's queue that brought no result."""
+    """`queued`, `running` or `failed` for each experiment of DVC's queue that has no result."""
     queue = repo.experiments.celery_queue
     found = {done.entry.name: FAILED for done in queue.iter_failed()}
     found |= {entry.name: "queued" for entry in queue.iter_queued()}
@@ -73,7 +73,7 @@ def _check(workspace: Path) -> None:
         raise ParamsError("ablations are DVC experiments: they need a git checkout")
     if changed := git(workspace, "status", "--porcelain", "--untracked-files=no").splitlines():
         raise ParamsError(
-            f"{changed[0][3:]} is changed: commit first, as queued experiments would take changes along unseen"
+            f"{changed[0][3:]} is changed: commit first, since queued experiments would silently include the change"
         )
     for key in ("user.name", "user.email"):
         try:

@@ -1,4 +1,4 @@
-"""The rows of Table 3 (paper, section 6.2), as changes of whatever model is the base."""
+"""The rows of Table 3 (paper, section 6.2), as changes to a base model of any size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

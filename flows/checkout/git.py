@@ -1,4 +1,4 @@
-"""Commits, branches and old files of a checkout, asked of git itself."""
+"""Commits, branches and old files of a checkout, read by running git."""
 
 import subprocess
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from transformer.errors import UserError
 
-ANSWER_SECONDS = 60.0  # a question takes; a checkout may take longer
+ANSWER_SECONDS = 60.0  # at most, for a command that only reads
 
 
 def git(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
     """What a git command in `folder` prints.
 
     Raises:
-        UserError: it fails; with its words.
+        UserError: git fails; the message is git's own.
     """
     return _output(folder, arguments, environment=environment).decode(errors="replace").removesuffix("\n")
 
@@ -25,7 +25,7 @@ def _output(
     environment: dict[str, str] | None = None,
     timeout: float | None = None,
 ) -> bytes:
-    """Without hooks, which are the user's for the user's own commits."""
+    """Run git without the user's hooks, which are meant for the user's own commits."""
     command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
     try:
         done = subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, timeout=timeout)
@@ -38,18 +38,18 @@ def _output(
 
 
 class Git:
-    """The repository of a checkout; outside git every question is answered with nothing."""
+    """The repository of a checkout; outside git every method returns nothing."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.present = (root / ".git").exists()  # a tarball inside some other repository is not that one's code
+        self.present = (root / ".git").exists()  # an unpacked tarball may lie inside some other repository
         self._blobs: dict[str, bytes | None] = {}
         self._commits: dict[str, str | None] = {}
         self._trees: dict[str, list[str]] = {}
         self._refs: dict[str, list[str]] = {}
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> bytes | None:
-        """What git prints; None where it fails."""
+        """What git prints; None if it fails."""
         if not self.present:
             return None
         try:
@@ -89,7 +89,7 @@ class Git:
         return {name[len(path) + 1 :]: content or b"" for name, content in zip(names, contents, strict=True)}
 
     def blobs(self, names: Iterable[str]) -> list[bytes | None]:
-        """The content of each object, named by id or as `commit:path`; None where there is none."""
+        """The content of each object, named by id or as `commit:path`; None for one that does not exist."""
         wanted = list(names)
         if missing := [name for name in dict.fromkeys(wanted) if name not in self._blobs]:
             answer = self.run("cat-file", "--batch", stdin="".join(f"{name}\n" for name in missing).encode())
@@ -99,7 +99,7 @@ class Git:
     def versions(self, folder: str) -> list[tuple[str, str, str]]:
         """(commit, path, object id) of each version of each file below `folder`, newest first.
 
-        Of any ref, and of what refs pointed to before they were moved.
+        Covers all refs, and the commits that refs pointed to before they were moved (the reflog).
         """
         listing = self.run(
             "log",

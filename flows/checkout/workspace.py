@@ -1,7 +1,7 @@
 """Where things are in a checkout and what they are called.
 
-The names are paths relative to its root; dvc.yaml gives DVC the same ones. What the user's workspace keeps for itself
-(records, caches, experiments' states) stays there also while stages run in a copy or a worktree of it.
+Names are paths relative to its root, the same as in dvc.yaml. Records that wait for MLflow, caches and the state of
+trainings always live in the user's main workspace, even while stages run in a copy or a worktree of it.
 """
 
 import os
@@ -51,7 +51,7 @@ def tracking_folder() -> Path:
 
 @contextmanager
 def sender_lock(tracking: Path) -> Iterator[bool]:
-    """Keep other processes from sending this folder's records to MLflow during the body; False where one does."""
+    """Keep other processes from sending this folder's records to MLflow; yields False if one already does."""
     tracking.mkdir(parents=True, exist_ok=True)
     with locked(tracking / "sender.lock", wait=False) as free:
         yield free

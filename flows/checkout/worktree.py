@@ -1,7 +1,7 @@
 """A checkout of one revision for one retraining: below `work/retraining`, never the user's own working tree.
 
-It shares the user's DVC cache, DVC remotes and `work` folder, has a branch of its own, and is found again under its
-name after a crash.
+It shares the user's DVC cache, DVC remotes and `work` folder, is on a branch of its own, and after a crash is
+found again by its name.
 """
 
 import os
@@ -22,7 +22,7 @@ from transformer.files import locked
 FOLDER = f"{WORK}/retraining"
 BRANCHES = "retraining"
 COMMITTED = (PARAMS, REGISTRY, LOCK, REPORTS)
-# Where the user has told git no name: commits need one, and the user's configuration stays as it is.
+# Commits need an author: used when git has none configured. The user's configuration is never changed.
 FALLBACK_IDENTITY = {"name": "Scheduled retraining", "email": "retraining@localhost"}
 ABANDONED_SECONDS = 14 * 86400.0
 
@@ -35,7 +35,7 @@ class Worktree:
     branch: str
 
     def commit(self, message: str) -> str:
-        """Commit what a retraining may change, where it changed; returns the branch's commit."""
+        """Commit those of the files a retraining may change that did change; returns the branch's commit."""
         present = [path for path in COMMITTED if (self.folder / path).exists()]
         git(self.folder, "add", "--", *present)
         if git(self.folder, "diff", "--cached", "--name-only"):
@@ -52,7 +52,7 @@ def resolve(main: Path, revision: str) -> str:
         ParamsError: there is none.
     """
     if not (main / ".git").exists():
-        raise ParamsError(f"{main} is no git checkout: a retraining works in a git worktree")
+        raise ParamsError(f"{main} is not a git checkout: a retraining needs one for its worktree")
     try:
         return git(main, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     except UserError:
@@ -75,11 +75,11 @@ def read_at(main: Path, commit: str, path: str) -> str:
 def checked_out(main: Path, commit: str, name: str, date: str) -> Iterator[Worktree]:
     """The worktree `name` during the body, at `commit` or where a crash left it.
 
-    Processes started in the body record in the main workspace. A second process that asks for the same name waits.
-    The branch `retraining/<date>-<name>` stays, unless nothing was committed on it.
+    Processes started in the body record their runs in the main workspace. A second process that asks for the same
+    name waits. The branch `retraining/<date>-<name>` stays, unless nothing was committed on it.
 
     Raises:
-        UserError: git fails; with its words.
+        UserError: git fails; the message is git's own.
     """
     folder = main.resolve() / FOLDER / name
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def detached(main: Path, folder: Path, commit: str, keep: bool) -> Iterator[None
 
     Raises:
         DataError: `folder` exists.
-        UserError: git fails; with its words.
+        UserError: git fails; the message is git's own.
     """
     if folder.exists():
         raise DataError(
@@ -126,7 +126,7 @@ def _restore_environment(former: str | None) -> None:
 
 @contextmanager
 def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the worktree's lock during the body; yields False where another process does."""
+    """Hold the worktree's lock during the body; yields False if another process holds it."""
     path = folder.with_name(f"{folder.name}.lock")
     with locked(path, wait) as held:
         try:
@@ -144,7 +144,7 @@ def _add(main: Path, folder: Path, commit: str, branch: str) -> Worktree:
             git(main, "worktree", "add", "--quiet", str(folder), known)
         else:
             git(main, "worktree", "add", "--quiet", "-b", branch, str(folder), commit)
-    # What a killed process left; nobody else works here.
+    # Left by a killed process; we hold the worktree's lock, so nobody else uses them.
     Path(git(folder, "rev-parse", "--absolute-git-dir"), "index.lock").unlink(missing_ok=True)
     (folder / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
     link = folder / WORK
@@ -165,7 +165,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _share_dvc(main: Path, folder: Path) -> None:
-    """The main workspace's cache and remotes, whose relative paths would lead elsewhere from here."""
+    """Use the main workspace's cache and remotes; relative paths in its configuration would be wrong from here."""
     shared = Config(str(main / ".dvc"), validate=False).read()
     with Config(str(folder / ".dvc")).edit("local") as local:
         local.update({section: shared[section] for section in ("core", "remote") if section in shared})
@@ -189,7 +189,7 @@ def _remove_abandoned(main: Path) -> None:
 
 
 def _identified(folder: Path) -> dict[str, str]:
-    """The environment, with the fallback identity for what neither it nor git's configuration tells."""
+    """The environment, completed by the fallback identity where git has no name or e-mail address configured."""
     environment = dict(os.environ)
     for key, fallback in FALLBACK_IDENTITY.items():
         if Git(folder).run("config", f"user.{key}") is None:

@@ -1,6 +1,6 @@
-"""Which bytes, code, settings, machine and runs made a file, told and proved by content alone.
+"""What a file was made from: bytes, code, params, machine and runs, joined and proved by content alone.
 
-Every executed stage leaves a record (`record`) with the hashes of all that it read and wrote. A chain (`chain`) joins
-the records, and where one is missing dvc.lock's entry, from a model back to the published sources; `verify` computes
-each of its hashes again wherever a copy is kept.
+Every executed stage leaves a record (`flows.records`) with the hashes of all that it read and wrote. A chain
+(`chain`) joins the records, or dvc.lock's entry where a record is missing, from a model back to the published
+sources; `checks` computes each of its hashes again wherever a copy is kept.
 """

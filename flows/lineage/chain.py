@@ -1,4 +1,4 @@
-"""The chain behind a content: the stages that made it, joined by the hashes of what they read and wrote."""
+"""The chain behind a file or folder: the stages that made it, joined by the hashes of what they read and wrote."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from flows.records.record import Artifact, Record, md5s
 
 @dataclass(frozen=True)
 class Step:
-    """One stage's part in a chain, as its record or else dvc.lock tells it."""
+    """One stage's part in a chain, taken from its record or else from dvc.lock."""
 
     stage: str
     command: str
@@ -43,8 +43,8 @@ class Chain:
     targets: list[str]  # paths
     steps: list[Step] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
-    commit: str | None = None  # the git revision that was asked for; None: the workspace, or a content by its hash
-    here: bool = False  # whether the workspace should hold these very contents
+    commit: str | None = None  # the git revision that was asked for; None: the workspace, or contents by their hash
+    here: bool = False  # whether the workspace should hold exactly these contents
 
     def maker(self, path: str) -> Step | None:
         """The step that wrote `path`, itself or inside a folder."""
@@ -84,7 +84,7 @@ def _add_locked(project: Project, chain: Chain, lock: dict[str, LockedStage], pa
 
 
 def chain_of_record(project: Project, name: str, found: Found, targets: list[str]) -> Chain:
-    """The chain behind the outputs of one execution, joined by contents alone."""
+    """The chain behind the outputs of one execution, joined by hashes alone."""
     chain = Chain(name, targets)
     _add_recorded(project, chain, found)
     chain.sources = _sources(project, chain)
@@ -117,7 +117,7 @@ def _add_recorded(project: Project, chain: Chain, found: Found) -> None:
 
 
 def files_of(project: Project, chain: Chain, folder: str) -> dict[str, str]:
-    """The files of an output folder with their MD5s; empty where the chain or every place lacks it."""
+    """The files of an output folder with their MD5s; empty if the chain has no such folder or no copy is kept."""
     step = chain.maker(folder)
     if step is None or folder not in step.outputs:
         return {}
@@ -128,7 +128,7 @@ def files_of(project: Project, chain: Chain, folder: str) -> dict[str, str]:
 
 
 def _sources(project: Project, chain: Chain) -> list[Source]:
-    """From the manifest where its content is to be had, else from the registry as the download read it."""
+    """From the manifest if its content is kept somewhere, else from the registry as the download read it."""
     step = chain.maker(MANIFEST)
     if step is None:
         return []
@@ -140,7 +140,7 @@ def _sources(project: Project, chain: Chain) -> list[Source]:
 
 
 def registry_of(project: Project, chain: Chain, step: Step) -> bytes | None:
-    """The corpus registry as the step read it, from git or the workspace; None where it is lost."""
+    """The corpus registry as the step read it, from git or the workspace; None if it is lost."""
     recorded = [step.found.commit, step.found.record.code.commit] if step.found else []
     for commit in filter(None, [chain.commit, *recorded]):
         content = project.git.file(commit, REGISTRY)

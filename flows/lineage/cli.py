@@ -7,8 +7,8 @@
     lineage export    [TARGET] --format openlineage|prov|ro-crate --output PATH
 
 TARGET is a model folder, a file, an MLflow run, a model version (NAME/NUMBER, NAME@ALIAS) or a git revision; without
-one, all that the workspace's dvc.lock lists. `verify` and `reproduce` end with 0 where every link is ok, 1 where some
-could not be checked and 2 where some are broken; other problems end with 3 or more.
+one, everything in the workspace's dvc.lock. The exit status of `verify` and `reproduce` is 0 if every link is ok, 1
+if some could not be checked and 2 if some are broken; other problems give 3 or more.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.run(options))
     except UserError as error:
         print(f"lineage: {error}", file=sys.stderr)
-        return max(error.exit_code, ExitCode.BAD_DATA)  # 1 and 2 are what `verify` says of a chain
+        return max(error.exit_code, ExitCode.BAD_DATA)  # 1 and 2 are results of `verify`
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -102,7 +102,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _console() -> Console:
-    """A terminal as wide as it is; for a pipe lines are not cut."""
+    """The terminal at its own width; in a pipe lines are not cut."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 

@@ -1,7 +1,7 @@
-"""Is what the workspace holds what the commit holds? If not: which outputs differ, probably why, and does it matter?
+"""Are the workspace's outputs the committed ones? If not: which differ, what is the likely cause, does it matter?
 
-A commit holds the hashes of all results and, in `reports/lineage/hypotheses/`, the translations of the test sets, so
-that a clone without any cache can tell whether its own are significantly better or worse.
+A commit contains the hashes of all results and, in `reports/lineage/hypotheses/`, the translations of the test sets,
+so that even a clone without a cache can compare its scores with the committed ones.
 """
 
 import json
@@ -12,15 +12,14 @@ from typing import Any
 from sacrebleu.metrics import CHRF
 
 from flows.checkout.workspace import CORPUS, HYPOTHESES, TRANSLATIONS
-from flows.lineage.diff import SIGNIFICANT
 from flows.lineage.project import Project
+from flows.lineage.scores import SAMPLES, SIGNIFICANT
 from flows.records.dvc_files import LockedStage, owner_of
 from flows.records.hypotheses import hypotheses_in
 from flows.records.nested_keys import flatten
 from flows.records.record import Record
 from transformer.evaluation.scores import bleu_metric, paired_bootstrap
 
-SAMPLES = 1000  # of the paired bootstrap
 SHOWN = 3  # causes of a kind that are named one by one
 EVALUATE = "evaluate"
 # The packages whose arithmetic or format reaches an output's bytes.
@@ -38,10 +37,10 @@ class Comparison:
 
 
 def compare_with_commit(project: Project, revision: str = "HEAD") -> Comparison | None:
-    """Compare every output by its hash; None where the commit has no results, or there is no git.
+    """Compare every output by its hash; None if the commit has no results, or there is no git.
 
-    Only the stages that differ though nothing made by another stage differs in what they read are asked for causes:
-    what comes after them follows.
+    Causes are looked for only in stages whose outputs differ although nothing that they read from other stages does;
+    the differences of later stages follow from those.
     """
     commit = project.git.commit(revision)
     committed = project.lock_at(commit) if commit else {}
@@ -68,7 +67,7 @@ def _reads_what_differs(before: LockedStage, now: LockedStage, made: set[str]) -
 
 
 def _causes(project: Project, before: LockedStage, now: LockedStage, made: set[str]) -> Iterator[str]:
-    """What differs around a stage that may have changed its outputs, likeliest first."""
+    """What else differs between the two executions of a stage, the likeliest cause first."""
     old, new = flatten(before.params), flatten(now.params)
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     yield from _some([f"{key} {_text(old.get(key))} → {_text(new.get(key))}" for key in changed], "params")
@@ -83,7 +82,7 @@ def _causes(project: Project, before: LockedStage, now: LockedStage, made: set[s
 
 
 def _surroundings(before: Record, now: Record) -> Iterator[str]:
-    """What the records know of the machines."""
+    """The differences between the machines, as far as the records know them."""
     for key in ("precision", "device"):
         if (old := before.measured.get(key)) != (new := now.measured.get(key)) and old and new:
             yield f"{key} {old} → {new}"
@@ -106,7 +105,7 @@ def _text(value: Any) -> str:
 
 
 def in_words(project: Project, found: Comparison) -> Iterator[str]:
-    """What a user wants to know: is it the committed result, and if not, where, why, and does it matter?"""
+    """The answer for the user, line by line."""
     if not found.differing:
         yield f"reproduced: all {found.outputs} outputs are the committed ones, byte for byte"
         return
@@ -117,7 +116,7 @@ def in_words(project: Project, found: Comparison) -> Iterator[str]:
 
 
 def _verdicts(project: Project, found: Comparison) -> Iterator[str]:
-    """Of each test set whose translations differ: is the difference of scores more than chance?"""
+    """For each test set whose translations differ: is the difference of the scores more than chance?"""
     if TRANSLATIONS not in found.differing.get(EVALUATE, []):
         return
     if any(path.startswith(CORPUS) for paths in found.differing.values() for path in paths):
@@ -128,7 +127,7 @@ def _verdicts(project: Project, found: Comparison) -> Iterator[str]:
     for name, (references, ours) in hypotheses_in(project.root / TRANSLATIONS).items():
         theirs = committed.get(f"{name}.txt", b"").decode().splitlines()
         if len(theirs) != len(ours):
-            yield f"{name}: the commit holds no translations to compare with"
+            yield f"{name}: the commit has no translations to compare with"
             continue
         if theirs == ours:
             continue

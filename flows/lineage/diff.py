@@ -13,12 +13,11 @@ from rich.markup import escape
 from flows.checkout.workspace import CORPUS
 from flows.lineage.chain import Chain, files_of
 from flows.lineage.project import Project
-from flows.lineage.scores import PairedScore, numbers, paired_scores, with_evaluation
+from flows.lineage.scores import SIGNIFICANT, PairedScore, numbers, paired_scores, with_evaluation
 from flows.records.nested_keys import flatten
 from flows.records.record import Machine
 
 EXAMPLES = 3  # lines shown of each kind
-SIGNIFICANT = 0.05
 SPLITS = ("train", "valid", "test")
 Pair = tuple[str, str]
 Change = tuple[Any, Any]  # as it is with A, and with B
@@ -26,7 +25,7 @@ Change = tuple[Any, Any]  # as it is with A, and with B
 
 @dataclass(frozen=True)
 class LinesDifference:
-    """What one split has more and less in B than in A."""
+    """The pairs of one split that only B has, and those that only A has."""
 
     split: str
     added: list[Pair]
@@ -36,7 +35,7 @@ class LinesDifference:
 
 @dataclass(frozen=True)
 class Difference:
-    """All that differs; None where one side is not to be had."""
+    """Everything that differs; None where one side's content is missing."""
 
     outputs: dict[str, Change]
     sources: dict[str, Change]
@@ -82,7 +81,7 @@ def _code(chain: Chain) -> dict[str, str]:
 
 
 def _compare_lines(project: Project, a: Chain, b: Chain) -> list[LinesDifference] | None:
-    """Split by split; None where the content of one side is not to be had."""
+    """Split by split; None if the content of one side is missing."""
     files = [files_of(project, chain, CORPUS) for chain in (a, b)]
     differences = []
     for split in SPLITS:
@@ -138,7 +137,7 @@ def difference_json(difference: Difference) -> dict[str, Any]:
 
 
 def print_difference(console: Console, difference: Difference) -> None:
-    """Section by section; equal ones are told to be equal."""
+    """Section by section; a section without differences says so."""
     for title, lines in (
         ("Data", list(_data(difference))),
         ("Params", list(_table(difference.params))),
@@ -160,7 +159,7 @@ def _table(changes: dict[str, Change]) -> Iterator[str]:
 def _data(difference: Difference) -> Iterator[str]:
     yield from _table(difference.sources)
     if difference.lines is None:
-        yield "[yellow]the lines of one side are not to be had: dvc pull[/]"
+        yield "[yellow]the lines of one side are missing here: dvc pull[/]"
     for one in difference.lines or []:
         if not one.added and not one.removed:
             continue
@@ -181,7 +180,7 @@ def _code_lines(difference: Difference) -> Iterator[str]:
 
 def _scores(difference: Difference) -> Iterator[str]:
     if difference.scores is None:
-        yield "[yellow]the scores of one side are not to be had: dvc pull[/]"
+        yield "[yellow]the scores of one side are missing here: dvc pull[/]"
     for one in difference.significance:
         verdict = "significant" if one.p_value < SIGNIFICANT else "may be chance"
         yield escape(

@@ -1,4 +1,4 @@
-"""Where DVC keeps contents by their MD5 beside the workspace: its cache and its remote."""
+"""Where DVC keeps contents by their MD5: its cache and its default remote."""
 
 import hashlib
 import json
@@ -24,12 +24,12 @@ class DvcStore:
         self._odb = odb
 
     def read(self, md5: str) -> bytes | None:
-        """An object's content; None where it is not kept."""
+        """An object's content; None if it is not there."""
         chunks = self._chunks(md5)
         return None if chunks is None else b"".join(chunks)
 
     def md5_of(self, md5: str) -> str | None:
-        """The MD5 that the object named `md5` really has; None where it is not kept."""
+        """The MD5 that the object named `md5` really has; None if it is not there."""
         chunks = self._chunks(md5)
         if chunks is None:
             return None
@@ -39,7 +39,7 @@ class DvcStore:
         return digest.hexdigest() + (DIRECTORY_SUFFIX if md5.endswith(DIRECTORY_SUFFIX) else "")
 
     def listing(self, md5: str) -> dict[str, str] | None:
-        """A folder's files with their MD5s; None where the listing is not kept or no listing."""
+        """A folder's files with their MD5s; None if the listing is not there or malformed."""
         content = self.read(md5)
         try:
             return None if content is None else {one["relpath"]: one["md5"] for one in json.loads(content)}
@@ -83,16 +83,16 @@ class DvcStores:
 
     @cached_property
     def remote_name(self) -> str | None:
-        """The default remote; None where none is set up."""
+        """The name of the default remote; None if none is configured."""
         name = self._repo.config["core"].get("remote")
         return str(name) if name else None
 
     @cached_property
     def remote_problem(self) -> str | None:
-        """Why the remote can't be read; None where it can."""
+        """Why the remote can't be read; None if it can."""
         settings = self._repo.config["remote"].get(self.remote_name)
         if settings is None:
-            return f"remote {self.remote_name} is not set up"
+            return f"remote {self.remote_name} is not configured"
         url = urlsplit(settings.get("endpointurl") or settings["url"])
         if url.scheme in ("", "file") or len(url.scheme) == 1:
             return None if Path(url.path).is_dir() else f"{url.path} is not there"

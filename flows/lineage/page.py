@@ -1,6 +1,6 @@
-"""`lineage show --html`: the chain as one page that needs nothing but itself.
+"""`lineage show --html`: the chain as a single self-contained page.
 
-grandalf places the boxes (Sugiyama's layered layout), Jinja writes the page and escapes every value in it.
+grandalf places the boxes (Sugiyama's layered layout); Jinja writes page.html and escapes every value in it.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from flows.lineage.show import Edge, Node, edges
 from flows.records.dvc_files import owner_of
 
 WIDTH, HEIGHT, GAP, ROW = 216, 50, 28, 46  # pixels: a box, the space beside it, and from one row to the next
-SWEEPS = 4  # over the rows, to have fewer lines cross
+SWEEPS = 4  # over the rows, to reduce crossings
 
 
 @dataclass
 class _View:
-    """What grandalf lays out; `xy` is the middle, `points` are those that an edge passes."""
+    """What grandalf attaches positions to; `xy` is the centre of a box, `points` is the route of an edge."""
 
     w: float = WIDTH
     h: float = HEIGHT
@@ -74,7 +74,7 @@ def _lay_out(graph_edges: list[Edge]) -> tuple[list[Any], list[Any]]:
 
 
 def _curve(points: tuple[tuple[float, float], ...]) -> str:
-    """An SVG path from below the first box to above the last one, upright at each point."""
+    """An SVG path from below the first box to above the last one, vertical at each point."""
     (x, y), *between, (end_x, end_y) = points
     y += HEIGHT / 2
     path = f"M{x:.0f} {y:.0f}"

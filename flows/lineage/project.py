@@ -1,4 +1,4 @@
-"""A checkout with all that tells of its past: git, records, runs, the DVC cache and remote."""
+"""A checkout with everything that knows its past: git, records, MLflow's runs, DVC's cache and remote."""
 
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ class Project:
     """The checkout at `root`.
 
     Raises:
-        ParamsError: `root` is no checkout of this pipeline.
+        ParamsError: `root` is not a checkout of this pipeline.
     """
 
     def __init__(self, root: Path) -> None:
@@ -42,12 +42,12 @@ class Project:
 
     @cached_property
     def lock(self) -> dict[str, LockedStage]:
-        """The stages of the workspace's dvc.lock; none where nothing has run yet."""
+        """The stages of the workspace's dvc.lock; none if nothing has been run yet."""
         path = self.root / LOCK
         return parse_lock(path.read_bytes(), LOCK) if path.exists() else {}
 
     def lock_at(self, commit: str) -> dict[str, LockedStage]:
-        """The stages of dvc.lock at a commit; none where it has none.
+        """The stages of dvc.lock at a commit; none if it has no dvc.lock.
 
         Raises:
             DataError: it is malformed.
@@ -66,7 +66,7 @@ class Project:
         return directory_md5({name: md5_of_bytes(text) for name, text in files.items()}) if files else None
 
     def content(self, path: str, md5: str) -> bytes | None:
-        """A file's content of this MD5, from wherever it is kept; `path` is its name in the workspace and in git."""
+        """The content with this MD5, from wherever it is kept; `path` is its name in the workspace and in git."""
         here = self.root / path
         if here.is_file() and hash_file(here).md5 == md5:
             return here.read_bytes()

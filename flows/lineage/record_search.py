@@ -31,7 +31,7 @@ class RecordSearch:
         self._history: list[Found] | None = None
 
     def of_lock(self, locked: LockedStage) -> Found | None:
-        """The record of the execution that dvc.lock's entry tells of.
+        """The record of the execution that made what dvc.lock's entry lists.
 
         One that also read the same is preferred: another execution may have made equal outputs of other inputs.
         """
@@ -50,7 +50,7 @@ class RecordSearch:
         return self._local(lambda record: wrote_content(record, path, md5) is not None)
 
     def writer_of(self, *contents: str) -> tuple[Found, str] | None:
-        """The record that names one of these hashes as an output's or as its file's, and the path there."""
+        """The record that has one of these hashes for an output or a file in it, and that path."""
         for found in self.everywhere():
             for output in found.record.outputs:
                 if output.sha256 in contents or output.md5 in contents:
@@ -65,7 +65,7 @@ class RecordSearch:
         return self._local(lambda record: record.runs.spool == spool)
 
     def everywhere(self) -> Iterator[Found]:
-        """The workspace's records, then those of git's history, newest first; broken ones are left out."""
+        """The workspace's records, then those of git's history, newest first, without malformed ones."""
         yield from self._workspace()
         yield from self.history()
 
@@ -77,7 +77,7 @@ class RecordSearch:
             try:
                 yield Found(parse_record(path.read_bytes(), path.name), "workspace")
             except DataError:
-                continue  # `verify` says so
+                continue  # `verify` reports it
 
     def history(self) -> list[Found]:
         """The records in git, newest first."""
@@ -94,13 +94,13 @@ class RecordSearch:
         return self._history
 
     def committed(self, record: Record) -> Found | None:
-        """The oldest commit that holds the record, of those that a ref still holds where there are any."""
+        """The oldest commit that contains the record, if possible one that is still reachable from a ref."""
         held = [one for one in self.history() if one.record.runs.spool == record.runs.spool]
         reachable = [one for one in held if one.commit and self._git.refs_with(one.commit)]
         return next(reversed(reachable or held), None)
 
     def _sent(self, locked: LockedStage, wanted: Callable[[Record], bool]) -> Found | None:
-        """MLflow knows stages by name and contents by SHA-256, dvc.lock by MD5: look at each run of the stage."""
+        """Look at each run of the stage: MLflow knows contents by SHA-256, dvc.lock by MD5."""
         for run, text in self._runs.records_of(locked.name):
             try:
                 record = parse_record(text, f"MLflow run {run}")

@@ -16,23 +16,23 @@ from flows.records.dvc_files import parse_lock
 from transformer.errors import DataError, UserError
 
 FOLDER = f"{WORK}/reproduced"
-STDERR = 2  # the descriptor: progress is no part of the answer
-TIMES = ("time", "_seconds", "_per_second")  # keys of JSON outputs that no two runs of an older commit share
+STDERR = 2  # the file descriptor: progress is not part of the result
+TIMES = ("time", "_seconds", "_per_second")  # keys in JSON outputs of older commits that differ from run to run
 
 
 def commit_of(project: Project, chain: Chain) -> str:
-    """The commit to start from: the one asked for, or the first that holds the last stage's record.
+    """The commit to start from: the one that was asked for, or the first that has the last stage's record.
 
     Raises:
-        DataError: the results were never committed, and ran on uncommitted changes or without git.
+        DataError: the results were never committed, and were made from uncommitted changes or without git.
     """
     if not project.git.present:
-        raise DataError("reproduce needs git: this folder is no checkout")
+        raise DataError("reproduce needs git: this folder is not a git checkout")
     if chain.commit:
         return chain.commit
     step = chain.steps[-1]
     if step.record is None:
-        raise DataError(f"{step.stage}: no record tells which commit made {', '.join(step.outputs)}")
+        raise DataError(f"{step.stage}: no record says which commit made {', '.join(step.outputs)}")
     committed = project.records.committed(step.record)
     if committed and committed.commit:
         return committed.commit
@@ -43,7 +43,7 @@ def commit_of(project: Project, chain: Chain) -> str:
 
 
 def reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
-    """Run the chain's stages again in a worktree, each of them, and compare output by output.
+    """Run each of the chain's stages again in a worktree, and compare output by output.
 
     `keep` leaves the worktree behind.
 
@@ -51,14 +51,14 @@ def reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
         UserError: a stage failed, or git or DVC.
     """
     commit = commit_of(project, chain)
-    # With the sender's lock held, the runs of a worktree that goes away are not sent anywhere.
+    # While we hold the sender's lock, the runs in this temporary worktree are not sent to MLflow.
     folder = project.root / FOLDER / commit[:10]
     with detached(project.root, folder, commit, keep), sender_lock(folder / TRACKING):
         downloads = project.root / DOWNLOADS  # verified, and need not be fetched again
         if downloads.is_dir():
             (folder / DOWNLOADS).symlink_to(downloads)
         stages = [step.stage for step in chain.steps]
-        # Forced and without the run cache: restoring old outputs would prove nothing.
+        # Forced, and without the run cache: restoring the old outputs would prove nothing.
         _run(folder, "-m", "dvc", "--wait-for-lock", "repro", "--force", "--no-run-cache", "--single-item", *stages)
         lock = parse_lock((folder / LOCK).read_bytes(), LOCK)
         links: list[Link] = []
@@ -89,7 +89,7 @@ def without_times(value: Any) -> Any:
 
 
 def _run(folder: Path, *arguments: str) -> None:
-    """Run Python in the worktree, as a user would there, its output on the terminal's stderr.
+    """Run Python in the worktree, as a user would there, with its output on stderr.
 
     Raises:
         UserError: it failed.

@@ -1,4 +1,4 @@
-"""What MLflow knows of the runs and the registered models, where its store can be reached within seconds."""
+"""Reads runs and registered models from MLflow, if its store answers within seconds."""
 
 import socket
 import tempfile
@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 from flows.records.record import record_path
 
 Answer = TypeVar("Answer")
-ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's words for: no such run, no such version
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes: it does not exist
 PROBE_SECONDS = 2.0
 DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -41,7 +41,7 @@ class ModelVersion:
 
 
 class RunStore:
-    """Reads a tracking store; one that is absent or does not answer holds nothing and says why in `problem`."""
+    """Reads a tracking store; if it is missing or does not answer, nothing is found and `problem` says why."""
 
     def __init__(self, uri: str, root: Path) -> None:
         self.uri = uri
@@ -49,7 +49,7 @@ class RunStore:
 
     @cached_property
     def problem(self) -> str | None:
-        """Why nothing can be read; None where the store is there."""
+        """Why nothing can be read; None if the store is there."""
         parts = urlsplit(self.uri)
         scheme = parts.scheme.partition("+")[0]
         if scheme == "sqlite":
@@ -70,21 +70,21 @@ class RunStore:
         return mlflow.MlflowClient(tracking_uri=self.uri)
 
     def _asked(self, question: Callable[[], Answer], nothing: Answer) -> Answer:
-        """The store's answer; `nothing` where there is no such thing, or where the store can't be read any more."""
+        """The store's answer; `nothing` if it has no such thing, or if it can't be read any more."""
         if self.problem:
             return nothing
         from mlflow.exceptions import MlflowException
 
         try:
             return question()
-        except Exception as error:  # of a server, a network or a database: whichever, nothing can be read
+        except Exception as error:  # whatever failed, server, network or database: nothing can be read
             absent = isinstance(error, MlflowException) and error.error_code in ABSENT
             if not absent:
                 self.problem = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
             return nothing
 
     def run(self, run: str) -> RunInfo | None:
-        """The run of this id; None where there is none, or nothing can be read."""
+        """The run with this id; None if there is none, or nothing can be read."""
         return self._asked(lambda: _run_info(self._client.get_run(run)), None)
 
     def runs_tagged(self, tag: str, value: str) -> list[RunInfo]:
@@ -105,7 +105,7 @@ class RunStore:
                 yield run.id, text
 
     def artifact(self, run: RunInfo, name: str) -> str | None:
-        """The text of one of a run's artifacts; None where it has none of that name."""
+        """The text of one of a run's artifacts; None if it has none of that name."""
         with tempfile.TemporaryDirectory() as folder:
             path = self.fetch(f"{run.artifacts}/{name}", Path(folder))
             return path.read_text(encoding="utf-8") if path and path.is_file() else None
@@ -123,11 +123,11 @@ class RunStore:
         return self._asked(lambda: self._version(self._client.get_model_version(name, number)), None)
 
     def fetch(self, uri: str, folder: Path) -> Path | None:
-        """Artifacts as a local path: where they lie, or downloaded into `folder`; None where they are missing."""
+        """A local path to artifacts: where they are, or a download in `folder`; None if they are missing."""
         parts = urlsplit(uri)
         if parts.scheme in ("", "file"):
             path = Path(url2pathname(parts.path))
-            if "mlartifacts" in path.parts:  # the embedded store's may have moved with the workspace
+            if "mlartifacts" in path.parts:  # those of the workspace's own store may have moved with it
                 inner = path.parts[path.parts.index("mlartifacts") :]
                 path = moved if (moved := self.root.joinpath(*inner)).exists() else path
             return path if path.exists() else None
@@ -135,7 +135,7 @@ class RunStore:
 
         try:
             return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.uri))
-        except Exception:  # whatever an artifact store fails with, its content is not to be had
+        except Exception:  # whatever the artifact store fails with, its content can't be read
             return None
 
     def _version(self, version: Any) -> ModelVersion:

@@ -14,6 +14,7 @@ from flows.records.record import md5s
 from transformer.evaluation.scores import Metric, bleu_metric, paired_bootstrap
 
 SAMPLES = 1000  # of the paired bootstrap
+SIGNIFICANT = 0.05  # p-values below it
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class PairedScore:
 
 
 def numbers(project: Project, chain: Chain) -> dict[str, float] | None:
-    """Every number of the metrics file, under dotted keys; None where it is not to be had."""
+    """Every number of the metrics file, under dotted keys; None if the file is missing."""
     step = chain.maker(METRICS)
     content = project.content(METRICS, step.outputs[METRICS]) if step else None
     if content is None:
@@ -38,7 +39,7 @@ def numbers(project: Project, chain: Chain) -> dict[str, float] | None:
 
 
 def with_evaluation(project: Project, chain: Chain) -> Chain:
-    """The chain itself where it holds an evaluation, else the one of the evaluation that read its model."""
+    """The chain itself if it contains an evaluation, else that of an evaluation which read its model."""
     maker = chain.maker(MODEL)
     if chain.maker(METRICS) or maker is None:
         return chain
@@ -71,7 +72,7 @@ def _translations(project: Project, path: str, md5: str) -> dict[tuple[str, str]
 def _paired(
     name: str, common: list[tuple[str, str]], sides: list[dict[tuple[str, str], str]], language: str
 ) -> list[PairedScore]:
-    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # its progress is no news here
+    logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it logs its progress
     metrics: dict[str, Metric] = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
     a, b = ([side[key] for key in common] for side in sides)
     found = paired_bootstrap(a, b, [reference for _, reference in common], metrics, SAMPLES)

@@ -17,7 +17,7 @@ SHAPES: dict[Kind, str] = {"source": '[/"{}"/]', "stage": '(["{}"])', "content":
 
 
 def tree(chain: Chain) -> Tree:
-    """What was asked for at the root, below each stage what it read, down to the sources and their licences."""
+    """The target at the root, below each stage what it read, down to the sources and their licences."""
     root = Tree(Text(chain.name, "bold"))
     finals = [step for step in chain.steps if not _users(chain, step)]
     asked = [step for step in chain.steps if any(owner_of(path, step.outputs) for path in chain.targets)]
@@ -50,7 +50,7 @@ def _add(parent: Tree, chain: Chain, step: Step, shown: set[str]) -> None:
 
 
 def _facts(step: Step) -> tuple[str, str]:
-    """Where, when and by which runs, in one line, with its style."""
+    """When, with which code, where and in which runs, in one line, with its style."""
     record = step.record
     if record is None or step.found is None:
         return "no record; this is from dvc.lock", "yellow"
@@ -68,7 +68,7 @@ def _source(source: Source) -> Text:
 
 
 def as_json(chain: Chain) -> dict[str, Any]:
-    """All that is known of the chain, records included."""
+    """Everything that is known about the chain, records included."""
     return {
         "name": chain.name,
         "commit": chain.commit,
@@ -104,7 +104,7 @@ Edge = tuple[Node, Node]
 def edges(chain: Chain, by_corpus: bool = False) -> list[Edge]:
     """From each source or content to the stage that read it, and from each stage to what it wrote.
 
-    `by_corpus` takes all sources of a corpus as one.
+    `by_corpus` draws all sources of a corpus as one.
     """
     return list(dict.fromkeys(edge for step in chain.steps for edge in _edges_of(chain, step, by_corpus)))
 
@@ -137,5 +137,5 @@ def mermaid(chain: Chain) -> str:
 
 
 def _mermaid_text(label: str) -> str:
-    """Whatever could end a label or be taken for HTML, as Mermaid's character codes."""
+    """The label with Mermaid's character codes for whatever could end it or be taken for HTML."""
     return re.sub(r"[^\w ./:@%+=,-]", lambda character: f"#{ord(character[0])};", label)

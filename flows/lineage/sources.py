@@ -15,7 +15,7 @@ class Source:
     file: str  # corpus/name
     origin: str  # URL, package or path
     licence: str
-    sha256: str | None  # None where only the registry is known and it holds none
+    sha256: str | None  # None if only the registry is known and it has none
     bytes: int | None
     in_manifest: bool
     raw: list[str]  # what it became in data/raw
@@ -43,7 +43,7 @@ def manifest_sources(content: bytes) -> list[Source]:
 
 
 def registry_sources(content: bytes, corpora: list[str]) -> list[Source]:
-    """All sources that a registry has for the named corpora, of whichever languages."""
+    """All sources that a registry has for the named corpora, in all languages."""
     entries = parse_yaml(content, REGISTRY)
     return [source for name in corpora for source in _from_registry(name, entries.get(name, {}))]
 

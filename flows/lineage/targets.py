@@ -19,11 +19,11 @@ KINDS = "a model folder, a file, an MLflow run, a model version (NAME/NUMBER or 
 
 
 def resolve(project: Project, target: str | None) -> Chain:
-    """The chain behind a target; without one, behind all that the workspace's dvc.lock lists.
+    """The chain behind a target; without one, behind everything that the workspace's dvc.lock lists.
 
     Raises:
-        ParamsError: nothing answers to that name.
-        DataError: it is there, but nothing tells who made it.
+        ParamsError: there is nothing of that name.
+        DataError: it exists, but no record and no dvc.lock says who made it.
     """
     if target is None:
         if not project.lock:
@@ -64,7 +64,7 @@ def _by_content(project: Project, target: str) -> Chain:
 
 
 def _by_record(project: Project, name: str, found: Found, path: str | None) -> Chain:
-    """The workspace's chain where it holds the very outputs, else one by contents alone."""
+    """The workspace's chain if it has exactly these outputs, else one by hashes alone."""
     record = found.record
     targets = [path] if path else [one.path for one in record.outputs]
     locked = project.lock.get(record.stage)
@@ -100,7 +100,7 @@ def _sent_with(project: Project, run: RunInfo) -> Found | None:
 def _by_commit(project: Project, target: str, commit: str) -> Chain:
     lock = project.lock_at(commit)
     if not lock:
-        raise DataError(f"{target} has no {LOCK}: nothing had run there")
+        raise DataError(f"{target} has no {LOCK}: nothing had been run there")
     outputs = [path for stage in lock.values() for path in stage.outputs]
     return chain_of_lock(project, target, lock, outputs, commit)
 

@@ -1,4 +1,4 @@
-"""The pipeline as a Prefect flow: DVC's graph, one task a stage; `python -m flows.pipeline [STAGE …]` runs it here.
+"""The pipeline as a Prefect flow: DVC's graph, one task per stage.
 
 DVC alone decides what is up to date: a task is `dvc repro --single-item STAGE` in a process group of its own.
 """
@@ -79,7 +79,7 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def dvc_stage(stage: Stage, workspace: Path) -> State[Any]:
-    """One stage; the task's final state is named by what DVC did."""
+    """Run one stage; the task's final state is named after what DVC did."""
     run, logger = _flow_run_id(), get_run_logger()
     identity = {FLOW_RUN_VARIABLE: run, TASK_RUN_VARIABLE: _task_run_id()}
     try:
@@ -143,7 +143,7 @@ def _level(line: str) -> int:
 
 
 class _OneLineErrors(logging.Filter):
-    """Our own errors say all in their message; a stack trace below them would only hide it."""
+    """Drops the stack traces of our own errors: their message says everything, and a trace would only bury it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], UserError | TimeoutError):
@@ -163,7 +163,7 @@ def hide_stack_traces() -> None:
 def _start_temporary_server() -> None:
     """Where no server is configured, start Prefect's temporary one, out of reach of a terminal's Ctrl-C.
 
-    The end of the run is still to be told to it; a blocked signal is blocked for a child too.
+    After Ctrl-C the run's end is still to be reported to it. A child inherits the blocked signal.
     """
     if get_current_settings().api.url is None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -178,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the stages of dvc.yaml.")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="what to bring up to date (default: all stages)")
     targets = parser.parse_args().stages
-    for number in (signal.SIGINT, signal.SIGTERM):  # both end it the same way, in the background too
+    for number in (signal.SIGINT, signal.SIGTERM):  # both stop it in the same way, also in the background
         signal.signal(number, signal.default_int_handler)
     try:
         _start_temporary_server()

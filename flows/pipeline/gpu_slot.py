@@ -1,4 +1,4 @@
-"""Stages tagged `gpu` take turns, whatever flow run they are in: the Prefect concurrency limit of that name."""
+"""Stages tagged `gpu` take turns across all flow runs: Prefect's global concurrency limit of that name."""
 
 import logging
 import sys
@@ -23,8 +23,8 @@ ASK_AGAIN_SECONDS = 3.0
 def gpu_slot(run: str, tags: list[str]) -> Iterator[None]:
     """Hold the slot during the body of a stage with the tag; waits for it until flow run `run` is stopped.
 
-    On Prefect's ephemeral server nobody else could hold the slot, nor give back that of a killed run, so there only
-    the host's own lock (`flows.stages.gpu_lock`) counts.
+    On Prefect's ephemeral server nobody else could hold the slot, and nobody would release that of a killed run;
+    there only the machine's own lock (`flows.stages.gpu_lock`) is used.
 
     Raises:
         RunStopped: the run is ending.
@@ -38,41 +38,41 @@ def gpu_slot(run: str, tags: list[str]) -> Iterator[None]:
     finally:
         try:
             slot.__exit__(None, None, None)
-        except Exception as error:  # the stage is done; a server that is away gives the slot back by itself later
+        except Exception as error:  # the stage is done; a server that is down releases the slot by itself later
             get_run_logger().warning("the slot of limit %r could not be given back: %s", LIMIT, error)
 
 
 def _wait_for_slot(run: str) -> AbstractContextManager[None]:
     _create_limit()
     logging.getLogger("prefect._internal.concurrency").addFilter(_is_no_timeout)
-    told = False
+    logged = False
     while True:
         slot: AbstractContextManager[None] = concurrency(
             LIMIT,
             timeout_seconds=ASK_AGAIN_SECONDS,
             lease_duration=LEASE_SECONDS,
             strict=True,
-            raise_on_lease_renewal_failure=False,  # a server that is away for minutes must not end a training
+            raise_on_lease_renewal_failure=False,  # a server that is down for minutes must not end a training
         )
         try:
             slot.__enter__()
         except TimeoutError:
             if groups.is_stopped(run):
                 raise groups.RunStopped from None
-            if not told:
+            if not logged:
                 get_run_logger().info("waiting for a slot of the concurrency limit %r", LIMIT)
-                told = True
+                logged = True
         else:
             return slot
 
 
 def _is_no_timeout(record: logging.LogRecord) -> bool:
-    """Prefect logs an error whenever nobody has given the slot back in time, which we have said already."""
+    """Hide the error that Prefect logs at each time-out while we wait for the slot: we have said that we wait."""
     return not (isinstance(sys.exception(), TimeoutError) and "ConcurrencySlotAcquisition" in record.getMessage())
 
 
 def _create_limit() -> None:
-    """Make the limit on first use; one that somebody has set stays as it is."""
+    """Create the limit if it does not exist; one that somebody has set stays as it is."""
     with get_client(sync_client=True) as client:
         try:
             client.read_global_concurrency_limit_by_name(LIMIT)

@@ -35,9 +35,9 @@ class Stage:
 
 
 def read_graph(workspace: Path, targets: list[str] | None = None) -> list[Stage]:
-    """The stages that lead to `targets` (default: all), each behind those it waits for.
+    """The stages that lead to `targets` (default: all), each after those it waits for.
 
-    Entries of DVC's rwlock that nobody holds any more are dropped on the way.
+    Also drops entries of DVC's rwlock whose process no longer exists.
 
     Raises:
         ParamsError: no DVC workspace, a dvc.yaml that DVC refuses, an unknown target or a wrong `meta.prefect`.
@@ -67,7 +67,7 @@ def _all_stages(workspace: Path) -> dict[str, Stage]:
 
 
 def _upstreams_first(graph: Any) -> list[Any]:
-    """A topological order; among independent stages that of their names, so that it never changes by itself."""
+    """A topological order; independent stages are sorted by name, so that the order is always the same."""
     ordered: list[Any] = []
     left = sorted(graph.nodes, key=_name)
     while left:

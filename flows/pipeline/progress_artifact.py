@@ -13,7 +13,7 @@ INTERVAL_SECONDS = 2.0
 
 
 class ProgressArtifact:
-    """Follows a stage's output; a thread talks to the server, so that a slow or absent one never holds up a line."""
+    """Follows a stage's output; a thread talks to the server, so that a slow or missing one never delays a line."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
@@ -54,7 +54,7 @@ class ProgressArtifact:
                         artifact = create_progress_artifact(progress, f"progress-{key}", description)
                     else:
                         update_progress_artifact(artifact, progress, description)
-                except Exception as error:  # a server that is away must not matter to the stage
+                except Exception as error:  # a server that is down must not matter to the stage
                     get_logger("progress").debug("progress not shown: %s", error)
             if ended:
                 return

@@ -1,4 +1,4 @@
-"""The Markdown artifact that a flow run leaves: what became of each stage, the scores, and where to read on."""
+"""The Markdown artifact that a flow run leaves: the outcome of each stage, the scores, and links."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from transformer.evaluation.published import beside_published, full_name
 
 MLFLOW_UI = "http://127.0.0.1:5000"  # of `make ui` and `make serve`
 KEY = "pipeline"
-PATIENCE_SECONDS = 10.0  # with the delivery of the last records to MLflow
+PATIENCE_SECONDS = 10.0  # to wait for the delivery of the last records to MLflow
 POLL_SECONDS = 0.2
 
 
@@ -26,7 +26,7 @@ def publish_report(workspace: Path, outcomes: dict[str, str]) -> None:
     _wait_for_delivery(workspace, executed)
     try:
         create_markdown_artifact(report(workspace, outcomes), key=KEY, description="Stages, scores and links")
-    except Exception as error:  # the stages are done; a server that is away must not undo that
+    except Exception as error:  # the stages are done; a server that is down must not undo that
         get_run_logger().warning("the report is not in Prefect: %s", error)
 
 
@@ -59,7 +59,7 @@ def _scores(reports: Path) -> list[str]:
     ]
     lines = ["## Scores", "", _table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows), ""]
     for name, scores in tests.items():
-        if "bleus" not in scores:  # a revision before them is retrained
+        if "bleus" not in scores:  # an older revision, which did not report them, is being retrained
             continue
         quoted = beside_published(scores["bleus"], content["languages"], name)
         lines += [f"### {full_name(name)}", "", _table(["BLEU as", "", "signature or source"], quoted), ""]

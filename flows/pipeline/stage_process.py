@@ -15,9 +15,9 @@ from flows.processes import die_with_parent, groups
 from transformer.errors import ExitCode, UserError
 
 POLL_SECONDS = 0.2
-REMEMBERED_LINES = 100  # of the output, to find the reason of a failure in
+REMEMBERED_LINES = 100  # of the output, in which the reason of a failure is looked for
 
-# What a retry can mend; the other exit statuses tell of something that a person has to change first.
+# A retry may help after these; after any other exit status a person has to change something first.
 RETRY_HELPS = frozenset({ExitCode.FAILURE, ExitCode.DOWNLOAD_FAILED, ExitCode.INTERRUPTED})
 
 _SKIPPED = re.compile(r"Stage '.*' didn't change, skipping")
@@ -114,7 +114,7 @@ def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
 
 
 def _failure(stage: str, workspace: Path, lines: list[str]) -> StageError:
-    """The reason in plain words, found in the output: DVC itself always exits with 255."""
+    """The reason in plain words, found in the output, since DVC always exits with 255."""
     output = "\n".join(lines)
     if _DISK_FULL.search(output):
         free = shutil.disk_usage(workspace).free / 1e9
@@ -124,14 +124,14 @@ def _failure(stage: str, workspace: Path, lines: list[str]) -> StageError:
         blockers = ", ".join(f"{command} (process {pid})" for pid, command in _BLOCKER.findall(output))
         message = f"stage {stage}: {busy[1]} is in use by {blockers}; one pipeline at a time runs in a workspace"
         return StageError(message, ExitCode.FAILURE, retry_helps=True)
-    told = [line for line in lines if line.startswith("error: ")]
+    reported = [line for line in lines if line.startswith("error: ")]
     if exited := _EXITED.search(output):
         number = int(exited[1])
         code = ExitCode(number) if number in set(ExitCode) else ExitCode.FAILURE
-        reason = told[-1].removeprefix("error: ") if told else f"ended with {_in_words(number)}"
+        reason = reported[-1].removeprefix("error: ") if reported else f"ended with {_in_words(number)}"
         return StageError(f"stage {stage}: {reason}", code, retry_helps=code in RETRY_HELPS)
     errors = [line for line in lines if line.startswith("ERROR: ")]
-    reason = errors[-1].removeprefix("ERROR: ") if errors else "DVC ended without a word"
+    reason = errors[-1].removeprefix("ERROR: ") if errors else "DVC failed without a message"
     return StageError(f"stage {stage}: {reason}", ExitCode.FAILURE, retry_helps=False)
 
 

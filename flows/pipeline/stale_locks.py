@@ -1,7 +1,7 @@
-"""Entries of DVC's rwlock whose process is long gone, though its number lives on in another one.
+"""Entries of DVC's rwlock whose process is gone while another process has the same pid.
 
-DVC itself drops an entry when no process has its number. But numbers start again with a container, and there the
-entry of a killed `dvc` would block the workspace for ever.
+DVC itself drops an entry when no process has its pid. But in a new container pids start from 1 again, so that the
+entry of a killed `dvc` could block the workspace for ever.
 """
 
 import json
@@ -17,7 +17,7 @@ from transformer.files import write_text
 
 
 def drop_stale_entries(repo: Repo) -> list[str]:
-    """Remove the entries of processes that cannot have written them; returns the commands they name."""
+    """Remove the entries that the process of their pid cannot have written; returns the commands they name."""
     path = Path(repo.tmp_dir) / "rwlock"
     guard = make_lock(
         os.path.join(repo.tmp_dir, "rwlock.lock"),
@@ -50,10 +50,10 @@ def _commands(content: dict[str, dict[str, Any]]) -> set[str]:
 
 
 def _is_stale(entry: dict[str, Any], written: float) -> bool:
-    """Whether the process of that number is another one: it started after the entry, or runs something else."""
+    """Whether the process of that pid is another one: it started after the entry, or runs something else."""
     try:
         process = psutil.Process(entry["pid"])
         arguments = entry["cmd"].partition(" ")[2]
         return process.create_time() > written or not " ".join(process.cmdline()).endswith(arguments)
-    except psutil.Error:  # no such process: DVC sees to it, and says so
+    except psutil.Error:  # no such process: DVC drops the entry itself, and says so
         return False

@@ -1,1 +1,1 @@
-"""Processes that are started here: kept alive, bound to their parent, and ended with all that they have started."""
+"""Child processes: kept alive, ended when their parent dies, and stopped together with all that they have started."""

@@ -1,6 +1,6 @@
-"""A child that would outlive its parent gets SIGTERM from Linux the moment the parent dies, even by SIGKILL.
+"""Have Linux send SIGTERM to a child process when its parent dies, even if the parent is killed by SIGKILL.
 
-`python flows/processes/die_with_parent.py PARENT COMMAND…` becomes COMMAND, bound to the process PARENT in this way.
+`python flows/processes/die_with_parent.py PARENT COMMAND…` does that for the parent's pid and then becomes COMMAND.
 """
 
 import ctypes
@@ -19,6 +19,6 @@ def die_with_parent() -> None:
 
 if __name__ == "__main__":
     die_with_parent()
-    if os.getppid() != int(sys.argv[1]):  # it died before it could be watched
+    if os.getppid() != int(sys.argv[1]):  # it died before prctl was called
         sys.exit(128 + signal.SIGTERM)
     os.execv(sys.argv[2], sys.argv[2:])

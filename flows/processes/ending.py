@@ -1,4 +1,4 @@
-"""How a process is made to end: SIGTERM, so that it can save its state, and SIGKILL after the grace."""
+"""Stopping processes: SIGTERM first, so that they can save their state, and SIGKILL after a grace period."""
 
 import signal
 import time

@@ -1,6 +1,6 @@
-"""Which process groups a flow run has started, so that whatever ends the run ends them too.
+"""The process groups that each flow run has started, so that they end when the run ends, for whatever reason.
 
-A module of its own, because Prefect may ship the flow function by value: a registry beside it would be a copy.
+A module of its own because Prefect may pickle the flow function by value: a table in the same module would be a copy.
 """
 
 import os
@@ -15,7 +15,7 @@ import psutil
 
 from flows.processes.ending import end
 
-GRACE_SECONDS = 20.0  # for a checkpoint to be written; a Prefect worker allows the flow 30 s after a cancel
+GRACE_SECONDS = 20.0  # time to write a checkpoint; after a cancel, a Prefect worker gives the flow 30 s
 
 _lock = threading.Lock()
 _live: dict[str, list["subprocess.Popen[bytes]"]] = {}
@@ -30,9 +30,9 @@ class RunStopped(Exception):  # noqa: N818  # not an error: somebody asked for i
 def group_of(
     run: str, command: list[str], folder: Path, environment: dict[str, str]
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start `command` in a session of its own on behalf of flow run `run`; its whole group is gone at the end.
+    """Start `command` in a session of its own on behalf of flow run `run`; stop its whole group after the body.
 
-    Its output and errors come through one pipe.
+    stdout and stderr come through one pipe.
 
     Raises:
         RunStopped: the run is ending.
@@ -61,7 +61,7 @@ def group_of(
 
 
 def stop(run: str) -> None:
-    """End everything that `run` has started and refuse to start more; returns when nothing of it is left."""
+    """Stop everything that `run` has started and refuse to start more; returns once all of it has ended."""
     with _lock:
         _stopped.add(run)
         processes = list(_live.get(run, []))
@@ -88,7 +88,7 @@ def _end(processes: list["subprocess.Popen[bytes]"]) -> None:
 
 
 def members(group: int) -> list[int]:
-    """The pids of a process group; zombies, which nobody may ever reap in a container, don't count."""
+    """The pids of a process group, without zombies: in a container perhaps nobody ever reaps those."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""A long-running process that `make serve` keeps alive: started, found ready, ended with all that it started."""
+"""A long-running process that `make serve` keeps alive: starting it, waiting until it is ready, stopping it."""
 
 import contextlib
 import ctypes
@@ -27,20 +27,20 @@ class ServiceError(UserError):
 
 @dataclass
 class Service:
-    """One process with its log; it gets SIGTERM when the process that started it dies, however that happens."""
+    """One process with its log; it gets SIGTERM when the process that started it dies."""
 
     name: str
     command: list[str]
     folder: Path
     environment: dict[str, str]
     log: Path
-    health: str | None = None  # the address that answers once the service is ready
+    health: str | None = None  # the URL that answers once the service is ready
     started: float = 0.0
     short_lives: int = 0  # how often in a row it has ended within SHORT_SECONDS
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start it in a session of its own, so that Ctrl-C in the terminal reaches only its keeper."""
+        """Start it in a session of its own, so that Ctrl-C in the terminal reaches only this process."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.started = time.monotonic()
         with self.log.open("a") as log:
@@ -94,7 +94,7 @@ class Service:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent dies, so that none of them is lost from sight."""
+    """Become the parent of descendants whose own parent dies, so that we can still find and stop them."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
 

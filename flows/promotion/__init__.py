@@ -1,1 +1,1 @@
-"""Whether a new model replaces the champion: the comparison (`gate`), and MLflow's registry (`registry`)."""
+"""Whether a new model replaces the champion: the comparison (`gate`), approval, and the alias in MLflow."""

@@ -46,7 +46,7 @@ class Approver:
                 poll_interval=POLL_SECONDS,
             )
         except FlowPauseTimeout:
-            with get_client(sync_client=True) as client:  # a run that stays paused can't complete
+            with get_client(sync_client=True) as client:  # otherwise the run would stay paused and could not complete
                 client.set_flow_run_state(runtime.flow_run.id, Running(), force=True)
             return Answer(False, "expired", "nobody answered in time")
         said = f"{'approved' if answer.approve else 'rejected'} by hand"

@@ -1,8 +1,8 @@
-"""The gate: may the candidate replace the champion? Pure: translations in, a decision with its numbers out.
+"""The gate: may the candidate replace the champion? A pure function of translations; returns all numbers, too.
 
 Three scores must not be significantly worse than the champion's, by sacreBLEU's paired bootstrap: BLEU and chrF2 of
-every test set, and chrF2 of every origin in it, where the level is divided by the number of origins. Four rates of
-degenerate output must not exceed the champion's by more than a slack.
+every test set, and chrF2 of every origin in it, with the level divided by the number of origins. Four rates of
+degenerate output may exceed the champion's only by a small margin.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from transformer.data.prepare.placeholders import placeholders
 from transformer.evaluation.analysis import MIN_SENTENCES, repeats
 from transformer.evaluation.scores import Metric, bleu_metric, paired_bootstrap
 
-# For each rate of degenerate output: the bound while there is no champion, and by how much a candidate may exceed the
-# champion's rate. In small test sets two sentences may always differ.
+# For each rate of degenerate output: the limit while there is no champion, and by how much a candidate may exceed the
+# champion's rate. In a small test set two more sentences are always allowed.
 RATES = {
     "length_deviation": (0.5, 0.1),  # |length ratio - 1|
     "empty": (0.05, 0.01),
@@ -40,7 +40,7 @@ class TestTranslations:
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison: percent for bleu and chrf, shares (or the deviation from 1) else."""
+    """One comparison; bleu and chrf are in percent, the rates are shares (or the deviation from 1)."""
 
     test_set: str
     name: str
@@ -162,7 +162,7 @@ def _rates(side: TestTranslations, language: str) -> dict[str, tuple[float, int]
 
 
 def _losses(side: TestTranslations) -> list[bool]:
-    """For each sentence whose reference carries its source's placeholders over: whether the translation does not."""
+    """For each sentence whose reference keeps the placeholders of its source: whether the translation loses any."""
     losses = []
     for source, reference, text in zip(side.sources, side.references, side.hypotheses, strict=True):
         expected = placeholders(source)

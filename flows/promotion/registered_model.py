@@ -1,4 +1,4 @@
-"""A registered model in MLflow: versions found by content, the alias `champion`, a log of all that was decided."""
+"""A registered model in MLflow: its versions by content, the alias `champion`, and a history of the decisions."""
 
 import json
 from contextlib import AbstractContextManager
@@ -29,7 +29,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that was decided about a version; `champion` is the champion from then on."""
+    """A decision about a version; `champion` is the champion from then on."""
 
     time: str  # UTC
     version: str
@@ -39,7 +39,7 @@ class Event:
 
 
 def deciding(main: Path) -> AbstractContextManager[bool]:
-    """Hold the lock of the main workspace's champion, so that one decision is taken at a time; waits for it."""
+    """Hold the main workspace's lock on the champion during the body, so that only one decision is made at a time."""
     path = main / WORK / "promotion.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return locked(path)
@@ -88,7 +88,7 @@ class RegisteredModel:
         self._client.set_registered_model_alias(self.name, ALIAS, version.number)
 
     def record(self, version: Version, decision: str, reason: str, details: dict[str, Any]) -> Event:
-        """Add a decision to the history, and tag the version with it and, in their order, its details."""
+        """Add a decision to the history; tag the version with it and with its details, in their order."""
         champion = self.champion()
         time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         event = Event(time, version.number, decision, reason, champion.number if champion else None)

@@ -1,4 +1,4 @@
-"""A settlement as people read it: Markdown for Prefect's artifact, a line of reports/promotions.csv."""
+"""A settlement for people to read: Markdown for Prefect's artifact, a line of reports/promotions.csv."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""From a candidate to a settled champion: compare, have it approved, move the alias, keep the record."""
+"""From a candidate to a decision: compare with the champion, ask for approval, move the alias, record it all."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a person said, or that nobody did in time."""
+    """What a person answered, or that nobody answered in time."""
 
     approved: bool
     decision: str  # where it is not approved
@@ -54,7 +54,7 @@ def settle(
     significance: float,
     ask: Callable[[Decision, Version | None], Answer],
 ) -> Settlement:
-    """Compare with the champion and move the alias where rule, gate and, if the rule is `manual`, a person agree.
+    """Compare with the champion and move the alias if the rule, the gate and, for the rule `manual`, a person agree.
 
     Args:
         main: the main workspace, which holds the cache of translations and the lock.
@@ -72,7 +72,7 @@ def settle(
     decision = _compare(candidate, former, cache, significance)
     answer = ask(decision, former) if rule == "manual" and decision.promote else None
     with deciding(main):
-        if (now := registered.champion()) != former:  # another retraining was faster, or somebody rolled back
+        if (now := registered.champion()) != former:  # another retraining was faster, or somebody has rolled back
             former, decision = now, _compare(candidate, now, cache, significance)
         word, reason = _conclude(candidate, former, decision, rule, answer)
         if word == "promoted":
@@ -83,14 +83,14 @@ def settle(
             "checks": [asdict(check) for check in decision.checks],
             "branch": candidate.branch,
             "commit": candidate.commit,
-            "flow_run": candidate.flow_run,  # the last: it says that all are there
+            "flow_run": candidate.flow_run,  # the last one: once it is there, all of them are
         }
         event = registered.record(candidate.version, word, reason, details)
     return Settlement(event, former, decision.checks, significance)
 
 
 def _settled(candidate: Candidate, registered: RegisteredModel) -> Settlement | None:
-    """How the same flow run settled it before it crashed."""
+    """What this flow run had already decided before it crashed."""
     tags = registered.recorded(candidate.version)
     if tags.get("flow_run") != candidate.flow_run:
         return None
@@ -103,7 +103,7 @@ def _compare(
     candidate: Candidate, champion: Version | None, cache: TranslationCache, significance: float
 ) -> Decision:
     if champion and champion.sha256 == candidate.version.sha256:
-        return Decision(False, "it is the champion's model, to the byte", [])
+        return Decision(False, "it is the champion's model, byte for byte", [])
     translated = cache.of(champion, candidate.tests) if champion else None
     return decide(candidate.tests, translated, candidate.language, significance, BOOTSTRAP_SAMPLES)
 

@@ -1,6 +1,6 @@
 """Translate with a registered model and its own code: `python -P translate.py TRACKING_URI MODEL SOURCES TARGET`.
 
-SOURCES and TARGET are JSON lists of texts. Nothing of this project is imported but what the model brings along.
+SOURCES and TARGET are JSON lists of texts. The only code of this project that runs is the model's own copy.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Translations of the test sets by content: the candidate's from its evaluation, the champion's from then or anew.
+"""Translations of the test sets: the candidate's from its evaluation, the champion's from a cache or made again.
 
-`work/translations/<model sha256>/<sources' sha256>.jsonl` holds one JSON object a sentence. The search settings are
-in the model folder, and so in its hash.
+`work/translations/<model sha256>/<sources' sha256>.jsonl` holds one JSON object per sentence. The settings of the
+search are in the model folder, and so in its hash.
 """
 
 import hashlib
@@ -40,14 +40,14 @@ def _read(path: Path) -> TestTranslations:
 
 
 class TranslationCache:
-    """The folder, and the registered model whose versions translate what is not in it."""
+    """The cache, and the registered model whose versions translate what is not in it yet."""
 
     def __init__(self, folder: Path, registered: RegisteredModel) -> None:
         self.folder = folder
         self.registered = registered
 
     def keep(self, model: Version, translations: dict[str, TestTranslations]) -> None:
-        """Remember what `model` made of the test sets."""
+        """Store the translations by `model`."""
         for test in translations.values():
             rows = zip(test.sources, test.hypotheses, strict=True)
             lines = [json.dumps({"source": source, "hypothesis": text}, ensure_ascii=False) for source, text in rows]
@@ -57,7 +57,7 @@ class TranslationCache:
         """`model`'s translations of the sources of `tests`, beside their references and origins.
 
         Raises:
-            UserError: the registered model can't translate; with its last words.
+            UserError: the registered model can't translate; names its last line of output.
         """
         found = {}
         for name, test in tests.items():
@@ -76,7 +76,7 @@ class TranslationCache:
         return self.folder / model.sha256 / f"{digest}.jsonl"
 
     def _translate(self, model: Version, sources: list[str]) -> list[str]:
-        """By the code that was registered with the model, in a process that can import no other."""
+        """With the code that was registered with the model, in a process that cannot import ours."""
         address = f"models:/{self.registered.name}/{model.number}"
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder, "sources.json"), Path(folder, "hypotheses.json")]

@@ -1,1 +1,1 @@
-"""The record that each executed stage leaves: what `tracking` writes and sends, and `lineage` reads back."""
+"""The record that every executed stage leaves; `flows.tracking` writes and sends it, `flows.lineage` reads it."""

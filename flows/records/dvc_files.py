@@ -1,6 +1,6 @@
-"""dvc.yaml and dvc.lock as their text has them: what each stage reads, writes and depends on.
+"""What dvc.yaml and dvc.lock say that each stage reads, writes and depends on.
 
-Read without DVC, which takes long to import; `flows.pipeline.graph` asks DVC itself in which order stages run.
+Parsed without importing DVC, which takes seconds. `flows.pipeline.graph` asks DVC itself for the order of the stages.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""One execution of a stage on its way to a record: inputs are hashed before the work, outputs after it."""
+"""One execution of a stage, as it becomes a record: inputs are hashed before the work, outputs after it."""
 
 import os
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ class Execution:
 
 
 def named_params(params: Params, names: list[str]) -> dict[str, dict[str, Any]]:
-    """The sections named, or of a section the keys named as `section.key`."""
+    """The params that are named, as whole sections or as single keys (`section.key`)."""
     content, named = params.model_dump(), dict[str, dict[str, Any]]()
     for name in names:
         section, _, key = name.partition(".")

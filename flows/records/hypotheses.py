@@ -1,4 +1,4 @@
-"""The translations of the test sets as plain text beside the records, where git keeps them."""
+"""The translations of the test sets as plain text, kept in git beside the records."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from transformer.files import write_text
 
 
 def hypotheses_in(translations: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """By test set: the references and hypotheses of `reports/translations`, in the order of the corpus."""
+    """The references and hypotheses of each test set in `reports/translations`, in the order of the corpus."""
     found = {}
     for path in sorted(translations.glob("*.jsonl")):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -12,7 +12,7 @@ from flows.records.record import Machine
 
 
 def this_machine() -> Machine:
-    """What may change a result though code, params and data are the same."""
+    """Whatever may change a result although code, params and data are the same."""
     driver, cuda = _driver()
     return Machine(
         python=platform.python_version(),
@@ -28,7 +28,7 @@ def this_machine() -> Machine:
 
 
 def threads() -> int | None:
-    """The CPU threads torch computes with; a process that has not loaded it computes nothing with it."""
+    """The number of CPU threads that torch uses; None in a process that has not imported it."""
     torch = sys.modules.get("torch")
     return torch.get_num_threads() if torch else None
 
@@ -48,7 +48,7 @@ def gpu_handles() -> list[object]:
 
 
 def _cpu() -> str:
-    """The processor's model where Linux tells it."""
+    """The processor's model on Linux, elsewhere its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -58,7 +58,7 @@ def _cpu() -> str:
 
 
 def _driver() -> tuple[str | None, str | None]:
-    """The NVIDIA driver's version and the CUDA version it offers."""
+    """The NVIDIA driver's version and the newest CUDA version that it supports."""
     try:
         pynvml.nvmlInit()
         version = pynvml.nvmlSystemGetCudaDriverVersion_v2()
@@ -71,6 +71,6 @@ def _packages() -> dict[str, str]:
     """Every installed distribution with its version; the first on the path is the one that is imported."""
     found: dict[str, str] = {}
     for one in distributions():
-        metadata = one.metadata  # read and parsed anew whenever it is asked for
+        metadata = one.metadata  # parsed again on every access
         found.setdefault(metadata["Name"].lower().replace("_", "-"), metadata["Version"])
     return dict(sorted(found.items()))

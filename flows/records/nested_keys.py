@@ -13,6 +13,6 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def as_texts(tree: dict[str, Any]) -> dict[str, str]:
-    """The same with each leaf as text, JSON where it is none, as MLflow keeps params."""
+    """The same with each leaf as text, written as JSON if it is not a string, as MLflow keeps params."""
     leaves = flatten(tree).items()
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in leaves}

@@ -11,16 +11,16 @@ from flows.checkout.git import Git
 from flows.checkout.workspace import LOCK, REPORTS
 from flows.records.record import Code
 
-# How the flow tells a stage which of its runs it is.
+# The flow sets these for a stage: the flow run and task run that it belongs to.
 FLOW_RUN_VARIABLE = "PIPELINE_FLOW_RUN_ID"
 TASK_RUN_VARIABLE = "PIPELINE_TASK_RUN_ID"
 
 
 def code_state() -> Code:
-    """The commit, its branch and what differs from it in the working folder; untracked files count by name.
+    """The commit, its branch and what differs from it in the working folder; of untracked files only the names count.
 
     An untracked module that matters to a stage is one of its inputs and hashed there. What the pipeline itself
-    rewrites says nothing about the code and is left out.
+    rewrites (dvc.lock, reports) is left out.
     """
     git = Git(Path())
     commit = git.run("rev-parse", "HEAD")

@@ -1,7 +1,7 @@
-"""The record that each executed stage leaves: what it read and wrote by hash, with which code, params and machine.
+"""The record that each executed stage leaves: hashes of what it read and wrote, code, params, machine and times.
 
-It is volatile (ids, times, machine) and so is no output of DVC; it is committed to git beside dvc.lock. Its digest
-covers all but the MLflow run id, which is known only once the record has been sent.
+Ids, times and the machine change with every run, so it is not an output of DVC; it is committed to git beside
+dvc.lock. Its digest covers everything but the MLflow run id, which is known only once the record has been sent.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ SHA256 = r"^[0-9a-f]{64}$"
 
 
 class Frozen(BaseModel):
-    """A part of a record: nothing unknown in it, nothing changed afterwards."""
+    """A part of a record: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -135,7 +135,7 @@ def digest_of(content: dict[str, Any]) -> str:
 
 
 def record_path(root: Path, stage: str) -> Path:
-    """Where the record of `stage` lies in the checkout `root`."""
+    """The path of the record of `stage` in the checkout `root`."""
     return root / RECORDS / f"{stage}.json"
 
 
@@ -143,7 +143,7 @@ def parse_record(text: str | bytes, origin: str) -> Record:
     """Check a record's text; `origin` names it in errors.
 
     Raises:
-        DataError: it is no record of a known schema version.
+        DataError: it is not a record of a known schema version.
     """
     try:
         return Record.model_validate_json(text)
@@ -154,7 +154,7 @@ def parse_record(text: str | bytes, origin: str) -> Record:
 
 
 def write_record(root: Path, record: Record) -> Path:
-    """Put the record into the checkout `root`, in place of the stage's last one."""
+    """Write the record into the checkout `root`, in place of the stage's last one."""
     path = record_path(root, record.stage)
     with _writing(path):
         write_json(path, record.model_dump())
@@ -162,13 +162,13 @@ def write_record(root: Path, record: Record) -> Path:
 
 
 def fill_in_run(path: Path, spool: str, run: str) -> None:
-    """Note the MLflow run in the record at `path`, if it is still the record of that execution."""
+    """Add the id of the MLflow run to the record at `path`, if that is still the record of the same execution."""
     if not path.parent.is_dir():  # the worktree that the stage ran in is gone
         return
     with _writing(path):
         try:
             record = parse_record(path.read_bytes(), str(path))
-        except (FileNotFoundError, DataError):  # removed or edited since: no longer that record
+        except (FileNotFoundError, DataError):  # it was removed or edited meanwhile
             return
         if record.runs.spool == spool:
             runs = record.runs.model_copy(update={"mlflow": run})

@@ -1,4 +1,4 @@
-"""The tags of MLflow's runs that say what the records say: `tracking` sets them, `lineage verify` compares them."""
+"""The tags of MLflow's runs that repeat what the records say: tracking sets them, `lineage verify` checks them."""
 
 from flows.records.record import Artifact, Code, Machine
 

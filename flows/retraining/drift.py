@@ -1,4 +1,4 @@
-"""Have the sources changed? Only then a retraining is asked for, and once for each change."""
+"""Have the sources changed? If so, a retraining is started, once for each change."""
 
 import hashlib
 import json
@@ -23,17 +23,17 @@ KEY = "drift"
 
 @flow(name="drift")
 def drift(revision: str = "HEAD", promote: str = "auto") -> str | None:
-    """Compare the sources of a revision's params.yaml with its registry and its last download; the revision stays.
+    """Compare the sources of a revision's params.yaml with its registry and its last download; changes no file.
 
-    Servers are asked for size, ETag and date first; what they say something new about is fetched and hashed. A change
+    Servers are first asked for size, ETag and date; a file is fetched and hashed only if these have changed. A change
     starts one run of the deployment `retraining`, however often it is found.
 
     Args:
-        revision: what git calls the params and the registry.
-        promote: of the retraining.
+        revision: the git revision whose params and registry count.
+        promote: passed on to the retraining.
 
     Returns:
-        The id of the retraining's flow run, or None where nothing has changed.
+        The id of the retraining's flow run, or None if nothing has changed.
     """
     hide_stack_traces()
     main = main_workspace()
@@ -66,4 +66,4 @@ def _publish(corpora: list[str], drifts: list[Drift]) -> None:
     lines = [f"- {drift.corpus}: {drift.problem}" for drift in drifts]
     found = lines or ["All sources are what the registry and the last download say."]
     text = "\n".join([f"# Sources of {', '.join(corpora)}", "", *found, ""])
-    create_markdown_artifact(text, key=KEY, description="Sources that are not what they were")
+    create_markdown_artifact(text, key=KEY, description="Sources that have changed")

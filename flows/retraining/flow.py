@@ -1,4 +1,4 @@
-"""Retraining on a branch of its own, away from the user's workspace, and the question whether the result is better.
+"""Retraining on a branch of its own, away from the user's workspace, and the decision whether the result is better.
 
 Deployed by prefect.yaml; its parameters are checked before anything starts.
 """
@@ -46,11 +46,11 @@ def retraining(
     Args:
         preset: a file of presets/, without its suffix; default: the revision's params.yaml.
         overrides: dotted keys of the params, as {"training.updates": 8000}.
-        revision: what git calls the code, params and corpus registry to start from.
-        refresh_data: `refuse` fetches the sources again and ends where one has changed, `accept` trains on what has
-            changed; `no` trusts what was fetched before.
-        promote: `auto` moves the alias `champion` where the gate passes, `manual` asks first, `never` only compares.
-        significance: a score counts as worse where its paired bootstrap's p-value is below.
+        revision: the git revision whose code, params and corpus registry are used.
+        refresh_data: `refuse` fetches the sources again and fails if one has changed, `accept` trains on the changed
+            ones; `no` uses what was fetched before.
+        promote: `auto` moves the alias `champion` if the gate passes, `manual` asks first, `never` only compares.
+        significance: a score counts as worse if the p-value of its paired bootstrap is below this.
 
     Returns:
         branch, commit, version, decision, reason.
@@ -58,7 +58,7 @@ def retraining(
     hide_stack_traces()
     main = main_workspace()
     commit, origin, changes = resolve(main, revision), params_file(preset), overrides or {}
-    overridden(read_at(main, commit, origin), origin, changes)  # raises before anything starts
+    overridden(read_at(main, commit, origin), origin, changes)  # so that wrong params fail before anything starts
     short = str(runtime.flow_run.id)[-8:]  # the first characters are the time
     with checked_out(main, commit, short, f"{datetime.now(UTC):%Y-%m-%d}") as worktree:
         get_run_logger().info("branch %s from %s, in %s", worktree.branch, commit[:10], worktree.folder)
@@ -88,24 +88,24 @@ def _write_params(worktree: Worktree, origin: str, overrides: dict[str, Any]) ->
 
 
 def refresh(main: Path, worktree: Worktree, params: Params, mode: Literal["refuse", "accept"]) -> None:
-    """Fetch every source again; where one has changed, end, or commit a registry that names the new content.
+    """Fetch every source again; if one has changed, fail or commit a registry with the new hash, depending on `mode`.
 
     Raises:
-        DataError: a source has changed and that is to be refused.
+        DataError: a source has changed and `mode` is `refuse`.
     """
     found = source_check(main, worktree.folder, params, thorough=True).drifts()
     drifts = [drift for drift in found if drift.kind in ("source", "file")]  # DVC sees the others itself
     for drift in drifts:
         get_run_logger().warning("%s: %s", drift.corpus, drift.problem)
     if not drifts:
-        get_run_logger().info("all sources are what they were")
+        get_run_logger().info("no source has changed")
         return
     if mode == "refuse":
         more = f" and {len(drifts) - 1} more" if drifts[1:] else ""
         raise DataError(f"{drifts[0].corpus}: {drifts[0].problem}{more}: retrain with refresh_data = accept")
     accept(worktree.folder, drifts)
     worktree.commit("Retraining: sources have changed")
-    # DVC does not follow files outside data/; where the registry has changed, this is what it would do itself.
+    # DVC does not track files outside data/. If the registry has changed, DVC would run this stage by itself.
     _command([*DVC, "repro", "--force", "--single-item", "download"], worktree.folder)
 
 
@@ -116,10 +116,10 @@ def deliver_records(main: Path) -> None:
 
 @task(cache_policy=NO_CACHE, retries=PUSH_RETRIES, retry_delay_seconds=PUSH_RETRY_SECONDS)
 def push(workspace: Path) -> None:
-    """Send the workspace's data and models to DVC's default remote, where there is one.
+    """Push the workspace's data and models to DVC's default remote, if there is one.
 
     Raises:
-        UserError: the transfer fails; with DVC's words.
+        UserError: the transfer fails; the message is DVC's own.
     """
     remote = Config(str(workspace / ".dvc"), validate=False).read().get("core", {}).get("remote")
     if remote is None:
@@ -132,7 +132,7 @@ def settle_candidate(
     main: Path, worktree: Worktree, params: Params, commit: str, rule: "Rule", significance: float
 ) -> dict[str, str]:
     """Let the gate decide, and leave the decision in MLflow, in Prefect and on the branch."""
-    # Here, because importing MLflow takes seconds that training need not wait for.
+    # Here, because importing MLflow takes seconds and training does not need it.
     from flows.promotion.approval import Approver, publish
     from flows.promotion.registered_model import RegisteredModel
     from flows.promotion.report import TABLE, append_line
@@ -157,10 +157,10 @@ def settle_candidate(
 
 
 def _registered(registered: "RegisteredModel", worktree: Worktree, main: Path) -> "Version":
-    """The version of the worktree's model; one that came from DVC's cache and is not there is averaged again.
+    """The version of the worktree's model; if it came from DVC's cache and was never registered, average again.
 
     Raises:
-        UserError: it is not there even then.
+        UserError: it is not registered even then.
     """
     sha256 = sha256_of(worktree.folder / MODEL)
     if version := registered.find(sha256):
@@ -176,7 +176,7 @@ def _command(command: list[str], folder: Path) -> None:
     """Run a command with its output in the flow's log.
 
     Raises:
-        UserError: it fails; with its last line.
+        UserError: it fails; names the last line of its output.
     """
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = [line for line in done.stdout.splitlines() if line.strip()]

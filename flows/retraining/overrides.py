@@ -18,14 +18,14 @@ def overridden(text: str, origin: str, overrides: Mapping[str, Any]) -> tuple[st
     Raises:
         ParamsError: one line that names the key, the value and what is allowed.
     """
-    parse_params(text, origin)  # so that what is wrong in the file is not blamed on an override
+    parse_params(text, origin)  # first, so that an error in the file is not blamed on an override
     writer = commented_yaml()
     document = writer.load(text)
     for key, value in overrides.items():
         _replace(document, key, value)
     changed = io.StringIO()
     writer.dump(document, changed)
-    # The writer glues a comment to a list that reaches the comment's column.
+    # ruamel.yaml leaves no space before a comment when a list reaches the comment's column.
     result = re.sub(r"^(\s+\w+: \[[^]#]*\])#", r"\1 #", changed.getvalue(), flags=re.MULTILINE)
     return result, parse_params(result, f"{origin} with overrides")
 

@@ -1,4 +1,4 @@
-"""Are the sources still what the registry and the last download say? And a registry that accepts what changed."""
+"""Compares sources with the registry and the last download, and updates the registry where a change is accepted."""
 
 import json
 import os
@@ -30,7 +30,7 @@ Validators = dict[str, str]
 
 @dataclass(frozen=True)
 class Drift:
-    """A source that is not what the registry says, or what the last download did not see."""
+    """A source that differs from the registry or from the last download."""
 
     corpus: str
     file: str
@@ -47,7 +47,7 @@ class SourceCheck:
         folder: the checkout.
         params: whose corpora and languages count.
         memory: a file that remembers what servers said about verified files (ETag, date, size).
-        mirror: URL or folder that stands for the whole network, or None.
+        mirror: URL or folder that replaces the whole network, or None.
         thorough: fetch every source, whatever its server says about it.
     """
 
@@ -116,7 +116,7 @@ class SourceCheck:
         return None
 
     def _validators(self, address: str) -> Validators:
-        """What a server (or file system) says about a file without sending it; nothing where it says too little."""
+        """What a server (or file system) says about a file without sending it; empty if that is not enough."""
         if not address.startswith(("http://", "https://")):
             path = Path(urlsplit(address).path)
             return {"bytes": str(path.stat().st_size), "date": str(path.stat().st_mtime_ns)} if path.is_file() else {}
@@ -132,7 +132,7 @@ class SourceCheck:
         return said if answer.ok and ("etag" in said or "date" in said) else {}
 
     def _fetched(self, corpus: str, file: str, source: SourceFile, address: str) -> Drift | None:
-        """Fetch the file, whatever it is by now, and compare."""
+        """Fetch the file as it is now, and compare."""
         patience = Patience(self.params.download.retries, self.params.download.timeout_seconds)
         self.memory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.memory.parent) as folder:
@@ -154,7 +154,7 @@ def source_check(main: Path, folder: Path, params: Params, thorough: bool) -> So
 
 
 def _last_download(folder: Path) -> dict[str, str]:
-    """corpus/file -> SHA-256, as the download stage of the checkout's dvc.lock found it; nothing where it is lost."""
+    """corpus/file -> SHA-256 in the manifest of the checkout's dvc.lock; empty if the manifest is lost."""
     try:
         manifest = dvc.api.read(MANIFEST, repo=str(folder), encoding="utf-8")
     except (DvcException, OSError):
@@ -163,7 +163,7 @@ def _last_download(folder: Path) -> dict[str, str]:
 
 
 def accept(folder: Path, drifts: list[Drift]) -> None:
-    """Make the checkout's registry name what the sources are now; its comments stay."""
+    """Update the sizes and hashes in the checkout's registry to the sources as they are now; comments stay."""
     kept = commented_yaml()
     document = kept.load((folder / REGISTRY).read_text(encoding="utf-8"))
     for drift in drifts:
@@ -176,7 +176,7 @@ def accept(folder: Path, drifts: list[Drift]) -> None:
 
 
 def link_local_files(main: Path, folder: Path, params: Params) -> None:
-    """The user's own corpora, where git does not hold them: relative paths must lead to them from a worktree too."""
+    """Link the user's own corpora into a worktree if they are not in git, so that their relative paths work there."""
     entries = load_corpora(folder / REGISTRY)
     for name in params.download.corpora:
         entry = entries.get(name)

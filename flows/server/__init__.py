@@ -1,1 +1,1 @@
-"""The servers that a team works with: `python -m flows.server` starts them on loopback, `.setup` prepares others."""
+"""`make serve`, and the set-up of Prefect servers: work pool, deployments and automations."""

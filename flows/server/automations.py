@@ -1,7 +1,7 @@
-"""Prefect automations: dead runs are noticed and run again, failures and promotion decisions are told to a webhook.
+"""Prefect automations: dead runs are noticed and run again; failures and promotions are reported to a webhook.
 
 `python -m flows.server.automations --webhook` reads the webhook's URL and keeps it on the server as an encrypted
-block; the other automations come with `flows.server.setup`. All of it may be repeated: what is there already stays.
+block; the other automations are created by `flows.server.setup`. Both may be repeated: what exists stays as it is.
 """
 
 import argparse
@@ -22,14 +22,14 @@ from transformer.errors import ParamsError, UserError
 
 HEARTBEAT, PENDING, RUNNING = (f"prefect.flow-run.{name}" for name in ("heartbeat", "Pending", "Running"))
 SILENCE = timedelta(seconds=90)  # three heartbeats
-LONGEST_START = timedelta(minutes=30)  # a node that is added to a cluster and pulls an image takes long
-ATTEMPTS = 5  # a run that was killed is run again until it has had so many
+LONGEST_START = timedelta(minutes=30)  # adding a node to a cluster and pulling an image takes long
+ATTEMPTS = 5  # a run that was killed is run again until it has been started this many times
 RERUN = "Run again after its process died; training resumes"
 PROMOTION = "transformer.promotion.*"
 WEBHOOK_BLOCK = "notifications"
 
 ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
-# Runs without a deployment are somebody's own `python -m flows.…`, and parts of other runs.
+# Runs without a deployment were started by a person with `python -m flows.…`, or are part of another run.
 OF_A_DEPLOYMENT = {"prefect.resource.id": "prefect.deployment.*", "prefect.resource.role": "deployment"}
 
 RUN_TEXT = (
@@ -45,8 +45,8 @@ PROMOTION_TEXT = (
 def _crash(name: str, description: str, after: set[str], alive: set[str], within: timedelta) -> AutomationCore:
     """Mark a run Crashed where none of the events `alive` follows one of `after` in time.
 
-    Neither Crashed nor AwaitingRetry may be among `alive`, the states that these automations bring about: a server
-    still busy with the silence that it has just acted on would take them for late ones, and act again and again.
+    Neither Crashed nor AwaitingRetry, the states that these automations set, may be among `alive`: a server that is
+    still working through the events of the silence would take them for late signs of life, and act again and again.
     """
     trigger = EventTrigger(
         match=ANY_RUN,
@@ -61,7 +61,7 @@ def _crash(name: str, description: str, after: set[str], alive: set[str], within
 
 
 def life_automations(silence: timedelta = SILENCE) -> list[AutomationCore]:
-    """Those that notice dead runs and run them again; a run is dead after `silence` without a heartbeat."""
+    """The automations that notice dead runs (no heartbeat for `silence`) and run them again."""
     ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "TimedOut")}
     waits = {f"prefect.flow-run.{state}" for state in ("Suspended", "Scheduled", "Pending")}
     rerun = ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=RERUN)
@@ -77,7 +77,7 @@ def life_automations(silence: timedelta = SILENCE) -> list[AutomationCore]:
         _crash("crash-silent-runs", unseen, {HEARTBEAT}, {HEARTBEAT} | ends | waits, silence),
         _crash(
             "crash-runs-that-never-start",
-            "Handed out and never started",
+            "Given to a worker and never started",
             {PENDING},
             {RUNNING} | ends | waits,
             LONGEST_START,
@@ -92,7 +92,7 @@ def life_automations(silence: timedelta = SILENCE) -> list[AutomationCore]:
 
 
 def notification_automations(webhook: UUID) -> list[AutomationCore]:
-    """Those that call the webhook of this block."""
+    """The automations that call the webhook of this block."""
     bad_ends = EventTrigger(
         match=ANY_RUN,
         match_related=OF_A_DEPLOYMENT,
@@ -112,9 +112,9 @@ def _call(webhook: UUID, name: str, description: str, trigger: EventTrigger, pay
 
 
 def create_automations(client: SyncPrefectClient, silence: timedelta = SILENCE, start_over: bool = False) -> None:
-    """Create or correct the automations; the notifications only once their block exists.
+    """Create or correct the automations; those for notifications only if the webhook's block exists.
 
-    `start_over` makes the server forget which runs it watches, for the moment when none of them lives.
+    `start_over` makes the server forget which runs it watches; only right while none of them is alive.
     """
     wanted = life_automations(silence)
     try:
@@ -132,7 +132,7 @@ def _ensure(client: SyncPrefectClient, wanted: AutomationCore, start_over: bool)
     if not existing:
         client.create_automation(wanted)
         return
-    # An update forgets which runs are being watched, so an equal automation is left alone; off stays off.
+    # An update makes the server forget which runs it watches, so an equal automation is not touched. Off stays off.
     found = AutomationCore.model_validate(existing[0].model_dump())
     wanted.enabled = found.enabled
     if start_over or found.model_dump() != wanted.model_dump():

@@ -1,6 +1,6 @@
 """`make serve`: the Prefect server with its UI, a worker and the MLflow UI on loopback, until Ctrl-C or SIGTERM.
 
-All state is below work/prefect, so the next start finds its runs, schedules and settings again.
+All of Prefect's state is below work/prefect, so that the next start finds runs, schedules and settings again.
 """
 
 import argparse
@@ -26,14 +26,14 @@ HOST = "127.0.0.1"
 POOL = "local"
 HEARTBEAT_SECONDS = 30  # the shortest that Prefect takes
 START_SECONDS = 180.0  # a first start creates two databases
-SHORT_LIVES = 3  # in a row; a service that ends so often is not started again
+SHORT_LIVES = 3  # in a row, after which a service is not started again
 STOP_SECONDS = 30.0  # enough for training to save its state
 LINGER_SECONDS = 10.0  # for the last records to reach MLflow
-RESCHEDULE_SECONDS = 5.0  # for the automation that runs crashed runs again; those out of attempts stay crashed
+RESCHEDULE_SECONDS = 5.0  # for the automation to schedule crashed runs again; runs without attempts left stay crashed
 
 
 class Serving:
-    """The three services of one workspace, their order and their end."""
+    """The three services of one workspace: starting them in order, keeping them alive, stopping them."""
 
     def __init__(self, workspace: Path, port: int, mlflow_port: int) -> None:
         home = workspace / WORK / "prefect"
@@ -58,7 +58,7 @@ class Serving:
         return Service(name, command, self.workspace, self.environment, self.logs / f"{name}.log", health)
 
     def start(self) -> None:
-        """Bring up everything and tell where it is.
+        """Start everything and print where it is.
 
         Raises:
             ServiceError: something did not come up; its log is named.
@@ -86,7 +86,7 @@ class Serving:
             raise ServiceError(f"the pool, automations or deployments could not be made: see {setup.log}")
 
     def keep(self) -> None:
-        """Start again what ends, until a signal comes."""
+        """Restart whatever ends, until a signal comes."""
         while True:
             time.sleep(1)
             orphans(self.services)
@@ -96,13 +96,13 @@ class Serving:
                 if service.short_lives == SHORT_LIVES:
                     raise ServiceError(f"{service.name} ends again and again (status {status}): see {service.log}")
                 print(f"{service.name} ended with status {status} and is started again", flush=True)
-                if service is self.worker:  # its runs live on, but nobody could cancel them any more
+                if service is self.worker:  # its runs go on, but nobody could cancel them any more
                     end_families(orphans(self.services), STOP_SECONDS)
                     self._set_up_server()
                 service.restart()
 
     def stop(self) -> None:
-        """The worker first: its runs save their state, report it and are scheduled for the next start."""
+        """Stop the worker first: its runs save their state, report it, and are scheduled for the next start."""
         began = datetime.now(UTC).isoformat()
         self.worker.stop(STOP_SECONDS)
         _until(lambda: not orphans(self.services), LINGER_SECONDS)
@@ -123,19 +123,19 @@ class Serving:
                 return int(answer.read()) > 0
         except urllib.error.HTTPError:  # SQLite is busy
             return True
-        except OSError:  # the server is away
+        except OSError:  # the server is down
             return False
 
 
 def _environment(home: Path, api: str) -> dict[str, str]:
-    """Of all services, and through the worker of the flow runs."""
+    """The environment of all services and, through the worker, of the flow runs."""
     return os.environ | {
         "PREFECT_HOME": str(home),
         "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
         "PREFECT_API_URL": api,
         "PREFECT_UI_URL": api.removesuffix("/api"),  # for links in notifications
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-        "PREFECT_WORKER_QUERY_SECONDS": "2",  # a run is to start soon after it was asked for
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # so that runs start soon after they were requested
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three more processes that nothing here uses
         "PYTHONUNBUFFERED": "1",
     }
@@ -156,7 +156,7 @@ def _wait_for(service: Service) -> None:
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for the condition, at most so long; whether it came true."""
+    """Wait at most `seconds` for the condition; returns whether it came true."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -166,7 +166,7 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def check_port(port: int, option: str) -> None:
-    """Raises ParamsError where somebody listens on the port already."""
+    """Raises ParamsError if another process listens on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,7 +1,7 @@
 """What a Prefect server needs before it can run our deployments: `python -m flows.server.setup`, safe to repeat.
 
-Talks to the server of PREFECT_API_URL; what a person has changed there (the pool's job template, an automation
-that is switched off) stays.
+Works on the server of PREFECT_API_URL. What a person has changed there (the pool's job template, an automation that
+is switched off) stays as it is.
 """
 
 import argparse
@@ -37,10 +37,10 @@ def set_up(client: SyncPrefectClient, start_over: bool = False) -> None:
 
 
 def revive_dead_runs(client: SyncPrefectClient) -> None:
-    """Schedule the pool's unfinished runs again as the automation would do; those that may not are marked Crashed.
+    """Schedule the pool's unfinished runs again, as the automation would; runs without attempts left become Crashed.
 
-    Only right while no worker of the pool lives. After a restart the automations can't do it, as the server forgets
-    which heartbeats it waits for.
+    Only right while no worker of the pool is alive. The automations can't do it after a restart, because the server
+    has then forgotten which heartbeats it waits for.
     """
     pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
     runs = client.read_flow_runs(flow_run_filter=_unfinished(), work_pool_filter=pool)
@@ -53,10 +53,10 @@ def revive_dead_runs(client: SyncPrefectClient) -> None:
 
 
 def _repeat_last_event(client: SyncPrefectClient, run: FlowRun) -> None:
-    """Have the server see the event that the run's next one follows.
+    """Send the server the run's last event once more, which the next one names as its predecessor.
 
-    It remembers events only until it ends, and would hold back those of this run from the automations, up to 15
-    minutes each, waiting for a predecessor that it saw before it was restarted.
+    A restarted server has forgotten the events that it saw. It would wait for the predecessor, for up to 15 minutes
+    each, before it passes events of this run on to the automations.
     """
     resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
     event = Event(id=run.state_id, event="transformer.run.found-dead", resource=Resource(resource))
@@ -71,8 +71,8 @@ def _end_or_revive(client: SyncPrefectClient, run: FlowRun) -> None:
     elif run.deployment_id is None or run.run_count >= ATTEMPTS:
         client.set_flow_run_state(run.id, Crashed(message=ended), force=True)
     else:
-        # By way of a terminal state, as Prefect then forgets its pauses: else an approval that is asked for again
-        # would count as given. Not named Crashed, for which the automation would schedule it a second time.
+        # By way of a terminal state, so that Prefect forgets the run's pauses: otherwise an approval that is asked
+        # for again would count as given. Not named Crashed, or the automation would schedule it a second time.
         client.set_flow_run_state(run.id, Crashed(name="Interrupted", message=ended), force=True)
         client.set_flow_run_state(run.id, AwaitingRetry(message=RERUN))
 

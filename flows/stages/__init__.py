@@ -4,7 +4,7 @@ import os
 
 from flows.processes.die_with_parent import die_with_parent
 
-# Here, before a stage's own imports, which take seconds. `dvc` does not pass signals on to its stages: one that is
-# killed would leave its training running. Without DVC the parent is a shell, which people may leave.
+# Here, before a stage's own imports, which take seconds. `dvc` does not pass signals on to its stages: if it is
+# killed, the training would go on without it. Without DVC the parent is a shell, which people may close on purpose.
 if "DVC_STAGE" in os.environ:
     die_with_parent()

@@ -1,7 +1,7 @@
 """Chunk tasks on an existing Dask cluster, through Prefect's Dask task runner.
 
-Workers need this package and reach the Prefect server; they share no disk with the stage: a chunk travels to a worker
-and its result back.
+Workers need this package and a connection to the Prefect server, but no shared disk: chunks and results are sent over
+the network.
 """
 
 import pickle
@@ -36,7 +36,7 @@ class DaskExecutor:
     ) -> Iterator[Result]:
         """As in `Executor`."""
         spread = self._client.scatter(shared, broadcast=True, hash=False)
-        # As bytes: Prefect looks for futures in every element of a parameter that it can look into.
+        # As bytes, since Prefect searches every element of a list or dict parameter for futures.
         submitted = (
             self._client.submit(_compute, function=task, shared=spread, chunk=pickle.dumps(chunk), pure=False)
             for chunk in chunks

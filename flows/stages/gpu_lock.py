@@ -1,4 +1,4 @@
-"""One training at a time on an accelerator of this machine, however it was started: by a flow or by hand."""
+"""One training at a time on each accelerator of this machine, whether a flow or a person started it."""
 
 import logging
 import os
@@ -15,9 +15,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def gpu_lock(device: str) -> Iterator[None]:
-    """Hold `device` (as torch names it) during the body; waits, and says so, while another process holds it.
+    """Hold `device` (as torch names it) during the body; waits, and logs it, while another process holds it.
 
-    The CPU is shared, as the system's scheduler is made for that. The lock goes with the process, however it ends.
+    The CPU needs no lock: sharing it is the operating system's job. The lock ends with the process, however that
+    ends.
     """
     if device == "cpu":
         yield

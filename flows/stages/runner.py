@@ -1,4 +1,4 @@
-"""What all stages share: checked params before any work, a recorded run, errors in one line, exit statuses."""
+"""What all stages share: params are checked first, the run is recorded, errors are one line and an exit status."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
 
 @contextmanager
 def checked_params(name: str) -> Iterator[Params]:
-    """params.yaml for a process of stage `name`, whose errors in the body end it with the right status."""
+    """The checked params.yaml for a process of stage `name`; errors in the body end it with the right exit status."""
     time = "" if FLOW_RUN_VARIABLE in os.environ else "%(asctime)s "  # Prefect's log has the time of each line
     logging.basicConfig(level=logging.INFO, format=f"{time}%(message)s", datefmt="%H:%M:%S")
     # Both signals unwind the stack as KeyboardInterrupt; training takes them over and saves its state first.
@@ -53,13 +53,13 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _ignore_signals() -> None:
-    """The end is recorded undisturbed: who stops a whole process group sends SIGTERM, and dvc's death another one."""
+    """Let the end be recorded without interruption: a process group gets SIGTERM, then another when dvc dies."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _device(stage: str, params: Params) -> AbstractContextManager[None]:
-    """Training has its accelerator for itself; Prefect's own limits don't see a `dvc repro` by hand."""
+    """Training gets its accelerator to itself; Prefect's own limits don't know of a `dvc repro` typed by a person."""
     if stage != "train":
         return nullcontext()
     from transformer.model.device import select_device  # here: torch takes seconds to import

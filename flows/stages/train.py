@@ -1,7 +1,7 @@
-"""Stage `train`: data/tokens -> models/checkpoints; starting again after any end resumes exactly.
+"""Stage `train`: data/tokens -> models/checkpoints; after an interruption of any kind it resumes exactly.
 
-With more than one of `compute.devices` or `compute.nodes` it starts itself under torchrun, a process a device. On
-each machine but the first, `python -m flows.stages.train join` takes part; docs/scale.md tells how.
+With `compute.devices` or `compute.nodes` above 1 it starts itself under torchrun, one process for each device. On
+each machine but the first run `python -m flows.stages.train join`; see docs/scale.md.
 """
 
 import os
@@ -17,8 +17,8 @@ from transformer.params import Params
 from transformer.training.launch import launch
 from transformer.training.train import Figures, OnFigures, Paths, train
 
-# The resumable state lives in work/training, as DVC deletes outputs before a stage runs; that of a queued experiment
-# in the workspace that it belongs to, as DVC deletes the experiment's copy when it fails.
+# The resumable state is kept in work/training, since DVC deletes outputs before a stage runs; for a queued experiment
+# in the main workspace, since DVC deletes the experiment's own copy when it fails.
 PATHS: Paths = {
     "tokens": Path(TOKENS),
     "work": main_workspace() / WORK / "training",
@@ -42,7 +42,7 @@ def main(params: Params, run: StageRun) -> None:
 
 
 def join() -> None:
-    """Take part in the training that another machine leads; that one records and writes."""
+    """Take part in a training that another machine leads; that machine records it and writes the outputs."""
     with checked_params("train") as params:
         _launch(params, lambda _: None, leads=False)
 

@@ -1,4 +1,4 @@
-"""A spool's events, made known to an MLflow server once each, however often the sender or the server dies."""
+"""Delivers a spool's events to an MLflow server, each once, however often the sender or the server dies."""
 
 from collections.abc import Callable
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from flows.tracking.spool import Event, Spool
 
 MAX_POINTS = 1000  # of one MLflow request
 MAX_TAG_CHARACTERS = 5000
-# What a person who loads the registered model needs to install.
+# What must be installed to load the registered model.
 MODEL_REQUIREMENTS = ["mlflow", "numpy", "pydantic", "ruamel.yaml", "safetensors", "sentencepiece", "torch"]
 MAX_ATTEMPTS = 3  # to make a server that answers take a record
 
@@ -35,24 +35,24 @@ class Delivery:
         self._last_time: int = self._start["time"]
 
     def advance(self) -> None:
-        """Send all that is new; ends the run and removes the spool when it is complete or its writer is dead.
+        """Send everything new; end the run and remove the spool once it is complete or its writer is dead.
 
         Raises:
-            Exception: the server is away or failed; what was sent is remembered, and what a server that answers
-                refuses again and again is skipped.
+            Exception: the server is down or failed. How far we got is remembered, and an event that a server which
+                does answer refuses repeatedly is skipped.
         """
-        live = self.spool.is_live()  # asked first: what a process wrote before it died is then in the file
+        live = self.spool.is_live()  # checked first: whatever the process wrote before it died is then in the file
         try:
             ended = self._send_events()
             if not ended and not live:
                 self._abandon()
         except Exception as error:
-            self._client.search_experiments(max_results=1)  # raises where the server is away
+            self._client.search_experiments(max_results=1)  # raises if the server is down
             self._attempts += 1
             self.spool.set_position(self._offset, self._run, self._attempts)
             if self._attempts < MAX_ATTEMPTS:
                 raise
-            print(f"{self.spool.id}: a record is refused by {self.uri} and given up: {error}", flush=True)
+            print(f"{self.spool.id}: {self.uri} refuses a record, which is skipped: {error}", flush=True)
             if self._run_is_there():
                 self._sent(self._behind_current)
                 return
@@ -61,7 +61,7 @@ class Delivery:
             self.spool.remove()
 
     def _run_is_there(self) -> bool:
-        """False where the run could not be created, or where somebody deleted it."""
+        """False if the run could not be created, or if somebody has deleted it."""
         try:
             return self._run is not None and self._client.get_run(self._run).info.lifecycle_stage == "active"
         except MlflowException as error:
@@ -101,7 +101,7 @@ class Delivery:
         self.spool.set_position(offset, self._run, 0)
 
     def _log_points(self, points: list[Metric]) -> None:
-        # A batch that is sent twice leaves no trace: MLflow drops points that are equal in every field.
+        # Sending a batch twice does no harm: MLflow drops points that are equal in every field.
         for first in range(0, len(points), MAX_POINTS):
             self._client.log_batch(self._run_id, metrics=points[first : first + MAX_POINTS])
         if points:
@@ -119,7 +119,7 @@ class Delivery:
 
     def _create_run(self, event: Event) -> None:
         experiment = self._experiment(event["experiment"])
-        # An attempt that timed out may have created the run all the same.
+        # An attempt that timed out may have created the run nevertheless.
         known = self._client.search_runs([experiment], f"tags.spool = '{self.spool.id}'", ViewType.ALL)
         tags = {key: value[:MAX_TAG_CHARACTERS] for key, value in event["tags"].items()}
         run = (
@@ -134,7 +134,7 @@ class Delivery:
         experiment = self._client.get_experiment_by_name(name)
         if experiment:
             return str(experiment.experiment_id)
-        # A server keeps artifacts where it was told to; the embedded store keeps them beside itself.
+        # A server is configured with a place for artifacts; the workspace's own store keeps them beside itself.
         location = artifact_folder().as_uri() if self.uri.startswith("sqlite:") else None
         return str(self._client.create_experiment(name, artifact_location=location))
 
@@ -173,7 +173,7 @@ class Delivery:
             fill_in_run(Path(self._start["record"]), self.spool.id, self._run_id)
 
     def _abandon(self) -> None:
-        """End the run of a stage that was killed without a chance to say so."""
+        """End the run of a stage whose process was killed before it could do so itself."""
         if self._run is not None:
             tag = [RunTag("error", "the stage's process ended without a word, as SIGKILL does it")]
             self._client.log_batch(self._run_id, tags=tag)

@@ -1,4 +1,4 @@
-"""One execution of a stage, as it is recorded; nothing here can fail or delay the stage."""
+"""Records one execution of a stage; nothing here can make the stage fail or wait."""
 
 import functools
 import getpass
@@ -18,8 +18,7 @@ from flows.records.execution import Execution
 from flows.records.nested_keys import as_texts, flatten
 from flows.records.provenance import pipeline_id
 from flows.records.record import record_path, write_record
-from flows.tracking.problem import problem_to_tell
-from flows.tracking.send import start_sender
+from flows.tracking.send import problem_to_tell, start_sender
 from flows.tracking.spool import Spool
 from flows.tracking.system_metrics import SystemMetrics
 from transformer.errors import InterruptedTrainingError
@@ -32,7 +31,7 @@ Arguments = ParamSpec("Arguments")
 def _never_failing(
     method: Callable[Concatenate["StageRun", Arguments], None],
 ) -> Callable[Concatenate["StageRun", Arguments], None]:
-    """A full disk or a missing user name ends the recording, with one warning, and never the stage."""
+    """An error, such as a full disk, ends the recording with one warning, and never the stage."""
 
     @functools.wraps(method)
     def guarded(self: "StageRun", /, *arguments: Arguments.args, **options: Arguments.kwargs) -> None:
@@ -48,7 +47,7 @@ def _never_failing(
 
 
 class StageRun:
-    """Records a stage's params, metrics, files and outcome into a spool and keeps a sender running."""
+    """Writes a stage's params, metrics, files and outcome to a spool, and starts the sender."""
 
     def __init__(self, stage: str, params: Params) -> None:
         self.broken = False
@@ -125,7 +124,7 @@ class StageRun:
 
     @_never_failing
     def fail(self, status: str, reason: str) -> None:
-        """The stage ended as `status` (MLflow's FAILED or KILLED)."""
+        """Record that the stage ended as `status` (MLflow's FAILED or KILLED)."""
         self._spool.append("tags", tags={"error": reason})
         self._end(status)
 
@@ -143,7 +142,7 @@ def _numbers(content: dict[str, Any]) -> dict[str, float]:
 
 @contextmanager
 def recorded(stage: str, params: Params) -> Iterator[StageRun]:
-    """Record the body as a run of `stage`: FINISHED, FAILED, or KILLED where it was asked to stop."""
+    """Record the body as a run of `stage`: FINISHED, FAILED, or KILLED if it was asked to stop."""
     run = StageRun(stage, params)
     try:
         yield run

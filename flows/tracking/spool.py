@@ -20,7 +20,7 @@ Event = dict[str, Any]
 
 
 class Spool:
-    """One run's folder: `events.jsonl`, the artifacts in `files/`, and in `sent.json` how far the sender got."""
+    """One run's folder: `events.jsonl`, artifacts in `files/`, and `sent.json`, which says how far the sender got."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,13 +39,13 @@ class Spool:
         return [cls(path.parent) for path in sorted(tracking.glob(f"*/{EVENTS_FILE}"))]
 
     def start(self, **content: Any) -> None:
-        """The first event; it names the writing process, so that others can tell whether it still lives."""
+        """Write the first event; it names the writing process, so that others can check whether it still runs."""
         process = psutil.Process()
         writer = {"pid": process.pid, "created": process.create_time(), "host": socket.gethostname()}
         self.append("start", writer=writer, **content)
 
     def append(self, event: str, **content: Any) -> None:
-        """Append one event in a single write, so that a killed writer leaves whole lines."""
+        """Append one event in a single write, so that a killed writer leaves only whole lines."""
         line = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **content}) + "\n"
         descriptor = os.open(self.folder / EVENTS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -54,7 +54,7 @@ class Spool:
             os.close(descriptor)
 
     def keep(self, path: Path, name: str) -> None:
-        """Keep a file or folder under `files/<name>`: hard-linked, as outputs are replaced and never rewritten."""
+        """Keep a file or folder as `files/<name>`: hard-linked, since outputs are replaced, never rewritten."""
         kept = self.folder / "files" / name
         kept.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -82,7 +82,7 @@ class Spool:
         return json.loads(path.read_text()) if path.exists() else {"offset": 0, "run": None, "attempts": 0}
 
     def set_position(self, offset: int, run: str | None, attempts: int) -> None:
-        """Record atomically that everything before `offset` is with the server."""
+        """Record atomically that the server has everything before `offset`."""
         write_json(self.folder / POSITION_FILE, {"offset": offset, "run": run, "attempts": attempts})
 
     def is_live(self) -> bool:
@@ -100,8 +100,8 @@ class Spool:
             return False
 
     def remove(self) -> None:
-        """Forget the run: everything is with the server."""
-        (self.folder / EVENTS_FILE).unlink()  # first: without events nobody takes the folder for a spool
+        """Delete the spool: the server has everything."""
+        (self.folder / EVENTS_FILE).unlink()  # first: a folder without events is not a spool any more
         shutil.rmtree(self.folder)
 
 

@@ -11,7 +11,7 @@ from mlflow.pyfunc import PythonModel
 
 
 class TranslatorModel(PythonModel):
-    """Beam search over the model folder in the artifacts."""
+    """Beam search with the model folder in the artifacts."""
 
     def load_context(self, context: Any) -> None:
         """Load the model folder."""

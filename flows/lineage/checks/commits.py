@@ -44,7 +44,7 @@ def _commit(project: Project, chain: Chain, step: Step, record: Record) -> Itera
 
 
 def _reachable(project: Project, stage: str, commit: str, branch: str | None) -> Link:
-    """The branch that the stage ran on still holds the commit, or some ref does where that branch is gone."""
+    """The branch that the stage ran on still contains the commit or, if the branch is gone, some other ref does."""
     name = f"refs/heads/{branch}"
     if project.git.commit(name):
         if project.git.contains(name, commit):
@@ -57,7 +57,7 @@ def _reachable(project: Project, stage: str, commit: str, branch: str | None) ->
 
 
 def _code_input(project: Project, record: Record, path: str, md5: str, committed: Found | None) -> Link:
-    """The code as committed, when the stage ran or, where it was edited, later with the results."""
+    """The code as it was committed before the stage ran or, if it had been edited, later with the results."""
     commit = record.code.commit
     assert commit is not None
     edited = any(name == path or name.startswith(f"{path}/") for name in record.code.changed)

@@ -1,4 +1,4 @@
-"""Checks of contents: each input and output hashed again in the workspace, DVC's cache, its remote, and git."""
+"""Does each input and output still have its hash, in the workspace, DVC's cache, its remote, and git?"""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Contents:
         self._uncached = _uncached(project, chain)
 
     def check(self) -> Iterator[Link]:
-        """Every output in every place, every input that no stage made, and what the model says of its parts."""
+        """Every output in every place, every input that no stage made, and the model's own list of its parts."""
         for step in self.chain.steps:
             yield from self._inputs(step)
             for path, md5 in step.outputs.items():
@@ -33,7 +33,7 @@ class Contents:
             yield from self._checkpoints()
 
     def workspace(self, path: str) -> Hashes | None:
-        """What lies at `path` now; None where nothing does."""
+        """The hashes of what is at `path` now; None if nothing is."""
         if path not in self._workspace:
             full = self.project.root / path
             self._workspace[path] = hash_path(full) if full.exists() else None
@@ -138,7 +138,7 @@ class Contents:
 def _difference(
     stage: str, path: str, where: str, md5: str, found: str, files: dict[str, str], here: dict[str, str]
 ) -> Link:
-    """Name the file of a folder that differs, where the folder's files are known."""
+    """Name the file of a folder that differs, if the folder's files are known."""
     for name in sorted(files.keys() | here.keys()) if files else ():
         if files.get(name) != here.get(name):
             expected = files.get(name, "nothing")

@@ -1,4 +1,4 @@
-"""The single statements that `lineage verify` makes: what was compared with what, and how it came out."""
+"""One result of `lineage verify`: what was compared with what, and how it came out."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ class Status(StrEnum):
     """How a comparison came out."""
 
     OK = "ok"
-    MISSING = "missing"  # one side is not to be had, so nothing is proved
+    MISSING = "missing"  # one side was not found, so nothing is proved
     BROKEN = "BROKEN"  # both sides are there and differ
 
 
@@ -28,7 +28,7 @@ class Link:
 
 
 def compared(stage: str, what: str, where: str, expected: Any, found: Any, name: str = "") -> Link:
-    """`ok` where the two are equal; `missing` where nothing was found (None)."""
+    """`ok` if the two are equal, `missing` if nothing was found (None)."""
     if found is None:
         return missing(stage, what, where, "not there")
     if expected == found:
@@ -54,7 +54,7 @@ def missing(stage: str, what: str, where: str, why: str) -> Link:
 
 
 def broken(stage: str, what: str, where: str, why: str) -> Link:
-    """A comparison that failed otherwise than by two unequal values."""
+    """A comparison that failed for another reason than two unequal values."""
     return Link(stage, what, where, Status.BROKEN, why)
 
 

@@ -1,4 +1,4 @@
-"""Checks of MLflow: each step's run and its tags, and the registered copies of the model."""
+"""Does MLflow agree: each step's run with its tags, and the registered copies of the model?"""
 
 import json
 import tempfile
@@ -14,8 +14,8 @@ from flows.records.hashes import Hashes, hash_path, md5_of_bytes
 from flows.records.nested_keys import as_texts
 from flows.records.record import Artifact, Record, digest_of, record_path
 
-MODEL_ARTIFACT = "artifacts/model"  # in a registered version: the model folder
-CODE_ARTIFACT = "code/transformer"  # and the code that loads it
+MODEL_ARTIFACT = "artifacts/model"  # of a registered version: the model folder
+CODE_ARTIFACT = "code/transformer"  # of a registered version: the code that loads it
 
 
 def check_runs(project: Project, chain: Chain) -> Iterator[Link]:
@@ -65,17 +65,17 @@ def _run(project: Project, record: Record, run: RunInfo) -> Iterator[Link]:
 
 
 def _digest(text: str) -> str:
-    """The digest of what a record's text says, whatever digest it states."""
+    """The digest computed from a record's text, whatever digest it states."""
     try:
         content = json.loads(text)
         del content["digest"]
         return digest_of(content)
     except (ValueError, KeyError, TypeError) as error:
-        return f"no record ({type(error).__name__})"
+        return f"not a record ({type(error).__name__})"
 
 
 def _versions(project: Project, record: Record, run: RunInfo | None) -> Iterator[Link]:
-    """By the run that made them, and by the hash that they claim: either may have been changed."""
+    """Found by the run that made them and by the hash in their tag, since either may have been changed."""
     found = {(one.name, one.version): one for one in project.runs.versions("run_id", run.id)} if run else {}
     outputs = {one.sha256: one for one in record.outputs if one.files}
     for sha256 in outputs:
@@ -106,12 +106,12 @@ def _version(project: Project, record: Record, output: Artifact, version: ModelV
 
 def _copy(stage: str, output: Artifact, where: str, found: Hashes | None) -> Link:
     if found is None:
-        return missing(stage, output.path, where, "its files are not to be had")
+        return missing(stage, output.path, where, "its files were not found")
     return compared_maps(stage, output.path, where, output.files, found.listing)
 
 
 def _registered_code(project: Project, record: Record, where: str, found: Hashes | None) -> Iterator[Link]:
-    """The code that a registered model brings along is the commit's, where that was clean."""
+    """The code in a registered model is that of the commit, if nothing was uncommitted when the stage ran."""
     if found is None or record.code.commit is None or record.code.changed:
         return
     files = project.git.below(record.code.commit, "transformer")

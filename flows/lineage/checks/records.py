@@ -35,25 +35,25 @@ def _head_lock(project: Project) -> dict[str, LockedStage]:
     try:
         return project.lock_at("HEAD")
     except DataError:
-        return {}  # nobody's stage is explained by it
+        return {}  # the check of the committed records reports it
 
 
 def _absent_stages(project: Project, chain: Chain, head: dict[str, LockedStage]) -> Iterator[Link]:
-    """A stage that dvc.lock has lost cuts the chain short."""
+    """Stages that HEAD's dvc.lock has and the workspace's has lost: without them the chain is cut short."""
     for name in head if chain.here else ():
         if name not in project.lock:
             yield broken(name, "entry", LOCK, "expected the stage that HEAD has found nothing")
 
 
 def _unexplained(step: Step, head: LockedStage | None) -> Iterator[Link]:
-    """No record has the outputs of dvc.lock; where HEAD's dvc.lock has others, it was edited."""
+    """No record has the outputs of dvc.lock; if HEAD's dvc.lock has others, it was edited."""
     yield missing(step.stage, "record", "workspace, git, MLflow", f"no record has the outputs of {LOCK}")
     if head:
         yield compared_maps(step.stage, "outputs", f"{LOCK} at HEAD", head.outputs, step.outputs)
 
 
 def _workspace_record(project: Project, step: Step) -> Iterator[Link]:
-    """The record in the workspace, be it this execution's or another's, is whole and the one that git holds."""
+    """The record in the workspace, of this execution or another, is intact and the same as in git."""
     path = record_path(project.root, step.stage)
     name = path.relative_to(project.root).as_posix()
     committed = project.git.file("HEAD", name) if project.git.present else None
@@ -101,7 +101,7 @@ def _definition(project: Project, chain: Chain, step: Step) -> Iterator[Link]:
 
 
 def _named_as_in(names: list[str], leaves: Iterable[str]) -> set[str]:
-    """For each param the name, of a section or its own, under which dvc.yaml lists it; its own where it does not."""
+    """For each param the name under which dvc.yaml lists it, its section's or its own; else its own."""
     return {next((name for name in names if f"{leaf}.".startswith(f"{name}.")), leaf) for leaf in leaves}
 
 
@@ -130,7 +130,7 @@ def _committed_record(project: Project, record: Record) -> Iterator[Link]:
     if entry is None:
         yield missing(record.stage, "entry", where, "committed without it")
     elif entry.outputs != md5s(record.outputs) and project.records.of_lock(entry):
-        # As where the run cache restored older outputs after this execution.
+        # For instance the run cache restored older outputs after this execution.
         yield missing(record.stage, "entry", where, "committed beside the entry of another execution")
     else:
         yield from _lock(record.stage, where, record, entry)

@@ -1,4 +1,4 @@
-"""Checks of the sources: what the manifest says of each against the registry, and the raw files against both."""
+"""Does the manifest agree with the corpus registry about each source, and do the raw files agree with both?"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +14,12 @@ from transformer.yaml12 import InvalidYamlError
 
 
 def check_sources(project: Project, chain: Chain, contents: Contents) -> Iterator[Link]:
-    """Each source has the address, licence, size and hash of the registry, and the raw data its bytes."""
+    """Each source has the address, licence, size and hash that the registry has, and the raw data has its bytes."""
     step = chain.maker(MANIFEST)
     if step is None:
         return
     if not chain.sources:
-        yield missing(step.stage, "sources", MANIFEST, "neither the manifest nor the registry is to be had")
+        yield missing(step.stage, "sources", MANIFEST, "neither the manifest nor the registry was found")
         return
     text = registry_of(project, chain, step)
     corpora = step.params.get("download", {}).get("corpora", [])
@@ -30,9 +30,9 @@ def check_sources(project: Project, chain: Chain, contents: Contents) -> Iterato
         return
     for source in chain.sources:
         if not source.in_manifest:
-            yield missing(step.stage, source.file, MANIFEST, "the manifest is not to be had; told from the registry")
+            yield missing(step.stage, source.file, MANIFEST, "the manifest was not found; this is from the registry")
         elif text is None:
-            yield missing(step.stage, source.file, REGISTRY, "the registry of that download is not to be had")
+            yield missing(step.stage, source.file, REGISTRY, "the registry of that download was not found")
         else:
             yield _listed(step.stage, source, listed)
             yield from _raw(step.stage, source, chain, contents)
@@ -48,7 +48,7 @@ def _listed(stage: str, source: Source, listed: dict[str, Source]) -> Link:
 
 
 def _raw(stage: str, source: Source, chain: Chain, contents: Contents) -> Iterator[Link]:
-    """The file in data/raw, where the source was not unpacked; the user's own file, where it still exists."""
+    """The file in data/raw, if the source was not unpacked, and the user's own file, if it still exists."""
     if source.raw == [source.file] and chain.here:
         raw = contents.workspace(RAW)
         found = raw.files.get(source.file) if raw else None

@@ -1,4 +1,4 @@
-"""`lineage verify`: all checks of a chain, and what they come to."""
+"""`lineage verify`: all checks of a chain, and their exit status."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from flows.lineage.project import Project
 
 
 def verify(project: Project, chain: Chain) -> list[Link]:
-    """Every link of the chain, ordered by stage; MLflow is asked while files are hashed."""
+    """Every link of the chain, ordered by stage; MLflow is queried while files are hashed."""
     with ThreadPoolExecutor(1) as pool:
         runs = pool.submit(lambda: list(check_runs(project, chain)))
         links = [*_local(project, chain), *runs.result()]

@@ -9,9 +9,9 @@ def records_of(chain: Chain) -> list[Record]:
     """The record of each step, in order.
 
     Raises:
-        DataError: a step has none, so that nobody knows when and where it ran.
+        DataError: a step has none, so that it is unknown when and where it ran.
     """
     without = [step.stage for step in chain.steps if step.record is None]
     if without:
-        raise DataError(f"no record of {', '.join(without)}: nothing tells when and where it ran")
+        raise DataError(f"no record of {', '.join(without)}: it is unknown when and where it ran")
     return [step.record for step in chain.steps if step.record]
