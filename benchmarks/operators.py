@@ -19,8 +19,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from benchmarks.flex_packing import BLOCK, flex_packed_attention
 from benchmarks.newstest import sentence_lengths
 from transformer.model.device import select_device
 from transformer.model.packing import Between, Spans, packed_attention
@@ -29,7 +29,6 @@ from transformer.tokens.ranges import offsets, ranges
 
 PRESETS = Path(__file__).parents[1] / "presets"
 REPEATS = {"cpu": 2, "cuda": 20}
-BLOCK = 128  # tokens of a block of flex attention; packed rows are multiples of it
 WIDTHS = (16, 32, 64, 128)  # that sentences are padded to; longer ones to the longest
 
 
@@ -96,19 +95,22 @@ def attention_ways(params: Params, device: torch.device) -> dict[str, Callable[[
 
         return run
 
+    between, flex = Between(spans, spans), torch.compile(flex_packed_attention, dynamic=True)
+
     def packed() -> Tensor:
-        return packed_attention(*rows, Between(spans, spans), causal=True)
+        return packed_attention(*rows, between, causal=True)
 
     places = padded_places(lengths, device)
-    mask = document_mask(spans) if device.type == "cuda" else None  # flex attention has no CPU backward pass
-    flex = torch.compile(flex_attention, dynamic=True)
+    blocks = both_ways(lambda: flex(*rows, between, True), True)
     return {
         "attention: packed, as training does": both_ways(packed, True),
         "attention: packed, sums in any order": both_ways(packed, False),
         "attention: padded to 16, 32, 64, 128, plain products": both_ways(
             lambda: padded_attention(rows, places), True
         ),
-        "attention: flex, blocks of 128": mask and both_ways(lambda: flex(*rows, block_mask=mask), True),
+        "attention: flex, blocks of 128": blocks
+        if device.type == "cuda"
+        else None,  # a CPU has no backward pass of it
     }
 
 
@@ -150,27 +152,6 @@ def padded_attention(rows: list[Tensor], classes: list[Tensor]) -> Tensor:
         real = places >= 0
         output = output.index_put((places[real],), heads.transpose(1, 2)[real])
     return output.transpose(0, 1)[None]
-
-
-def document_mask(spans: Spans) -> BlockMask:
-    """Causal attention inside each sentence, in blocks: those that hold any of a block's sentences."""
-    edges, width = spans.offsets.long(), len(spans.positions)
-    sentence = torch.bucketize(torch.arange(width, device=edges.device), edges[1:], right=True)
-    blocks = width // BLOCK
-    first = edges[sentence[::BLOCK]] // BLOCK
-    counts = torch.arange(blocks, device=edges.device) - first + 1  # causal: none behind its own
-    indices = (first[:, None] + torch.arange(blocks, device=edges.device)).clamp(max=blocks - 1)
-
-    def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (sentence[query] == sentence[key]) & (query >= key)
-
-    return BlockMask.from_kv_blocks(
-        counts[None, None].int(),
-        indices[None, None].int(),
-        BLOCK_SIZE=BLOCK,
-        mask_mod=seen,
-        seq_lengths=(width, width),
-    )
 
 
 def gradient_ways(params: Params, device: torch.device) -> dict[str, Callable[[], object] | None]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.few_sizes import graphed, widened
+from benchmarks.flex_packing import FlexNetwork
 from benchmarks.newstest import Pieces, random_split
 from benchmarks.torch_transformer import TorchTransformer
 from transformer.errors import DeviceMemoryError, ParamsError
@@ -29,7 +30,7 @@ from transformer.training.throughput import peak_flops
 
 PRESETS = Path(__file__).parents[1] / "presets"
 BASELINE, PADDED, PACKED = "torch.nn.Transformer", "padded, not compiled", "packed, compiled"
-GRAPHED = "packed, CUDA graphs"
+GRAPHED, FLEX = "packed, CUDA graphs", "packed, flex attention"
 SYNTHETIC_PAIRS = 200_000
 WARM_UP = {"cpu": 3, "cuda": 10}
 UPDATES = {"cpu": 10, "cuda": 100}
@@ -59,11 +60,12 @@ def main() -> None:
     data.add_argument("--tokens", type=Path, help="the tokenize stage's folder, to measure on a corpus")
     parser.add_argument("--updates", type=int, help="updates measured (10 on a CPU, 100 on a GPU)")
     parser.add_argument("--cuda-graphs", action="store_true", help="also packed in few sizes, as CUDA graphs")
+    parser.add_argument("--flex-attention", action="store_true", help="also packed, with flex attention")
     asked = parser.parse_args()
     params = load_params(PRESETS / f"{asked.preset}.yaml")
     print_heading(asked.preset, params)
     baseline = None
-    for name in [BASELINE, PADDED, PACKED, *[GRAPHED] * asked.cuda_graphs]:
+    for name in [BASELINE, PADDED, PACKED, *[GRAPHED] * asked.cuda_graphs, *[FLEX] * asked.flex_attention]:
         try:
             found = measure_alone(name, params, asked.tokens, asked.updates)
         except (DeviceMemoryError, torch.OutOfMemoryError):
@@ -119,11 +121,14 @@ def configured(name: str, params: Params, tokens: Path | None) -> Run | None:
         vocabulary = Pieces(params.tokenization.vocabulary_size)
         split = random_split(SYNTHETIC_PAIRS, vocabulary.size)
         run = Run.start(params.model, params.training, params.compute, vocabulary, split, split)
-    if name in (PACKED, GRAPHED) and not run.packed:
+    if name in (PACKED, GRAPHED, FLEX) and not run.packed:
         return None
     if name == PACKED:
         return run
     smoothing = params.training.label_smoothing
+    if name == FLEX:
+        run.network = FlexNetwork(run.model, smoothing, run.precision, compiled=True)
+        return run
     if name == GRAPHED:
         run.network, narrow = graphed(run.model, smoothing, run.precision), run._batch
         run._batch = lambda sentences: widened(narrow(sentences))  # type: ignore[method-assign]

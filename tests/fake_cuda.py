@@ -172,11 +172,12 @@ def _as_flash_attention_wants(*arguments: Any) -> tuple[int, ...]:
     return tuple(heads[0].shape[1:])
 
 
-def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
+def compiled(preset: str, layers: int, updates: int, flex: bool = False) -> dict[str, Any]:
     """Updates of as many sizes, traced as torch.compile traces them: graphs after each, and the operators in them."""
     from torch._dynamo.backends.common import aot_autograd
     from torch._inductor.decomposition import select_decomp_table
 
+    from benchmarks.flex_packing import FlexNetwork
     from transformer.training.loader import Loader
     from transformer.training.objective import compilations
 
@@ -192,6 +193,8 @@ def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
     sizes, graphs = [], []
     with _compiled_by(backend), on_a_gpu():
         run = _run(preset, layers)
+        if flex:
+            run.network = FlexNetwork(run.model, run.settings.label_smoothing, run.precision, compiled=True)
         with Loader(run, 0, 0) as loader:
             for number in range(1, updates + 1):
                 _, work = loader.next()

@@ -5,7 +5,9 @@ import pytest
 import torch
 from conftest import TINY_PARAMS
 
-from benchmarks.operators import attention_ways, document_mask, gradient_ways, measure, packed_spans, padded_places
+from benchmarks.flex_packing import BLOCK, block_mask, flex_packed_attention
+from benchmarks.operators import attention_ways, gradient_ways, measure, packed_spans, padded_places
+from transformer.model.packing import Between, Spans, packed_attention
 from transformer.params import Params, params_from
 
 CPU = torch.device("cpu")
@@ -25,17 +27,34 @@ def test_the_ways_of_attention_agree(params: Params) -> None:
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_flex_attention_sees_the_blocks_that_hold_a_sentence(params: Params) -> None:
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("crossed", [False, True])
+def test_flex_attention_is_packed_attention(params: Params, causal: bool, crossed: bool) -> None:
     lengths, spans = packed_spans(params, CPU)
-    mask = document_mask(spans)
-    sentence = np.repeat(np.arange(len(lengths)), lengths)
-    seen = (sentence[:, None] == sentence) & np.tri(len(sentence), dtype=bool)
-    blocks = seen.reshape(len(seen) // 128, 128, -1, 128).any(axis=(1, 3))
-    assert len(blocks) > 1
-    assert mask.to_dense()[0, 0].bool().tolist() == blocks.tolist()
-    places = torch.arange(len(sentence))
-    inside = mask.mask_mod(torch.tensor(0), torch.tensor(0), places[:, None], places[None])
-    assert inside.tolist() == seen.tolist()
+    others = spans
+    if crossed:  # sources of other lengths, in a row of another length
+        longer = np.minimum(lengths * 2 + 1, 250)
+        longer[-1] += -longer.sum() % 128
+        edges = np.append(0, longer.cumsum()).astype(np.int32)
+        positions = np.concatenate([np.arange(length) for length in longer])
+        others = Spans(torch.from_numpy(edges), torch.from_numpy(positions), 500)
+        assert len(others.positions) > len(spans.positions)
+    torch.manual_seed(2)
+    query = torch.randn(1, 2, len(spans.positions), 16)
+    key, value = torch.randn(2, 1, 2, len(others.positions), 16)
+    between = Between(spans, others)
+    expected = packed_attention(query, key, value, between, causal)
+    torch.testing.assert_close(flex_packed_attention(query, key, value, between, causal), expected)
+    # A GPU computes only what the blocks hold: no pair may be missing there. (Without torch.compile all is computed.)
+    mask = block_mask(between, causal)
+    zero, queries, keys = torch.tensor(0), *(torch.arange(len(side.positions)) for side in between)
+    seen = mask.mask_mod(zero, zero, queries[:, None], keys[None])
+    needed = seen.unflatten(0, (-1, BLOCK)).unflatten(2, (-1, BLOCK)).any(3).any(1)
+    held = mask.to_dense()[0, 0].bool()
+    assert len(held) > 1
+    assert not (needed & ~held).any()
+    if not causal:
+        assert (needed == held).all()
 
 
 def test_padded_places_hold_each_token_once(params: Params) -> None:
