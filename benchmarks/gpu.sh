@@ -14,7 +14,7 @@ if ! "$python" -m benchmarks.gpu.missing >/dev/null && compgen -G '.gpu/wheels/*
   "$python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile --target "$site" \
     .gpu/wheels/*.whl >"$site/pip.log" 2>&1 \
     || { echo "error: the wheels in .gpu/wheels do not fit $("$python" -V): $(tail -n 1 "$site/pip.log")" >&2; exit 2; }
-  export PYTHONPATH=$site
+  export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
 fi
 if ! missing=$("$python" -m benchmarks.gpu.missing); then
   echo "error: not installed and not in .gpu/wheels: $missing; run \`make gpu-bundle\` where there is a network" >&2

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 from benchmarks.gpu.parts import BUDGET, Part, RefusedError, Result, chosen_parts, result_file
-from benchmarks.gpu.table import SUMMARY_FILE, print_table, write_summary
+from benchmarks.gpu.table import SUMMARY_FILE, show
 
 LOG_FILE = "log.txt"
 FAREWELL_SECONDS = 2  # between SIGTERM and SIGKILL
@@ -49,8 +49,7 @@ def main() -> None:
                 interrupted = True
                 break
             failed |= status != "done"
-    write_summary(out)
-    print_table(out)
+    show(out)
     print(f"figures, {SUMMARY_FILE} and {LOG_FILE} are in {out}")
     sys.exit(130 if interrupted else int(failed))
 

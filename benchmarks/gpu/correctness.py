@@ -1,5 +1,6 @@
 """Part 2: the tests of `tests/cuda`, some at a time, as most of their time goes to compiling on the CPU."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,9 +24,10 @@ def measure(result: Result) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        options = ["-q", "-p", "no:cacheprovider", "--show-capture=stderr", "--durations=5", f"--junitxml={report}"]
-        command = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-n", str(PROCESSES), *options]
-        status = subprocess.run(command, cwd=CHECKOUT, check=False).returncode
+        command = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-q", "-n", str(PROCESSES),
+                   "--dist", "worksteal", "-p", "no:cacheprovider", "--show-capture=stderr", f"--junitxml={report}"]  # fmt: skip
+        environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "4"}  # of each process; by default as many as cores
+        status = subprocess.run(command, cwd=CHECKOUT, env=environment, check=False).returncode
         tests = outcomes(report) if report.exists() else []
     counted = {outcome: sum(test["outcome"] == outcome for test in tests) for outcome in OUTCOMES}
     figure = ", ".join(f"{count} {outcome}" for outcome, count in counted.items() if count) or "none ran"

@@ -20,12 +20,12 @@ class Part:
 
 
 PARTS = (
-    Part("machine", 35),
+    Part("machine", 30),
     Part("correctness", 80),
     Part("training", 145),
-    Part("profile", 60),
-    Part("decoding", 55),
-    Part("multi30k", 85),
+    Part("profile", 70),
+    Part("decoding", 50),
+    Part("multi30k", 80),
 )
 NAMES = [part.name for part in PARTS]
 

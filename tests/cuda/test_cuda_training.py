@@ -19,7 +19,7 @@ from transformer.params import TokenizationParams
 
 pytestmark = pytest.mark.cuda
 
-UPDATES = 24
+UPDATES = 36
 TRAINING = {
     "updates": UPDATES, "log_every": 1, "validate_every": 12, "validation_bleu_sentences": 4,
     "checkpoint_every_updates": 3, "micro_batch_tokens": 1000,
@@ -75,14 +75,14 @@ def test_killed_and_resumed_two_runs_give_the_same_bytes(tmp_path: Path, tokens:
     first, second, killed = (start(folder, tokens) for folder in folders)
     assert killed.stdout is not None
     for line in killed.stdout:
-        if line.startswith("[") and json.loads(line)[0] >= 8:
+        if line.startswith("[") and json.loads(line)[0] >= 5:
             break
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     resumed = start(folders[2], tokens)
     outputs = [process.communicate()[0] for process in (first, second, resumed)]
     assert [process.returncode for process in (first, second, resumed)] == [0, 0, 0]
-    assert 1 < min(losses(outputs[2])) <= 9
+    assert 3 < min(losses(outputs[2])) < UPDATES
     files = sorted(path.relative_to(folders[0]) for path in (folders[0] / "checkpoints").iterdir())
     assert len(files) > 3
     for other in folders[1:]:
