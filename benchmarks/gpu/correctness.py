@@ -24,9 +24,11 @@ def measure(result: Result) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        command = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-q", "-n", str(PROCESSES),
-                   "--dist", "worksteal", "-p", "no:cacheprovider", "--show-capture=stderr", f"--junitxml={report}"]  # fmt: skip
-        environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "4"}  # of each process; by default as many as cores
+        command = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-q", "--show-capture=stderr",
+                   "-p", "no:cacheprovider", f"--junitxml={report}"]  # fmt: skip
+        command += ["-n", str(PROCESSES), "--dist=worksteal"]
+        # Processes that compile; by default there would be as many as cores for each of the tests' processes.
+        environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "4"}
         status = subprocess.run(command, cwd=CHECKOUT, env=environment, check=False).returncode
         tests = outcomes(report) if report.exists() else []
     counted = {outcome: sum(test["outcome"] == outcome for test in tests) for outcome in OUTCOMES}
