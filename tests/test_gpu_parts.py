@@ -181,3 +181,39 @@ def test_what_is_installed_needs_no_wheels(with_shell: Path) -> None:
     done = shell(with_shell, f'exec {sys.executable} "$@"', PARTS="profile")
     assert done.returncode == 0
     assert "updates" in done.stdout
+
+
+TESTS = """
+import pytest
+pytestmark = pytest.mark.cuda
+def test_good(): pass
+def test_wrong(): assert 1 == 2, "one is not two"
+def test_left_out(): pytest.skip("no such card")
+@pytest.fixture
+def broken(): raise RuntimeError("no memory")
+def test_unready(broken): pass
+"""
+
+
+def test_each_test_is_written_down_as_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "tests" / "cuda").mkdir(parents=True)
+    (tmp_path / "tests" / "cuda" / "test_some.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = cuda\n")
+    path = tmp_path / "result.json"
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from benchmarks.gpu import correctness; from benchmarks.gpu.parts import Result\n"
+        "correctness.CHECKOUT, path = map(Path, sys.argv[1:])\n"
+        "correctness.measure(Result(path, {'figures': {}}))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path), str(path)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert "UserError: pytest ended with status 1; failed: test_" in done.stderr
+    content = json.loads(path.read_text())
+    assert content["rows"][0]["figure"] == "1 passed, 2 failed, 1 skipped of 4"
+    assert content["rows"][0]["met"] is False
+    found = {test["name"].split("::")[1]: (test["outcome"], test["why"]) for test in content["figures"]["tests"]}
+    assert found["test_good"] == ("passed", None)
+    assert found["test_wrong"] == ("failed", "AssertionError: one is not two\nassert 1 == 2")
+    assert found["test_left_out"] == ("skipped", "Skipped: no such card")
+    assert found["test_unready"] == ("failed", "RuntimeError: no memory")

@@ -31,6 +31,8 @@ def measure(result: Result) -> None:
                 one = measure_alone(name, params, None, UPDATES)
             except (DeviceMemoryError, torch.OutOfMemoryError):
                 absent[f"{size}, {name}"] = "does not fit into the device's memory"
+            except UserError:
+                raise  # the others would meet it too
             except Exception as error:
                 traceback.print_exc()
                 absent[f"{size}, {name}"] = f"failed: {traceback.format_exception_only(error)[-1].strip()[:300]}"

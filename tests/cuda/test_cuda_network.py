@@ -134,7 +134,7 @@ def test_nothing_is_compiled_again_over_an_epoch_of_real_lengths() -> None:
         loss = run.update(update, work)
         after_first = after_first or compilations()
     assert torch.isfinite(loss)
-    assert len(sizes) > 2
+    assert len(sizes) > 1
     assert compilations() == after_first > 0
 
 
