@@ -2,7 +2,7 @@
 # Proves and measures everything that needs a GPU, in under eight minutes: see benchmarks/README.md.
 #   make gpu-bundle              before, where there is a network; then copy the checkout with its .gpu/
 #   bash benchmarks/gpu.sh       on a machine with a GPU, Python 3.12 and torch, which needs no network
-# OUT=reports/gpu, PARTS=machine,correctness (or 1,2), BUDGET=460 (seconds), PYTHON=python3, DEVICE=cpu: a rehearsal.
+# OUT=reports/gpu, PARTS=machine,correctness (or 1,2), BUDGET=300 (seconds of the chosen parts), PYTHON=python3, DEVICE=cpu: a rehearsal.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from conftest import CHECKOUT, synthetic_pairs
 from corpora import write_tokens
 from on_device import only_on_a_gpu, params, run_of
@@ -60,7 +59,7 @@ def start(folder: Path, tokens: Path, script: str = ALONE) -> "subprocess.Popen[
     if not (folder / "tokens").exists():
         (folder / "tokens").symlink_to(tokens)
         asked = params({"dropout": 0.2, "max_positions": 64}, **TRAINING).model_dump()
-        (folder / "params.yaml").write_text(yaml.safe_dump(asked))
+        (folder / "params.yaml").write_text(json.dumps(asked))
     return subprocess.Popen([sys.executable, "-c", script, folder], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
 
 
