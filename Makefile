@@ -71,8 +71,9 @@ repro: setup
 test: setup-test
 	@OMP_NUM_THREADS=1 python -m pytest -m 'not slow and not cuda' -n auto --dist loadfile --no-loadscope-reorder
 
+# The rehearsal for a GPU installs several GB into work/.
 test-all: test
-	@OMP_NUM_THREADS=1 python -m pytest -m 'slow and not cuda'
+	@OMP_NUM_THREADS=1 python -m pytest -m 'slow and not cuda' -n auto --dist loadfile --no-loadscope-reorder
 
 lint: setup-test
 	@ruff check --no-cache .

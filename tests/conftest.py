@@ -33,7 +33,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 # What waits for processes of its own: first, the longest in front, so that none is left alone with one at the end.
-SLOW = ("end_to_end", "pipeline", "ranks", "ablations", "serve", "tracking", "lineage", "automations", "resume")
+SLOW = (
+    "cuda_training", "end_to_end", "pipeline", "ranks", "ablations", "serve", "tracking", "lineage", "automations",
+    "resume",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,25 +19,25 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from benchmarks.gpu.parts import BUDGET, Part, RefusedError, Result, chosen_parts, result_file
-from benchmarks.gpu.table import SUMMARY_FILE, print_table, write_summary
+from benchmarks.gpu.parts import Part, RefusedError, Result, chosen_parts, result_file
+from benchmarks.gpu.table import SUMMARY_FILE, show
 
 LOG_FILE = "log.txt"
 FAREWELL_SECONDS = 2  # between SIGTERM and SIGKILL
-REHEARSAL = 4  # times the seconds of each part, where a slow CPU stands in for the GPU
+REHEARSAL = 4.0  # times its own seconds, where a slow CPU stands in for the GPU
 
 
 def main() -> None:
     """The exit status is 1 if a part failed or was cut, 2 if nothing could begin."""
     try:
         parts, out = chosen_parts(os.environ.get("PARTS", "")), Path(os.environ.get("OUT", "reports/gpu"))
-        device, budget = _device(), _budget()
+        device = _device()
+        scale = _scale(parts, device)
         _make_ready(out, parts)
     except RefusedError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     signal.signal(signal.SIGTERM, _interrupt)
-    scale = budget / BUDGET * (REHEARSAL if device == "cpu" else 1)
     deadline = time.monotonic()
     failed, interrupted = False, False
     with (out / LOG_FILE).open("w", encoding="utf-8") as log, _caches() as environment:
@@ -49,8 +49,7 @@ def main() -> None:
                 interrupted = True
                 break
             failed |= status != "done"
-    write_summary(out)
-    print_table(out)
+    show(out)
     print(f"figures, {SUMMARY_FILE} and {LOG_FILE} are in {out}")
     sys.exit(130 if interrupted else int(failed))
 
@@ -62,15 +61,17 @@ def _device() -> str:
     return device
 
 
-def _budget() -> float:
-    text = os.environ.get("BUDGET", str(BUDGET))
+def _scale(parts: list[Part], device: str) -> float:
+    """How many times its own seconds each part has: as many as share BUDGET among the chosen ones, by default one."""
+    if not (text := os.environ.get("BUDGET", "")):
+        return REHEARSAL if device == "cpu" else 1.0
     try:
         budget = float(text)
     except ValueError:
         budget = 0.0
     if not 0 < budget < float("inf"):
         raise RefusedError(f"BUDGET: {text!r} is not a number of seconds")
-    return budget
+    return budget / sum(part.seconds for part in parts)
 
 
 def _make_ready(out: Path, parts: list[Part]) -> None:

@@ -12,6 +12,7 @@ of the measurements that wants it says so on the day, the others run.
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -72,20 +73,20 @@ def fill(bundle: Path) -> int:
     return size
 
 
-def wheels(folder: Path) -> None:
-    """The packages of BUNDLED and what they need, with this project's pins.
+def wheels(folder: Path, python: str = PYTHON) -> None:
+    """The packages of BUNDLED and what they need, for that Python on x86-64, with this project's pins.
 
     Raises:
         UserError: pip could not get one.
     """
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--only-binary=:all:",
-               "--python-version", PYTHON, "--implementation", "cp", *platforms,
+               "--python-version", python, "--implementation", "cp", *platforms,
                "--constraint", str(CHECKOUT / "constraints.txt"), *BUNDLED.values()]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         told = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        raise UserError(f"wheels for Python {PYTHON} cannot be had: {(told or ['pip failed'])[0]}")
+        raise UserError(f"wheels for Python {python} cannot be had: {(told or ['pip failed'])[0]}")
 
 
 def preset_data(name: str, folder: Path) -> None:
@@ -117,10 +118,10 @@ def trained(model: Path, translations: Path, folder: Path) -> None:
     """Add a trained model and its translations of the test set in `folder`, if they belong to its tokens."""
     found = translations / f"{load_params(PRESETS / f'{DEFAULT_PRESET}.yaml').evaluation.test_sets[0]}.jsonl"
     if absent := [path for path in (*(model / file for file in MODEL_FILES), found) if not path.exists()]:
-        print(f"left out: the trained model: {absent[0].relative_to(CHECKOUT)} is missing; `make repro` makes it")
+        print(f"left out: the trained model: {os.path.relpath(absent[0])} is missing; `make repro` makes it")
         return
     if sha256_of(model / VOCABULARY_FILE) != sha256_of(folder / "tokens" / VOCABULARY_FILE):
-        print(f"left out: the trained model: {model.relative_to(CHECKOUT)} is not presets/{DEFAULT_PRESET}.yaml's")
+        print(f"left out: the trained model: {os.path.relpath(model)} is not presets/{DEFAULT_PRESET}.yaml's")
         return
     rows = [json.loads(line) for line in found.read_text(encoding="utf-8").splitlines()]
     (folder / "model").mkdir()

@@ -1,55 +1,79 @@
 """Part 2: the tests of `tests/cuda`, some at a time, as most of their time goes to compiling on the CPU."""
 
-import subprocess
-import sys
-import tempfile
-import xml.etree.ElementTree as ET
-from pathlib import Path
+import os
 from typing import Any
+
+import pytest
 
 from benchmarks.gpu.parts import Result, Row
 from benchmarks.gpu.setting import CHECKOUT, REHEARSAL
 from transformer.errors import UserError
 
-OUTCOMES = ("passed", "failed", "skipped")
 PROCESSES = 2 if REHEARSAL else 4
+COMPILERS = 4  # processes that compile for each of them; by default there would be as many as cores
+
+
+class Recorder:
+    """A plugin of pytest that writes each test down as it ends."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+        self.expected: int | None = None
+        self.tests: list[dict[str, Any]] = []
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """A process of tests knows what there is to run."""
+        self.expected = len(ids)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file could not be imported."""
+        if report.failed:
+            self._add(report.nodeid, "failed", 0.0, str(report.longrepr))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A test, its fixtures before it or after it have ended."""
+        if report.when == "call" or not report.passed:
+            why = report.longrepr[2] if isinstance(report.longrepr, tuple) else _reason(report)
+            self._add(report.nodeid, report.outcome, report.duration, why)
+
+    def _add(self, name: str, outcome: str, seconds: float, why: str | None) -> None:
+        test = {"name": name, "outcome": outcome, "seconds": round(seconds, 1), "why": why and why[:500]}
+        self.tests.append(test)
+        self.result.record(rows=[self.row()], expected=self.expected, tests=self.tests, **self.counted())
+
+    def counted(self) -> dict[str, int]:
+        """How many tests ended in which way."""
+        return {outcome: self.named(outcome) for outcome in ("passed", "failed", "skipped")}
+
+    def named(self, outcome: str) -> int:
+        """How many tests ended so."""
+        return sum(test["outcome"] == outcome for test in self.tests)
+
+    def row(self) -> Row:
+        """The table's line."""
+        told = ", ".join(f"{count} {outcome}" for outcome, count in self.counted().items() if count)
+        met = self.named("failed") == 0 and len(self.tests) == self.expected
+        return Row("correctness, `tests/cuda`", f"{told} of {self.expected}", "all pass", met)
+
+
+def _reason(report: pytest.TestReport) -> str | None:
+    """The line of a failure that says what was wrong."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return crash.message if crash else str(report.longrepr) if report.failed else None
 
 
 def measure(result: Result) -> None:
-    """Run pytest; every test with its outcome, seconds and the reason of what failed or was skipped.
+    """Run the tests; each with its outcome, seconds and the reason of what failed or was skipped.
 
     Raises:
         UserError: a test failed, or none ran.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder, "report.xml")
-        options = ["-q", "-p", "no:cacheprovider", "--show-capture=stderr", "--durations=5", f"--junitxml={report}"]
-        command = [sys.executable, "-m", "pytest", "-m", "cuda", "tests/cuda", "-n", str(PROCESSES), *options]
-        status = subprocess.run(command, cwd=CHECKOUT, check=False).returncode
-        tests = outcomes(report) if report.exists() else []
-    counted = {outcome: sum(test["outcome"] == outcome for test in tests) for outcome in OUTCOMES}
-    figure = ", ".join(f"{count} {outcome}" for outcome, count in counted.items() if count) or "none ran"
-    good = status == 0 and counted["passed"] > 0
-    result.record(rows=[Row("correctness, `tests/cuda`", figure, "all pass", good)], **counted, tests=tests)
-    if not good:
-        names = ", ".join(test["name"] for test in tests if test["outcome"] == "failed")
-        raise UserError(f"pytest ended with status {status}; failed: {names or 'see the log'}")
-
-
-def outcomes(report: Path) -> list[dict[str, Any]]:
-    """The tests of a JUnit report."""
-    found = []
-    for case in ET.parse(report).iter("testcase"):
-        bad, skipped = case.find("failure"), case.find("skipped")
-        bad = case.find("error") if bad is None else bad
-        outcome = "failed" if bad is not None else "skipped" if skipped is not None else "passed"
-        told = bad if bad is not None else skipped
-        found.append(
-            {
-                "name": case.get("name"),
-                "outcome": outcome,
-                "seconds": float(case.get("time", 0)),
-                "why": None if told is None else (told.get("message") or "")[:500],
-            }
-        )
-    return found
+    os.chdir(CHECKOUT)
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(COMPILERS)
+    recorder = Recorder(result)
+    asked = ["-m", "cuda", "tests/cuda", "-q", "--show-capture=stderr", "-p", "no:cacheprovider"]
+    status = pytest.main([*asked, "-n", str(PROCESSES), "--dist=worksteal"], plugins=[recorder])
+    if status != pytest.ExitCode.OK:
+        failed = ", ".join(test["name"].split("::")[-1] for test in recorder.tests if test["outcome"] == "failed")
+        raise UserError(f"pytest ended with status {int(status)}; failed: {failed or 'see the log'}")

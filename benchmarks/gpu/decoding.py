@@ -45,3 +45,7 @@ def measure(result: Result) -> None:
     precision = str(translator.precision).removeprefix("torch.")
     result.record(rows=rows, trained={"sentences": len(found), "seconds": seconds, "bleu": ours, "cpu_bleu": cpus,
                                       "same": same, "precision": precision, "torch": torch.__version__})  # fmt: skip
+    if DEVICE == "cuda":
+        graphs = decode_random(preset(SIZES["base"]), SENTENCES, device=DEVICE, static=True)
+        rows.append(Row("the sentences of newstest's lengths, steps as CUDA graphs", f"{graphs.seconds:.1f} s"))
+        result.record(rows=rows, graphs=asdict(graphs))

@@ -210,20 +210,20 @@ def gaps(kernels: Sequence[Kernel]) -> list[tuple[float, str, str]]:
 
 
 def costliest(kernels: Sequence[Kernel], updates: int, count: int, moved: dict[str, float]) -> list[dict[str, Any]]:
-    """The kernels that took most time, all calls of a name together.
+    """The kernels that took most time, all calls of a name for the same purpose together.
 
     `moved` has the mean bytes of a call by name, of a profile with shapes.
     """
-    by_name: dict[str, list[Kernel]] = defaultdict(list)
+    by_name: dict[tuple[str, str], list[Kernel]] = defaultdict(list)
     for kernel in kernels:
-        by_name[kernel.name].append(kernel)
+        by_name[kernel.name, kernel.kind].append(kernel)
     total = sum(kernel.duration for kernel in kernels)
     rows = []
-    for name, calls in by_name.items():
+    for (name, kind), calls in by_name.items():
         took = sum(kernel.duration for kernel in calls)
         row: dict[str, Any] = {
             "name": name[:200],
-            "kind": calls[0].kind,
+            "kind": kind,
             "calls_an_update": len(calls) / updates,
             "ms_an_update": took / updates / 1000,
             "share": took / total,

@@ -10,6 +10,7 @@ BUNDLED = {
     "pytest_timeout": "pytest-timeout",
     "requests": "requests",
     "sacremoses": "sacremoses",
+    "ruamel.yaml": "ruamel.yaml",
     "xdist": "pytest-xdist",
     "yaml": "pyyaml",
 }
@@ -17,9 +18,17 @@ THERE = ("matplotlib", "numpy", "pandas", "psutil", "pyarrow", "pytest", "rich",
          "sentencepiece", "torch")  # fmt: skip
 
 
+def found(module: str) -> bool:
+    """Whether the module could be imported."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False
+
+
 def main() -> None:
     """Name what is missing, on one line; the exit status is 1 if anything is."""
-    missing = [name for name in (*BUNDLED, *THERE) if find_spec(name) is None]
+    missing = [name for name in (*BUNDLED, *THERE) if not found(name)]
     print(", ".join(BUNDLED.get(name, name) for name in missing))
     sys.exit(bool(missing))
 

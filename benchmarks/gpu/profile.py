@@ -1,4 +1,4 @@
-"""Part 4: where the time of an update goes, base and big, by torch's profiler."""
+"""Part 4: where the time of an update goes, base and big, by torch's profiler; then operators one by one."""
 
 import json
 import tempfile
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks import operators
 from benchmarks.gpu.kernels import Kernel, breakdown, costliest, gaps, kernels_of, mean_bytes
 from benchmarks.gpu.parts import Result, Row
 from benchmarks.gpu.setting import REHEARSAL, SIZES, preset
@@ -34,6 +35,7 @@ def measure(result: Result) -> None:
         result.record(rows=rows, **{size: found})
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+    result.record(operators=operators.measure(preset(SIZES["base"])))
 
 
 def profiled(preset_name: str) -> dict[str, Any]:

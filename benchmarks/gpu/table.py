@@ -9,20 +9,25 @@ from transformer.files import write_text
 
 SUMMARY_FILE = "summary.md"
 HEAD = ["what", "figure", "aim", "met"]
+WIDE = 60  # a longer cell does not widen its column
 
 
-def lines_of(folder: Path) -> list[list[str]]:
+def results_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """The parts' files there are, by name."""
+    paths = {name: result_file(folder, name) for name in NAMES}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
+
+
+def lines_of(results: dict[str, dict[str, Any]]) -> list[list[str]]:
     """The cells of every part's rows; a part that has not run, failed or was cut has a row that says so."""
     lines = []
     for name in NAMES:
-        path = result_file(folder, name)
-        if not path.exists():
+        if name not in results:
             lines.append([name, "not run", "", ""])
             continue
-        content = json.loads(path.read_text(encoding="utf-8"))
-        lines += [_cells(row) for row in content["rows"]]
-        if content["status"] != "done":
-            lines.append([name, f"{content['status'].upper()}: {content['error']}", "", "no"])
+        lines += [_cells(row) for row in results[name]["rows"]]
+        if (status := results[name]["status"]) != "done":
+            lines.append([name, f"{status.upper()}: {results[name]['error']}", "", "no"])
     return lines
 
 
@@ -31,30 +36,26 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [row["what"], row["figure"], row["aim"], met]
 
 
-def print_table(folder: Path) -> None:
-    """The rows in columns; long cells are not cut, so that a copy of the terminal has everything."""
-    rows = [HEAD, *lines_of(folder)]
-    widths = [max(len(row[column]) for row in rows if len(row[column]) <= 60) for column in range(len(HEAD))]
-    print()
+def heading(results: dict[str, dict[str, Any]]) -> str:
+    """Command, card and date, or that the figures are none."""
+    days = " and ".join(sorted({result["time"][:10] for result in results.values()}))
+    if any(result["device"] == "cpu" for result in results.values()):
+        return f"A rehearsal on a CPU with tiny sizes, {days}: whether everything runs; not how fast, nor how well."
+    figures = results.get("machine", {}).get("figures", {})
+    machine = [str(figures[key]) for key in ("card", "python") if key in figures]
+    machine += [f"{key} {figures[key]}" for key in ("driver", "torch", "cuda") if key in figures]
+    return f"`bash benchmarks/gpu.sh`, {', '.join(machine) or 'machine unknown'}, {days}:"
+
+
+def show(folder: Path) -> None:
+    """Print the table in columns, whole cells, and write it as Markdown to `folder`."""
+    results = results_of(folder)
+    title, rows = heading(results), [HEAD, *lines_of(results)]
+    marked = [rows[0], ["---"] * len(HEAD), *rows[1:]]
+    table = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in marked)
+    write_text(folder / SUMMARY_FILE, f"{title}\n\n{table}")
+    widths = [max(len(row[column]) for row in rows if len(row[column]) <= WIDE) for column in range(len(HEAD))]
+    print(f"\n{title}\n")
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(flush=True)
-
-
-def write_summary(folder: Path) -> None:
-    """The same as a section of benchmarks/README.md, with card, date and command."""
-    machine = result_file(folder, "machine")
-    figures = json.loads(machine.read_text(encoding="utf-8"))["figures"] if machine.exists() else {}
-    days = sorted({_content["time"][:10] for _content in map(_read, NAMES, [folder] * len(NAMES)) if _content})
-    where = ", ".join(str(figures[key]) for key in ("card", "driver", "torch", "python") if figures.get(key))
-    rows = [HEAD, ["---"] * len(HEAD), *lines_of(folder)]
-    table = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
-    write_text(
-        folder / SUMMARY_FILE,
-        f"`bash benchmarks/gpu.sh`, {where or 'machine not read'}, {', '.join(days)}:\n\n{table}",
-    )
-
-
-def _read(name: str, folder: Path) -> dict[str, Any] | None:
-    path = result_file(folder, name)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

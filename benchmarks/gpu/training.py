@@ -6,9 +6,10 @@ from dataclasses import asdict
 import torch
 
 from benchmarks.gpu.parts import Result, Row
-from benchmarks.gpu.setting import REHEARSAL, SIZES, preset
-from benchmarks.training import BASELINE, PACKED, PADDED, Measured, measure_alone, print_heading, print_row
+from benchmarks.gpu.setting import DEVICE, REHEARSAL, SIZES, preset
+from benchmarks.training import BASELINE, GRAPHED, PACKED, PADDED, Measured, measure_alone, print_heading, print_row
 from transformer.errors import DeviceMemoryError, UserError
+from transformer.model.device import select_device
 
 UPDATES = 2 if REHEARSAL else 60
 AIMS = {"base": 0.35, "big": 0.50}  # of the peak, one H100
@@ -19,11 +20,12 @@ def measure(result: Result) -> None:
     """What matters most first: our own configuration at both sizes, then what it is compared with.
 
     Raises:
-        UserError: a configuration failed; the others have been measured.
+        UserError: a configuration failed; the others have been measured. Or there is no GPU.
     """
+    select_device(DEVICE)
     found: dict[str, dict[str, Measured]] = {size: {} for size in SIZES}
     absent: dict[str, str] = {}
-    for name in PACKED, BASELINE, PADDED:
+    for name in PACKED, BASELINE, PADDED, GRAPHED:
         for size, preset_name in SIZES.items():
             params = preset(preset_name)
             print_heading(preset_name, params)
@@ -70,6 +72,9 @@ def rows(size: str, found: dict[str, Measured]) -> list[Row]:
     if theirs:
         ratio = ours.tokens_per_second / theirs.tokens_per_second
         lines.append(Row(f"{size}: against `torch.nn.Transformer`", f"{ratio:.2f} x", ">= 1.5 x", ratio >= 1.5))
+    if graphed := found.get(GRAPHED):
+        ratio = graphed.tokens_per_second / ours.tokens_per_second
+        lines.append(Row(f"{size}: replayed as CUDA graphs, against ours without", f"{ratio:.2f} x"))
     lines.append(Row(f"{size}: wait for data", f"{ours.data_wait:.2%}", "< 2 %", ours.data_wait < 0.02))
     again = ours.compiled_again
     lines.append(Row(f"{size}: graphs compiled after the warm-up", str(again), "0", again == 0))

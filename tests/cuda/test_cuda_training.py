@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from conftest import CHECKOUT, synthetic_pairs
 from corpora import write_tokens
 from on_device import only_on_a_gpu, params, run_of
@@ -19,7 +18,7 @@ from transformer.params import TokenizationParams
 
 pytestmark = pytest.mark.cuda
 
-UPDATES = 24
+UPDATES = 36
 TRAINING = {
     "updates": UPDATES, "log_every": 1, "validate_every": 12, "validation_bleu_sentences": 4,
     "checkpoint_every_updates": 3, "micro_batch_tokens": 1000,
@@ -60,7 +59,7 @@ def start(folder: Path, tokens: Path, script: str = ALONE) -> "subprocess.Popen[
     if not (folder / "tokens").exists():
         (folder / "tokens").symlink_to(tokens)
         asked = params({"dropout": 0.2, "max_positions": 64}, **TRAINING).model_dump()
-        (folder / "params.yaml").write_text(yaml.safe_dump(asked))
+        (folder / "params.yaml").write_text(json.dumps(asked))
     return subprocess.Popen([sys.executable, "-c", script, folder], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
 
 
@@ -75,14 +74,14 @@ def test_killed_and_resumed_two_runs_give_the_same_bytes(tmp_path: Path, tokens:
     first, second, killed = (start(folder, tokens) for folder in folders)
     assert killed.stdout is not None
     for line in killed.stdout:
-        if line.startswith("[") and json.loads(line)[0] >= 8:
+        if line.startswith("[") and json.loads(line)[0] >= 5:
             break
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     resumed = start(folders[2], tokens)
     outputs = [process.communicate()[0] for process in (first, second, resumed)]
     assert [process.returncode for process in (first, second, resumed)] == [0, 0, 0]
-    assert 1 < min(losses(outputs[2])) <= 9
+    assert 3 < min(losses(outputs[2])) < UPDATES
     files = sorted(path.relative_to(folders[0]) for path in (folders[0] / "checkpoints").iterdir())
     assert len(files) > 3
     for other in folders[1:]:
