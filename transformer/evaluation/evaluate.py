@@ -99,10 +99,14 @@ def evaluate(
             "by_origin": _groups(origins),
         },
     )
+    return _measured(averaged, sum(len(test.sources) for test in tests), seconds)
+
+
+def _measured(translator: Translator, sentences: int, seconds: float) -> dict[str, Any]:
     return {
-        "device": str(averaged.device),
-        "precision": str(averaged.precision).removeprefix("torch."),
-        "sentences_per_second": round(sum(len(test.sources) for test in tests) / max(seconds, 1e-9), 1),
+        "device": str(translator.device),
+        "precision": str(translator.precision).removeprefix("torch."),
+        "sentences_per_second": round(sentences / max(seconds, 1e-9), 1),
     }
 
 
