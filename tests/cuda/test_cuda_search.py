@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from on_device import DEVICE, only_on_a_gpu
+from on_device import DEVICE, limit_memory, only_on_a_gpu
 from tiny_model import TINY_DECODING, sentence, tiny_config, tiny_vocabulary, tiny_weights
 
 from transformer.decoding.translator import Translation, Translator
@@ -49,10 +49,3 @@ def test_too_little_memory_is_one_line() -> None:
             found.translate(LINES * 10)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-
-
-def limit_memory(megabytes: int) -> None:
-    """Let this process have so much more of the device's memory than it holds."""
-    torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + megabytes * 1e6) / total)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CHECKOUT, synthetic_pairs
 from corpora import write_tokens
-from on_device import only_on_a_gpu, params, run_of
-from test_cuda_search import limit_memory
+from on_device import limit_memory, only_on_a_gpu, params, run_of
+from tiny_inputs import CHECKOUT, synthetic_pairs
 
 from transformer.errors import DeviceMemoryError
 from transformer.params import TokenizationParams

@@ -97,31 +97,52 @@ PARAMETERS = by_size(65, 213)
 
 # Section, what the paper says, the module that does it, the tests that show it.
 FIXED = (
-    ("3.1", "LayerNorm(x + Sublayer(x)) around each sublayer", "transformer/model/layers.py", "tests/test_model.py"),
-    ("3.2.1", "softmax(Q K^T / sqrt(d_k)) V", "transformer/model/layers.py", "tests/test_model.py"),
-    ("3.2.3", "the decoder sees no later position", "transformer/model/layers.py", "tests/test_model.py"),
-    ("3.3", "max(0, x W1 + b1) W2 + b2", "transformer/model/layers.py", "tests/test_model.py"),
+    (
+        "3.1", "LayerNorm(x + Sublayer(x)) around each sublayer",
+        "transformer/model/layers.py", "tests/transformer/model/test_model.py",
+    ),
+    ("3.2.1", "softmax(Q K^T / sqrt(d_k)) V", "transformer/model/layers.py", "tests/transformer/model/test_model.py"),
+    (
+        "3.2.3", "the decoder sees no later position",
+        "transformer/model/layers.py", "tests/transformer/model/test_model.py",
+    ),
+    ("3.3", "max(0, x W1 + b1) W2 + b2", "transformer/model/layers.py", "tests/transformer/model/test_model.py"),
     (
         "3.4", "one matrix for both embeddings and the projection; embeddings times sqrt(d_model)",
-        "transformer/model/layers.py", "tests/test_model.py",
+        "transformer/model/layers.py", "tests/transformer/model/test_model.py",
     ),
     (
         "3.5", "sines and cosines, wavelengths from 2 pi to 10000 x 2 pi",
-        "transformer/model/layers.py", "tests/test_model.py",
+        "transformer/model/layers.py", "tests/transformer/model/test_model.py",
     ),
-    ("5.1", "sentences of like length are batched", "transformer/training/batching.py", "tests/test_batching.py"),
-    ("5.3", "equation 3", "transformer/training/run.py", "tests/test_objective.py"),
+    (
+        "5.1", "sentences of like length are batched",
+        "transformer/training/batching.py", "tests/transformer/training/test_batching.py",
+    ),
+    ("5.3", "equation 3", "transformer/training/run.py", "tests/transformer/training/test_objective.py"),
     (
         "5.4", "dropout on each sublayer's output and on embeddings + positions",
-        "transformer/model/layers.py", "tests/test_model.py",
+        "transformer/model/layers.py", "tests/transformer/model/test_model.py",
     ),
-    ("5.4", "(1 - e) on the reference, e / V on all", "transformer/training/objective.py", "tests/test_objective.py"),
-    ("6.1", "the mean of the checkpoints' weights", "transformer/averaging/average.py", "tests/test_averaging.py"),
-    ("6.1", "log P / ((5 + length) / 6)^alpha", "transformer/decoding/search.py", "tests/test_search.py"),
-    ("6.1", "the search ends early where it can", "transformer/decoding/search.py", "tests/test_search.py"),
+    (
+        "5.4", "(1 - e) on the reference, e / V on all",
+        "transformer/training/objective.py", "tests/transformer/training/test_objective.py",
+    ),
+    (
+        "6.1", "the mean of the checkpoints' weights",
+        "transformer/averaging/average.py", "tests/transformer/averaging/test_averaging.py",
+    ),
+    (
+        "6.1", "log P / ((5 + length) / 6)^alpha",
+        "transformer/decoding/search.py", "tests/transformer/decoding/test_search.py",
+    ),
+    (
+        "6.1", "the search ends early where it can",
+        "transformer/decoding/search.py", "tests/transformer/decoding/test_search.py",
+    ),
     (
         "6.1", "tokenised BLEU, compounds split",
-        "transformer/evaluation/scores.py", "tests/test_quoted_bleu.py",
+        "transformer/evaluation/scores.py", "tests/transformer/evaluation/test_quoted_bleu.py",
     ),
 )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """How much of a device's memory an update takes, and so how many tokens a micro-batch may hold.
 
-The arithmetic follows what autograd keeps of each sublayer (tests/test_fake_cuda.py tracks it tensor by tensor) and
-is meant to err upwards by about a third. It knows the card's size, never what is free at the moment: with the same
-class of card a run has the same micro-batches, and so the same bytes.
+The arithmetic follows what autograd keeps of each sublayer (tests/transformer/training/test_fake_cuda.py tracks it
+tensor by tensor) and is meant to err upwards by about a third. It knows the card's size, never what is free at the
+moment: with the same class of card a run has the same micro-batches, and so the same bytes.
 """
 
 import torch

@@ -1,0 +1,171 @@
+"""From candidates to champions in a real MLflow registry; translations of earlier champions come from the cache."""
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+from tiny_inputs import synthetic_pairs
+
+from flows.promotion.gate import Decision, TestTranslations
+from flows.promotion.registered_model import RegisteredModel, Version
+from flows.promotion.report import COLUMNS, append_line, markdown
+from flows.promotion.settle import Answer, Candidate, Rule, Settlement, settle
+from transformer.errors import ParamsError
+
+MODEL = "transformer-en-de"
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite store, made once because the migrations take seconds."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+class Retrainings:
+    """A main workspace with a registry, in which candidates of chosen quality are settled."""
+
+    def __init__(self, main: Path, store: Path) -> None:
+        shutil.copyfile(store, main / "mlflow.db")
+        self.main = main
+        uri = f"sqlite:///{main}/mlflow.db"
+        self.client = mlflow.MlflowClient(tracking_uri=uri)
+        self.client.create_registered_model(MODEL)
+        self.registry = RegisteredModel(uri, MODEL)
+        self.asked: list[Decision] = []
+
+    def candidate(self, wrong: int) -> Candidate:
+        """A registered model that reverses the first `wrong` of 60 sentences."""
+        sha256 = f"{wrong:064x}"
+        made = self.client.create_model_version(MODEL, source=str(self.main), tags={"sha256": sha256})
+        sources, references = map(list, zip(*synthetic_pairs(60), strict=True))
+        hypotheses = [
+            " ".join(reversed(text.split())) if row < wrong else text for row, text in enumerate(references)
+        ]
+        tests = {"tiny": TestTranslations(sources, references, ["tiny"] * 60, hypotheses)}
+        return Candidate(Version(str(made.version), sha256), tests, "de", "retraining/x", "abc", f"run-{wrong}")
+
+    def settle(
+        self, candidate: Candidate, rule: Rule = "auto", answer: Callable[[], Answer] | None = None
+    ) -> Settlement:
+        def ask(decision: Decision, _champion: Version | None) -> Answer:
+            self.asked.append(decision)
+            assert answer is not None
+            return answer()
+
+        return settle(self.main, candidate, self.registry, rule, 0.05, ask)
+
+
+@pytest.fixture
+def retrainings(tmp_path: Path, empty_store: Path) -> Retrainings:
+    return Retrainings(tmp_path, empty_store)
+
+
+def test_champions_follow_one_another_and_worse_ones_do_not(retrainings: Retrainings) -> None:
+    decided = []
+    for wrong in (30, 0, 40, 0):
+        settlement = retrainings.settle(retrainings.candidate(wrong))
+        champion = retrainings.registry.champion()
+        assert champion is not None
+        event = settlement.event
+        decided.append((event.decision, event.champion == event.version, champion.number))
+    assert decided == [
+        ("promoted", True, "1"),
+        ("promoted", True, "2"),
+        ("refused", False, "2"),
+        ("unchanged", False, "2"),
+    ]
+    history = retrainings.registry.history()
+    assert [(event.version, event.champion) for event in history] == [("1", "1"), ("2", "2"), ("3", "2"), ("4", "2")]
+    assert history[0].reason == "no champion yet"
+    assert "significantly below" in history[2].reason
+
+
+def test_never_compares_and_moves_nothing(retrainings: Retrainings) -> None:
+    retrainings.settle(retrainings.candidate(30))
+    settlement = retrainings.settle(retrainings.candidate(0), "never")
+    assert (settlement.event.decision, settlement.event.champion) == ("not promoted", "1")
+    assert {check.name for check in settlement.checks} >= {"bleu", "chrf", "empty"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "decision"),
+    [
+        (Answer(True, "rejected", "approved by hand"), "promoted"),
+        (Answer(False, "rejected", "rejected by hand: no"), "rejected"),
+        (Answer(False, "expired", "nobody answered in time"), "expired"),
+    ],
+)
+def test_a_person_decides(retrainings: Retrainings, answer: Answer, decision: str) -> None:
+    retrainings.settle(retrainings.candidate(30))
+    settlement = retrainings.settle(retrainings.candidate(0), "manual", lambda: answer)
+    assert settlement.event.decision == decision
+    assert (settlement.event.champion == settlement.event.version) == answer.approved
+    assert settlement.event.reason == f"{answer.reason}; the gate says: not significantly worse, no guard fails"
+
+
+def test_nobody_is_asked_about_a_model_that_the_gate_refuses(retrainings: Retrainings) -> None:
+    retrainings.settle(retrainings.candidate(0))
+    assert retrainings.settle(retrainings.candidate(30), "manual").event.decision == "refused"
+    assert retrainings.asked == []
+
+
+def test_an_approval_does_not_undo_what_another_retraining_did_meanwhile(retrainings: Retrainings) -> None:
+    retrainings.settle(retrainings.candidate(40))
+    candidate, better = retrainings.candidate(30), retrainings.candidate(0)
+
+    def meanwhile() -> Answer:
+        retrainings.settle(better)
+        return Answer(True, "rejected", "approved by hand")
+
+    settlement = retrainings.settle(candidate, "manual", meanwhile)
+    assert settlement.event.decision == "refused"
+    assert settlement.former == better.version
+    assert retrainings.registry.champion() == better.version
+
+
+def test_settling_again_after_a_crash_changes_nothing(retrainings: Retrainings) -> None:
+    candidate = retrainings.candidate(0)
+    first = retrainings.settle(candidate)
+    assert retrainings.settle(candidate) == first
+    assert len(retrainings.registry.history()) == 1
+
+
+def test_the_table_grows_by_a_line(retrainings: Retrainings, tmp_path: Path) -> None:
+    table = tmp_path / "reports" / "promotions.csv"
+    for wrong in (30, 0):
+        candidate = retrainings.candidate(wrong)
+        settlement = retrainings.settle(candidate)
+        for _again in range(2):  # as after a crash
+            append_line(table, candidate, settlement)
+    lines = list(csv.DictReader(table.read_text().splitlines()))
+    assert tuple(lines[0]) == COLUMNS
+    assert [(line["version"], line["decision"], line["champion"]) for line in lines] == [
+        ("1", "promoted", ""),
+        ("2", "promoted", "1"),
+    ]
+    assert lines[0]["bleu"] == ""
+    assert float(lines[1]["bleu"]) > float(lines[1]["champion_bleu"])
+    text = markdown("Title", settlement.event.reason, settlement.checks, candidate.version, settlement.former)
+    assert text.startswith("# Title\n\nCandidate: version 2; champion: version 1.\n\n**not significantly worse")
+    assert "| tiny | bleu | 100 |" in text
+
+
+def test_versions_are_found_by_content_and_by_number(retrainings: Retrainings) -> None:
+    registry = retrainings.registry
+    with pytest.raises(ParamsError, match="transformer-en-de has no versions at sqlite:"):
+        registry.version("1")
+    assert registry.champion() is None
+    assert registry.history() == []
+    versions = [retrainings.candidate(wrong).version for wrong in (1, 2, 1)]
+    assert registry.find(versions[0].sha256) == versions[2]
+    assert registry.find("0" * 64) is None
+    assert registry.version("2") == versions[1]
+    with pytest.raises(ParamsError, match="has no version 4; those there: 1, 2, 3"):
+        registry.version("4")
+    unknown = RegisteredModel(registry.uri, "transformer-en-fr")
+    assert (unknown.champion(), unknown.history()) == (None, [])

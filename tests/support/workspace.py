@@ -1,0 +1,101 @@
+"""A temporary git checkout of this project with a tiny corpus, and the commands a user types in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Run
+from tiny_inputs import copy_checkout, write_tiny_inputs
+
+STAGES = ["download", "prepare", "tokenize", "train", "average", "evaluate"]
+OUTER_VARIABLES = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "GIT_DIR", "TRANSFORMER_WORKSPACE")
+
+
+class Workspace:
+    """A copy of the checkout and the commands a user types in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in OUTER_VARIABLES and not key.startswith("PREFECT_")
+        }
+        self.environment = kept | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_SITE_CACHE_DIR": str(folder.parent / "site-cache"),
+            "PREFECT_HOME": str(folder.parent / "prefect-home"),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def run(self, *command: str, succeeds: bool = True) -> str:
+        """Run a command and return all that it prints."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=280,
+        )
+        assert (done.returncode == 0) == succeeds, done.stdout
+        return done.stdout
+
+    def dvc(self, *arguments: str) -> str:
+        return self.run(sys.executable, "-m", "dvc", *arguments)
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments)
+
+    def repro(self, *arguments: str) -> list[str]:
+        """Run `dvc repro` and name the stages that ran."""
+        lines = self.dvc("repro", *arguments).splitlines()
+        return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+    def send(self) -> None:
+        """Have every waiting record delivered to MLflow."""
+        self.run(sys.executable, "-m", "flows.tracking.send", "--wait")
+
+    def mlflow_client(self) -> mlflow.MlflowClient:
+        """A client of the embedded store."""
+        return mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.folder}/mlflow.db")
+
+    def mlflow_runs(self) -> list[Run]:
+        """Every recorded run, oldest first."""
+        self.send()
+        client = self.mlflow_client()
+        experiment = client.get_experiment_by_name("transformer-en-de")
+        assert experiment is not None
+        return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
+
+    def copy_to(self, folder: Path) -> "Workspace":
+        """The same workspace elsewhere, with its DVC cache, outputs, git history and MLflow store.
+
+        Run ids stay, but MLflow's artifact addresses still name the first place.
+        """
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Workspace(folder)
+
+
+def tiny_files(folder: Path) -> Workspace:
+    """The checkout without git, as a source tarball holds it, with a tiny corpus and tiny params, nothing run yet."""
+    folder.mkdir(parents=True)
+    made = Workspace(copy_checkout(folder))
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    shutil.rmtree(folder / "reports", ignore_errors=True)
+    shutil.rmtree(folder / ".venv", ignore_errors=True)
+    write_tiny_inputs(folder)
+    return made
+
+
+def tiny_checkout(folder: Path) -> Workspace:
+    """A git checkout with a tiny corpus and tiny params, committed, nothing run yet."""
+    made = tiny_files(folder)
+    made.git("init", "-b", "main")
+    made.git("add", ".")
+    made.git("commit", "-m", "tiny")
+    return made

@@ -1,0 +1,218 @@
+"""The prepare stage end to end: from raw parts to split files and the report."""
+
+import gzip
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from raw_parts import PARAMS, Pairs, part, random_pairs, write_lines
+
+from transformer.chunks import LocalExecutor
+from transformer.data.parts import write_parts
+from transformer.data.prepare import splits as split_files
+from transformer.data.prepare.prepare import prepare
+from transformer.errors import DataError
+from transformer.files import sha256_of
+from transformer.params import PreparationParams
+
+Rows = list[tuple[str, str, str]]
+SPLITS = ("train", "valid", "test")
+
+
+def run(folder: Path, raw: Path, params: PreparationParams = PARAMS) -> tuple[dict[str, Rows], dict[str, Any]]:
+    prepare(params, raw, folder / "corpus", folder / "reports" / "corpus.json", folder / "work", LocalExecutor(1))
+    tables = {split: pyarrow.parquet.read_table(folder / "corpus" / f"{split}.parquet") for split in SPLITS}
+    assert all(table.schema == split_files.SCHEMA for table in tables.values())
+    rows = {split: list(zip(*table.to_pydict().values(), strict=True)) for split, table in tables.items()}
+    return rows, json.loads((folder / "reports" / "corpus.json").read_text())
+
+
+@pytest.fixture
+def official(tmp_path: Path) -> Path:
+    """A raw folder with official splits and, in the training part, one pair for each reason of removal."""
+    raw = tmp_path / "raw"
+    test = [("Our dog sleeps &amp; snores.", "Unser Hund schläft &amp; schnarcht."), ("Same", "Same"), ("", " leer ")]
+    test += [("Our dog sleeps &amp; snores.", "Noch\u00a0einmal  dieselbe\xad Zeile"), ("1", "zwei und drei " * 9)]
+    valid = [("A completely different validation sentence 5", "Ein ganz anderer Satz 5")]
+    train = [
+        ("A  red\u200b house", "Ein rotes Haus"),
+        ("a red House", "ein rotes haus"),
+        ("A red house", "Das rote Haus"),
+        ("&nbsp;", "leer"),
+        ("Home", "Home"),
+        ("word " * 21, "Wort " * 21),
+        ("Yes", "Das ist eine viel zu lange Antwort"),
+        ("Hello {name}", "Hallo {wer}"),
+        ("Chapter 3 begins", "Kapitel 4 beginnt"),
+        ("Open the door", "Открой дверь"),
+        ("our DOG sleeps & snores.", "Der Hund schläft und schnarcht."),
+        ("A completely different validation sentence 77", "Noch ein ganz anderer Satz 77"),
+        ("A green tree", "Ein grüner Baum"),
+    ]
+    for name, pairs in (("books", train), ("dev", valid), ("exam", test)):
+        write_lines(raw, name, pairs)
+    write_parts(raw, [part("books", "train"), part("dev", "valid"), part("exam", "test")])
+    return raw
+
+
+def test_official_splits(tmp_path: Path, official: Path) -> None:
+    rows, report = run(tmp_path, official)
+    assert rows["train"] == [
+        ("A red house", "Ein rotes Haus", "books"),
+        ("A green tree", "Ein grüner Baum", "books"),
+    ]
+    assert rows["valid"] == [("A completely different validation sentence 5", "Ein ganz anderer Satz 5", "dev")]
+    # Line for line; sources are cleaned, references are as published.
+    assert rows["test"] == [
+        ("Our dog sleeps & snores.", "Unser Hund schläft &amp; schnarcht.", "exam"),
+        ("Same", "Same", "exam"),
+        ("", "leer", "exam"),
+        ("Our dog sleeps & snores.", "Noch\u00a0einmal  dieselbe\xad Zeile", "exam"),
+        ("1", ("zwei und drei " * 9).strip(), "exam"),
+    ]
+    reasons = "empty identical length length_ratio placeholder_mismatch number_mismatch wrong_script duplicate_pair"
+    reasons += " duplicate_source held_out_exact held_out_near"
+    assert report["pairs"] == {"read": 19, "train": 2, "valid": 1, "test": 5}
+    assert report["removed"] == dict.fromkeys(reasons.split(), 1)
+    assert report["parts"]["books"] == {
+        "read": 13,
+        "kept": {"train": 2, "valid": 0, "test": 0},
+        "removed": dict.fromkeys(reasons.split(), 1),
+    }
+    assert report["parts"]["exam"]["kept"] == {"train": 0, "valid": 0, "test": 5}
+    assert sum(report["parts"]["exam"]["removed"].values()) == 0
+    assert report["words"]["train"] == {"source": 6, "target": 6}
+    assert report["origins"] == {"train": {"books": 2}, "valid": {"dev": 1}, "test": {"exam": 5}}
+
+
+def test_hash_split_never_moves_a_line_of_a_growing_corpus(tmp_path: Path) -> None:
+    pairs, more = random_pairs(300, seed=1), random_pairs(300, seed=2)
+    grown = [pair for both in zip(more, pairs, strict=True) for pair in both]
+    splits: list[dict[str, str]] = []
+    for name, content in (("small", pairs), ("large", grown)):
+        raw = tmp_path / name / "raw"
+        raw.mkdir(parents=True)
+        write_lines(raw, "crawl", content)
+        write_parts(raw, [part("crawl", None)])
+        rows, _ = run(tmp_path / name, raw)
+        splits.append({source: split for split in SPLITS for source, _, _ in rows[split]})
+    small, large = splits
+    assert len(small) == 300
+    assert len(large) == 600
+    assert small == {source: large[source] for source in small}
+    assert set(small.values()) == set(SPLITS)
+
+
+def test_order_and_one_split_for_each_source(tmp_path: Path) -> None:
+    pairs = random_pairs(200, seed=3)
+    repeated = pairs + [(source.upper(), f"{target} noch") for source, target in pairs]
+    write_lines(tmp_path / "raw", "crawl", repeated)
+    write_parts(tmp_path / "raw", [part("crawl", None)])
+    rows, report = run(tmp_path, tmp_path / "raw")
+    assert report["removed"]["duplicate_source"] == 200
+    for split in SPLITS:
+        kept = {source for source, _, _ in rows[split]}
+        assert [(source, target) for source, target, _ in rows[split]] == [pair for pair in pairs if pair[0] in kept]
+    assert sum(len(rows[split]) for split in SPLITS) == 200
+
+
+def test_equal_bytes_whatever_the_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split_files, "ROW_GROUP_PAIRS", 64)
+    write_lines(tmp_path / "raw", "crawl", random_pairs(500, seed=4) + random_pairs(50, seed=4))
+    write_parts(tmp_path / "raw", [part("crawl", None)])
+    hashes = []
+    for run_number, batch_pairs in enumerate((100, 100, 1, 64, 10000)):
+        folder = tmp_path / str(run_number)
+        run(folder, tmp_path / "raw", PARAMS.model_copy(update={"batch_pairs": batch_pairs}))
+        assert sorted(path.name for path in (folder / "corpus").iterdir()) == [
+            "test.parquet",
+            "train.parquet",
+            "valid.parquet",
+        ]
+        hashes.append(sha256_of(folder))
+    assert len(set(hashes)) == 1
+    with pyarrow.parquet.ParquetFile(tmp_path / "0" / "corpus" / "train.parquet") as file:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    assert len(sizes) > 3
+    assert set(sizes[:-1]) == {64}
+
+
+def as_lines(raw: Path, pairs: Pairs) -> dict[str, str]:
+    for side, column in zip(("en", "de"), zip(*pairs, strict=True), strict=True):
+        (raw / f"a.{side}.gz").write_bytes(gzip.compress("\n".join(column).encode()))
+    return {"format": "lines", "source": "a.en.gz", "target": "a.de.gz"}
+
+
+def as_sgm(raw: Path, pairs: Pairs) -> dict[str, str]:
+    for side, column in zip(("en", "de"), zip(*pairs, strict=True), strict=True):
+        segments = "\n".join(f'<seg id="{number}">{text}</seg>' for number, text in enumerate(column, 1))
+        (raw / f"a.{side}.sgm").write_text(f'<srcset>\n<doc docid="d">\n{segments}\n</doc>\n</srcset>\n')
+    return {"format": "sgm", "source": "a.en.sgm", "target": "a.de.sgm"}
+
+
+def as_tsv(raw: Path, pairs: Pairs) -> dict[str, str]:
+    (raw / "a.tsv").write_text("".join(f"{source}\t1\t{target}\n" for source, target in pairs))
+    return {"format": "tsv", "source": "a.tsv", "target": "a.tsv", "source_field": "0", "target_field": "2"}
+
+
+def as_parquet(raw: Path, pairs: Pairs) -> dict[str, str]:
+    sources, targets = map(list, zip(*pairs, strict=True))
+    pyarrow.parquet.write_table(pyarrow.table({"de": targets, "en": sources}), raw / "a.parquet")
+    return {
+        "format": "parquet",
+        "source": "a.parquet",
+        "target": "a.parquet",
+        "source_field": "en",
+        "target_field": "de",
+    }
+
+
+def as_catalogue(raw: Path, pairs: Pairs) -> dict[str, str]:
+    with zipfile.ZipFile(raw / "a.zip", "w") as archive:
+        for side, column in zip(("en", "de"), zip(*pairs, strict=True), strict=True):
+            content = {"menu": {str(number): text for number, text in enumerate(column)}}
+            archive.writestr(f"app/{side}.json", json.dumps(content))
+    return {
+        "format": "catalogue",
+        "source": "a.zip",
+        "target": "a.zip",
+        "source_field": "*/en.json",
+        "target_field": "*/de.json",
+    }
+
+
+@pytest.mark.parametrize("write", [as_lines, as_sgm, as_tsv, as_parquet, as_catalogue])
+def test_every_format(tmp_path: Path, write: Callable[[Path, Pairs], dict[str, str]]) -> None:
+    pairs = random_pairs(120, seed=5)
+    (tmp_path / "raw").mkdir()
+    write_parts(tmp_path / "raw", [part("text", None, **write(tmp_path / "raw", pairs))])
+    rows, report = run(tmp_path, tmp_path / "raw")
+    assert report["pairs"]["read"] == 120
+    assert sorted((source, target) for split in SPLITS for source, target, _ in rows[split]) == sorted(pairs)
+    origin = "text/menu" if write is as_catalogue else "text"
+    assert {row[2] for split in SPLITS for row in rows[split]} == {origin}
+
+
+def test_empty_split_names_what_to_change(tmp_path: Path, official: Path) -> None:
+    write_parts(official, [part("books", "train"), part("dev", "valid")])
+    with pytest.raises(DataError, match=r"^the test split is empty, .*raise preparation\.test_share") as caught:
+        run(tmp_path, official)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "reports").exists()
+
+
+def test_malformed_input_leaves_no_split_behind(tmp_path: Path, official: Path) -> None:
+    (official / "exam.de").write_text("only one line\n")
+    with pytest.raises(DataError, match=r"exam\.en has 5 lines, .*exam\.de has 1: pair 2 has no target"):
+        run(tmp_path, official)
+    assert list((tmp_path / "corpus").iterdir()) == []
+
+
+def test_raw_folder_without_parts(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"parts\.json is missing: run the download stage first"):
+        prepare(PARAMS, tmp_path, tmp_path / "corpus", tmp_path / "corpus.json", tmp_path / "work", LocalExecutor(1))

@@ -1,0 +1,68 @@
+"""Killed with SIGKILL at any moment and started again, training ends with the bytes of an uninterrupted run."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+from corpora import write_tokens
+from tiny_inputs import CHECKOUT, TINY_PARAMS, synthetic_pairs
+
+from transformer.params import TokenizationParams
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from transformer.params import load_params
+from transformer.training.train import train
+here = Path(sys.argv[1])
+params = load_params(here / "params.yaml")
+train(params.languages, params.model, params.training, params.compute, tokens=here / "tokens", work=here / "work",
+      checkpoints=here / "checkpoints", report=here / "training.json", curves=here / "curves",
+      on_figures=lambda figures: print(figures.update, flush=True))
+"""
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, folder], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
+
+
+def test_sigkill_at_random_moments_changes_no_byte(tmp_path: Path) -> None:
+    pairs = synthetic_pairs(260)
+    splits = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
+    training = {
+        **TINY_PARAMS["training"],
+        "updates": 60,
+        "log_every": 1,
+        "checkpoint_every_updates": 3,
+        "seed": 1,
+        "micro_batch_tokens": 150,
+    }
+    model, compute = {**TINY_PARAMS["model"], "dropout": 0.2}, {**TINY_PARAMS["compute"], "threads": 2}
+    params = {**TINY_PARAMS, "model": model, "training": training, "compute": compute}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        write_tokens(folder, splits, TokenizationParams(**TINY_PARAMS["tokenization"]))
+        (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+    assert start(whole).wait() == 0
+    random_, reached = random.Random(1), []
+    for _ in range(3):
+        process = start(killed)
+        assert process.stdout is not None
+        for _ in range(random_.randint(1, 14)):  # updates from where it stands; then a moment inside one
+            line = process.stdout.readline()
+        time.sleep(random_.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        reached.append(int(line))
+    assert start(killed).wait() == 0
+
+    assert 0 < max(reached) < 60
+    names = sorted(path.name for path in (whole / "checkpoints").iterdir())
+    assert names == sorted(path.name for path in (killed / "checkpoints").iterdir())
+    for path in [*(whole / "checkpoints").iterdir(), *(whole / "curves").iterdir()]:
+        assert path.read_bytes() == (killed / path.relative_to(whole)).read_bytes(), path.name
