@@ -32,8 +32,8 @@ page from `transformer/paper/values.py` and `presets/`; a test fails where they 
 
 """
 TABLE_3 = """Table 3 counts models with one vocabulary, that of en-de. Its base model has 65 million parameters only
-with about 41 000 pieces, and so have its rows A to E (`tests/transformer/model/test_model.py`); big agrees with 37 000
-within 1 %.
+with about 41 000 pieces, and so have its rows A to E (`tests/transformer/model/test_model.py`); big agrees with
+37 000 within 1 %.
 """
 EVERY_BLEU = """One set of translations has several BLEU scores, one to two points apart. `reports/metrics.json` holds
 all of ours, as `tests.<test set>.bleus`, each with label and signature, and `python -m flows.summary` shows them next
