@@ -151,5 +151,5 @@ def die(_shared: None, chunk: int) -> int:
 
 
 def test_a_killed_worker_ends_in_one_line() -> None:
-    with LocalExecutor(2) as executor, pytest.raises(UserError, match=r"a worker process was killed, .* to go on"):
+    with LocalExecutor(2) as executor, pytest.raises(UserError, match=r"a worker process was killed, .* to continue"):
         list(executor.map(die, None, range(6)))
