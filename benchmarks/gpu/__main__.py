@@ -91,11 +91,11 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def _caches() -> Iterator[dict[str, str]]:
-    """The environment of the parts, which share what torch.compile has made; nothing of it is there before."""
+    """The environment of the parts, which share what torch.compile makes: anew, unless it says where that is kept."""
     folder = tempfile.mkdtemp(prefix="gpu-caches-")
     made = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor", "TRITON_CACHE_DIR": f"{folder}/triton"}
     try:
-        yield os.environ | made
+        yield made | os.environ
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
