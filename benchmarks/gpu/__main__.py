@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from benchmarks.gpu.parts import Part, RefusedError, Result, chosen_parts, result_file
+from benchmarks.gpu.parts import DEADLINE, Part, RefusedError, Result, chosen_parts, result_file
 from benchmarks.gpu.table import SUMMARY_FILE, show
 
 LOG_FILE = "log.txt"
@@ -91,11 +91,11 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def _caches() -> Iterator[dict[str, str]]:
-    """The environment of the parts, which share what torch.compile has made; nothing of it is there before."""
+    """The environment of the parts, which share what torch.compile makes: anew, unless it says where that is kept."""
     folder = tempfile.mkdtemp(prefix="gpu-caches-")
     made = {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor", "TRITON_CACHE_DIR": f"{folder}/triton"}
     try:
-        yield os.environ | made
+        yield made | os.environ
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -109,7 +109,7 @@ def _run(part: Part, out: Path, deadline: float, environment: dict[str, str], lo
     _say(f"== {part.name}: at most {max(0.0, deadline - begun):.0f} s", log)
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.gpu.part", part.name, str(path)],
-        env=environment,
+        env=environment | {DEADLINE: str(deadline)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

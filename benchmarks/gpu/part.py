@@ -1,6 +1,7 @@
 """One part in a process of its own: `python -m benchmarks.gpu.part NAME FILE`, started by `benchmarks.gpu`."""
 
 import logging
+import os
 import sys
 import traceback
 from importlib import import_module
@@ -14,6 +15,8 @@ def main() -> None:
     """Measure; an error is printed whole, unless it is one for the user, and its last line kept in the file."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     name, result = sys.argv[1], Result.read(Path(sys.argv[2]))
+    if os.environ["DEVICE"] == "cpu" and name != "correctness":  # whose tests see to it themselves
+        os.environ["TORCH_COMPILE_DISABLE"] = "1"  # a rehearsal takes the same paths, without minutes of compiling
     try:
         import_module(f"benchmarks.gpu.{name}").measure(result)
     except UserError as error:

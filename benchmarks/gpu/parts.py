@@ -8,6 +8,8 @@ from typing import Any
 
 from transformer.files import write_json
 
+DEADLINE = "PART_DEADLINE"  # environment variable: by time.monotonic(), when a part will be cut
+
 
 @dataclass(frozen=True)
 class Part:

@@ -28,6 +28,7 @@ TINY: dict[str, dict[str, Any]] = {
         "length_groups": 2,
         "micro_batch_tokens": 2000,
         "updates": 20,
+        "compile": True,  # packed, as on a GPU
         "warmup_updates": 10,
         "validate_every": 10,
         "validation_bleu_sentences": 4,

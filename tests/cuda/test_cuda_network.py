@@ -81,7 +81,7 @@ def test_with_dropout_the_gradient_is_that_of_the_same_masks() -> None:
         with torch.no_grad():
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight += sign * step / length * gradient
-        losses.append(float(loss_and_gradients(run)[0]))
+        losses.append(loss_and_gradients(run)[0].item())
         with torch.no_grad():
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight -= sign * step / length * gradient
