@@ -29,6 +29,7 @@ from transformer.params import TokenizationParams
 from transformer.tokens.store import TokenSplit
 from transformer.tokens.vocabulary import VOCABULARY_FILE
 
+SUPPORT = CHECKOUT / "tests" / "support"
 MEASURED = (
     "decoding",
     "few_sizes",
@@ -56,18 +57,16 @@ def sources() -> Iterator[Path]:
     """All that may run there."""
     yield from (CHECKOUT / "transformer").rglob("*.py")
     yield from (CHECKOUT / "benchmarks" / "gpu").rglob("*.py")
-    yield from (
-        CHECKOUT / "benchmarks" / f"{name}.py" for name in ("decoding", "newstest", "torch_transformer", "training")
-    )
+    yield from (CHECKOUT / "benchmarks" / f"{name}.py" for name in MEASURED)
     yield from (CHECKOUT / "tests" / "cuda").rglob("*.py")
-    yield from (CHECKOUT / "tests" / f"{name}.py" for name in ("conftest", "corpora", "tiny_model"))
+    yield CHECKOUT / "tests" / "conftest.py"
+    yield from (SUPPORT / f"{name}.py" for name in ("corpora", "on_device", "tiny_inputs", "tiny_model"))
 
 
 def test_every_import_is_of_what_is_there() -> None:
     """Those inside functions too, which may run on the day only."""
-    ours = {"transformer", "benchmarks", "conftest", "corpora", "tiny_model", "on_device", "test_cuda_search"}
-    tests_own = {"prefect_server", "workspace"}  # imported by fixtures that no test there uses
-    allowed = sys.stdlib_module_names | importable() | ours | tests_own
+    ours = {"transformer", "benchmarks", *(path.stem for path in SUPPORT.glob("*.py"))}
+    allowed = sys.stdlib_module_names | importable() | ours
     refused = set()
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
