@@ -187,7 +187,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("error: the pipeline was stopped; start again to go on", file=sys.stderr)
+        print("error: the pipeline was stopped; start again to continue", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
     for stage, outcome in outcomes.items():
         print(f"{stage}: {outcome.lower()}")

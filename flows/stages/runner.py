@@ -43,7 +43,7 @@ def checked_params(name: str) -> Iterator[Params]:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print(f"error: stage {name} was stopped; start again to go on", file=sys.stderr)
+        print(f"error: stage {name} was stopped; start again to continue", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
 
 

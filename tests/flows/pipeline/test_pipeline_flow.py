@@ -191,7 +191,7 @@ def test_ctrl_c_ends_everything_without_a_retry(
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
-    assert errors.splitlines()[-1] == "error: the pipeline was stopped; start again to go on"
+    assert errors.splitlines()[-1] == "error: the pipeline was stopped; start again to continue"
     assert "Traceback" not in errors
     assert (folder / "saved").exists()
     assert (folder / "attempts").read_text() == "attempt\n"

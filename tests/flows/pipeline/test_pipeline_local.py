@@ -103,7 +103,7 @@ def test_ctrl_c_in_a_terminal_spares_the_temporary_server_until_the_end_is_told(
     assert process.wait(60) == 75
     printed = (tmp_path / "output").read_text()
     assert printed.count("error: ") == 1
-    assert "error: the pipeline was stopped; start again to go on" in printed
+    assert "error: the pipeline was stopped; start again to continue" in printed
     assert "Traceback" not in printed
     assert (folder / "saved").exists()
     until(lambda: not members(process.pid), what="the end of the temporary server")

@@ -110,6 +110,6 @@ def test_a_second_signal_does_not_disturb_the_end(tmp_path: Path) -> None:
     assert stage.stdout.readline() == "ending\n"
     stage.terminate()
     _, errors = stage.communicate(timeout=60)
-    assert (stage.returncode, errors) == (75, "error: stage prepare was stopped; start again to go on\n")
+    assert (stage.returncode, errors) == (75, "error: stage prepare was stopped; start again to continue\n")
     (events,) = (tmp_path / "work" / "tracking").glob("*/events.jsonl")
     assert '"status": "KILLED"' in events.read_text().splitlines()[-1]

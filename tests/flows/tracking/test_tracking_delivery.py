@@ -155,7 +155,7 @@ def test_a_stopped_stage_says_so_and_is_a_killed_run(workspace: Workspace) -> No
     until(lambda: (workspace.folder / "step").exists())
     stage.send_signal(signal.SIGTERM)
     _, errors = stage.communicate(timeout=30)
-    assert (stage.returncode, errors) == (75, "error: stage train was stopped; start again to go on\n")
+    assert (stage.returncode, errors) == (75, "error: stage train was stopped; start again to continue\n")
     workspace.send()
     (run,) = runs(workspace.folder / "mlflow.db")
     assert (run.info.status, run.data.tags["error"][:17]) == ("KILLED", "KeyboardInterrupt")
