@@ -70,10 +70,10 @@ def _causes(project: Project, before: LockedStage, now: LockedStage, made: set[s
     """What else differs between the two executions of a stage, the likeliest cause first."""
     old, new = flatten(before.params), flatten(now.params)
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    yield from _some([f"{key} {_text(old.get(key))} → {_text(new.get(key))}" for key in changed], "params")
+    yield from _some([f"{key} {_text(old.get(key))} → {_text(new.get(key))}" for key in changed], "of the params")
     code = {**before.inputs, **now.inputs}
     edited = [path for path in code if path not in made and before.inputs.get(path) != now.inputs.get(path)]
-    yield from _some([f"code of {path}" for path in edited], "places in the code")
+    yield from _some([f"code of {path}" for path in edited], "of the code")
     records = [project.records.of_lock(before), project.records.of_lock(now)]
     if records[0] and records[1]:
         yield from _surroundings(records[0].record, records[1].record)
@@ -111,7 +111,8 @@ def in_words(project: Project, found: Comparison) -> Iterator[str]:
         return
     names = [path for paths in found.differing.values() for path in paths]
     yield f"not the committed results: {len(names)} of {found.outputs} outputs differ: {', '.join(names)}"
-    yield f"likely cause: {'; '.join(found.causes)}"
+    unknown = "none is known: params, code, packages and machine are those of the committed records"
+    yield f"likely cause: {'; '.join(found.causes) or unknown}"
     yield from _verdicts(project, found)
 
 
