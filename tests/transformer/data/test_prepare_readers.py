@@ -148,8 +148,8 @@ def test_sgm(tmp_path: Path) -> None:
     ("old", "new", "expected"),
     [
         ('<seg id="1">Ende</seg>', "", "has 4 segments"),
-        ('<seg id="2">', '<seg id="4">', "t.sgm, line 7: segment 4 of b stands where"),
-        ("docid='a'", "docid='c'", "segment 1 of c stands where"),
+        ('<seg id="2">', '<seg id="4">', "t.sgm, line 7: segment 4 of b is where"),
+        ("docid='a'", "docid='c'", "segment 1 of c is where"),
         ("lines </seg>", "lines ", 'line 8: <seg id="3"> inside segment 2'),
         ("Ende</SEG>\n</doc>\n</refset>\n", "Ende", "line 12: segment 1 has no </seg>; the file may be cut short"),
         ("docid='a'", "", "has no docid"),
