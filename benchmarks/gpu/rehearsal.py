@@ -55,7 +55,7 @@ def bare_environment(folder: Path, python: Path) -> Path:
         return made
     print(f"installing what the bare machine has into {folder}: some minutes, and several GB", flush=True)
     subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
-    install = ["pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "-r", BARE_MACHINE]
+    install = ["pip", "install", "--quiet", "--disable-pip-version-check", "-r", BARE_MACHINE]
     done = subprocess.run([made, "-m", *install], stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise UserError(f"the bare machine's packages cannot be installed: {' '.join(done.stderr.split())[-300:]}")
