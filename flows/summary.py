@@ -4,6 +4,7 @@ All scores: `dvc metrics show`.
 """
 
 import json
+import sys
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -57,7 +58,12 @@ def training_speed(root: Path) -> float | None:
 def main() -> None:
     """Print it for the checkout in the working folder."""
     root, console = Path.cwd(), Console()
-    console.print(summary(root / METRICS, training_speed(root)))
+    try:
+        console.print(summary(root / METRICS, training_speed(root)))
+    except FileNotFoundError:
+        sys.exit(f"error: {METRICS} is missing: run make repro")
+    except (ValueError, KeyError, TypeError) as error:
+        sys.exit(f"error: {METRICS} is damaged ({type(error).__name__}: {error}): run dvc repro --force evaluate")
     project = Project(root)
     if found := compare_with_commit(project):
         console.print()

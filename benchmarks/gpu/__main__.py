@@ -30,7 +30,7 @@ REHEARSAL = 4.0  # times its own seconds, where a slow CPU stands in for the GPU
 def main() -> None:
     """The exit status is 1 if a part failed or was cut, 2 if nothing could begin."""
     try:
-        parts, out = chosen_parts(os.environ.get("PARTS", "")), Path(os.environ.get("OUT", "reports/gpu"))
+        parts, out = chosen_parts(os.environ.get("PARTS", "")), Path(os.environ.get("OUT") or "reports/gpu")
         device = _device()
         scale = _scale(parts, device)
         _make_ready(out, parts)

@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"lineage: {error}", file=sys.stderr)
         return max(error.exit_code, ExitCode.BAD_DATA)  # 1 and 2 are results of `verify`
+    except OSError as error:
+        print(f"lineage: {error.filename}: {error.strerror}", file=sys.stderr)
+        return ExitCode.BAD_DATA
 
 
 def _show(options: argparse.Namespace) -> int:

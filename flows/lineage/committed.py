@@ -15,6 +15,7 @@ from flows.checkout.workspace import CORPUS, HYPOTHESES, TRANSLATIONS
 from flows.lineage.project import Project
 from flows.lineage.scores import SAMPLES, SIGNIFICANT
 from flows.records.dvc_files import LockedStage, owner_of
+from flows.records.hashes import hash_path
 from flows.records.hypotheses import hypotheses_in
 from flows.records.nested_keys import flatten
 from flows.records.record import Record
@@ -28,31 +29,34 @@ DECISIVE = ("torch", "numpy", "sentencepiece", "pyarrow", "safetensors", "sacreb
 
 @dataclass
 class Comparison:
-    """The workspace's dvc.lock against a commit's."""
+    """The workspace's outputs against a commit's dvc.lock."""
 
     commit: str
+    missing: list[str] = field(default_factory=list)  # outputs that are not in the workspace
     differing: dict[str, list[str]] = field(default_factory=dict)  # stage: its outputs that differ
     causes: list[str] = field(default_factory=list)
-    outputs: int = 0  # that both have
+    outputs: int = 0  # of the commit
 
 
 def compare_with_commit(project: Project, revision: str = "HEAD") -> Comparison | None:
-    """Compare every output by its hash; None if the commit has no results, or there is no git.
+    """Hash every output in the workspace and compare; None if the commit has no results, or there is no git.
 
     Causes are looked for only in stages whose outputs differ although nothing that they read from other stages does;
     the differences of later stages follow from those.
     """
     commit = project.git.commit(revision)
     committed = project.lock_at(commit) if commit else {}
-    if not commit or not committed or not project.lock:
+    if not commit or not committed:
         return None
     found = Comparison(commit)
     made = {path for stage in committed.values() for path in stage.outputs}
     for name, before in committed.items():
         now = project.lock.get(name)
-        outputs = now.outputs if now else {}
-        found.outputs += len(before.outputs)
-        if differing := [path for path, md5 in before.outputs.items() if outputs.get(path) != md5]:
+        paths = {path: project.root / path for path in before.outputs}
+        found.outputs += len(paths)
+        found.missing += [path for path, place in paths.items() if not place.exists()]
+        here = {path: hash_path(place).md5 for path, place in paths.items() if place.exists()}
+        if differing := [path for path, md5 in here.items() if md5 != before.outputs[path]]:
             found.differing[name] = differing
             if now and not _reads_what_differs(before, now, made):
                 found.causes += _causes(project, before, now, made)
@@ -73,7 +77,7 @@ def _causes(project: Project, before: LockedStage, now: LockedStage, made: set[s
     yield from _some([f"{key} {_text(old.get(key))} → {_text(new.get(key))}" for key in changed], "of the params")
     code = {**before.inputs, **now.inputs}
     edited = [path for path in code if path not in made and before.inputs.get(path) != now.inputs.get(path)]
-    yield from _some([f"code of {path}" for path in edited], "of the code")
+    yield from _some([f"another {path}" for path in edited], "of what the stages depend on")
     records = [project.records.of_lock(before), project.records.of_lock(now)]
     if records[0] and records[1]:
         yield from _surroundings(records[0].record, records[1].record)
@@ -106,11 +110,15 @@ def _text(value: Any) -> str:
 
 def in_words(project: Project, found: Comparison) -> Iterator[str]:
     """The answer for the user, line by line."""
+    if found.missing:
+        names = ", ".join(found.missing)
+        yield f"not here: {len(found.missing)} of {found.outputs} outputs ({names}): run make repro"
+        return
     if not found.differing:
         yield f"reproduced: all {found.outputs} outputs are the committed ones, byte for byte"
         return
-    names = [path for paths in found.differing.values() for path in paths]
-    yield f"not the committed results: {len(names)} of {found.outputs} outputs differ: {', '.join(names)}"
+    differing = [path for paths in found.differing.values() for path in paths]
+    yield f"not the committed results: {len(differing)} of {found.outputs} outputs differ: {', '.join(differing)}"
     unknown = "none is known: params, code, packages and machine are those of the committed records"
     yield f"likely cause: {'; '.join(found.causes) or unknown}"
     yield from _verdicts(project, found)

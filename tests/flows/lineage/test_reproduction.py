@@ -47,6 +47,16 @@ def test_a_fresh_clone_ends_with_what_is_committed_and_says_so(clone: Workspace)
     assert clone.repro() == []  # only where to compute has changed
 
 
+def test_outputs_that_are_not_here_are_not_called_reproduced(clone: Workspace) -> None:
+    printed = clone.run("python", "-m", "flows.summary").splitlines()
+    assert printed[-1].startswith("not here: ")
+    assert "models/averaged" in printed[-1]
+    assert printed[-1].endswith(": run make repro")
+    (clone.folder / "reports" / "metrics.json").unlink()
+    printed = clone.run("python", "-m", "flows.summary", succeeds=False)
+    assert printed == "error: reports/metrics.json is missing: run make repro\n"
+
+
 @pytest.fixture
 def scheduler() -> Iterator[str]:
     """The address of a Dask cluster of two workers."""

@@ -216,3 +216,15 @@ def test_malformed_input_leaves_no_split_behind(tmp_path: Path, official: Path) 
 def test_raw_folder_without_parts(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"parts\.json is missing: run the download stage first"):
         prepare(PARAMS, tmp_path, tmp_path / "corpus", tmp_path / "corpus.json", tmp_path / "work", LocalExecutor(1))
+
+
+@pytest.mark.parametrize("batch_pairs", [1, 2, 3, 97])
+def test_chunks_that_lose_all_their_pairs_change_nothing(tmp_path: Path, batch_pairs: int) -> None:
+    raw = tmp_path / "raw"
+    good = random_pairs(40, seed=3)
+    same = [("untranslated line", "untranslated line")] * 7
+    write_lines(raw, "crawl", [*same, *good[:20], *same, *good[20:], *same])
+    write_parts(raw, [part("crawl", None)])
+    expected = run(tmp_path / "whole", raw, PARAMS.model_copy(update={"batch_pairs": 10_000}))
+    assert sum(map(len, expected[0].values())) == len(good)
+    assert run(tmp_path / "chunks", raw, PARAMS.model_copy(update={"batch_pairs": batch_pairs})) == expected

@@ -69,7 +69,8 @@ def clean_chunk(params: PreparationParams, chunk: RawChunk) -> pyarrow.Table:
         removed.update(reason for reason in reasons if reason is not None)
         kept = [row for row, reason in enumerate(reasons) if reason is None]
         sources, targets = [sources[row] for row in kept], [targets[row] for row in kept]
-        chunk = chunk._replace(pairs=chunk.pairs.take(kept))
+        # An untyped empty list would be an array of nulls, by which nothing can be taken.
+        chunk = chunk._replace(pairs=chunk.pairs.take(pyarrow.array(kept, pyarrow.int64())))
     told = {"part": part.name, "split": part.split, "read": len(sources) + removed.total(), "removed": removed}
     pairs = pair_table(PairBatch(sources, targets, chunk.pairs.column("origin").to_pylist()))
     for name, column in _columns(sources, targets).items():
