@@ -20,7 +20,7 @@ unexport PYTHONPATH PYTHONHOME
 
 help:
 	@echo 'make repro   set up .venv, run the pipeline (dvc repro), print the scores'
-	@echo 'make test    set up .venv with the test tools, run the tests (8 minutes); test-all: those that take longer too'
+	@echo 'make test    set up .venv with the test tools, run the tests (9 minutes); test-all: those that take longer too'
 	@echo 'make lint    ruff, mypy, and who imports whom (import-linter)'
 	@echo 'make ui      browse the recorded runs (MLflow) at http://127.0.0.1:5000'
 	@echo 'make serve   Prefect (schedules, runs) at http://127.0.0.1:4200, MLflow at http://127.0.0.1:5000, until Ctrl-C'
