@@ -7,19 +7,17 @@ so that even a clone without a cache can compare its scores with the committed o
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
-
-from sacrebleu.metrics import CHRF
 
 from flows.checkout.workspace import CORPUS, HYPOTHESES, TRANSLATIONS
 from flows.lineage.project import Project
-from flows.lineage.scores import SAMPLES, SIGNIFICANT
+from flows.lineage.scores import SIGNIFICANT, compare
 from flows.records.dvc_files import LockedStage, owner_of
 from flows.records.hashes import hash_path
 from flows.records.hypotheses import hypotheses_in
 from flows.records.nested_keys import flatten
 from flows.records.record import Record
-from transformer.evaluation.scores import bleu_metric, paired_bootstrap
 
 SHOWN = 3  # causes of a kind that are named one by one
 EVALUATE = "evaluate"
@@ -52,16 +50,19 @@ def compare_with_commit(project: Project, revision: str = "HEAD") -> Comparison 
     made = {path for stage in committed.values() for path in stage.outputs}
     for name, before in committed.items():
         now = project.lock.get(name)
-        paths = {path: project.root / path for path in before.outputs}
-        found.outputs += len(paths)
-        found.missing += [path for path, place in paths.items() if not place.exists()]
-        here = {path: hash_path(place).md5 for path, place in paths.items() if place.exists()}
-        if differing := [path for path, md5 in here.items() if md5 != before.outputs[path]]:
+        here = {path: _md5(project.root / path) for path in before.outputs}
+        found.outputs += len(here)
+        found.missing += [path for path, md5 in here.items() if md5 is None]
+        if differing := [path for path, md5 in here.items() if md5 not in (None, before.outputs[path])]:
             found.differing[name] = differing
             if now and not _reads_what_differs(before, now, made):
                 found.causes += _causes(project, before, now, made)
     found.causes = list(dict.fromkeys(found.causes))
     return found
+
+
+def _md5(path: Path) -> str | None:
+    return hash_path(path).md5 if path.exists() else None
 
 
 def _reads_what_differs(before: LockedStage, now: LockedStage, made: set[str]) -> bool:
@@ -138,10 +139,7 @@ def _verdicts(project: Project, found: Comparison) -> Iterator[str]:
         if len(theirs) != len(ours):
             yield f"{name}: the commit has no translations to compare with"
             continue
-        if theirs == ours:
-            continue
-        metrics = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
-        for metric, score in paired_bootstrap(theirs, ours, references, metrics, SAMPLES).items():
-            verdict = "a significant difference" if score.p_value < SIGNIFICANT else "no significant difference"
-            scores = f"{score.system:.2f} here, {score.baseline:.2f} committed"
-            yield f"{name}: {metric} {scores}: {verdict} (paired bootstrap, p = {score.p_value:.3f})"
+        for one in compare(name, theirs, ours, references, language):
+            verdict = "a significant difference" if one.p_value < SIGNIFICANT else "no significant difference"
+            scores = f"{one.b:.2f} here, {one.a:.2f} committed"
+            yield f"{name}: {one.metric} {scores}: {verdict} (paired bootstrap, p = {one.p_value:.3f})"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sacrebleu.metrics import CHRF
@@ -57,9 +58,9 @@ def paired_scores(project: Project, a: Chain, b: Chain, language: str) -> list[P
     for name in sorted(files[0].keys() & files[1].keys()):
         sides = [_translations(project, f"{TRANSLATIONS}/{name}", one[name]) for one in files]
         common = [key for key in sides[0] if key in sides[1]]
-        # Of equal translations the bootstrap would make a p-value of nearly zero.
-        if any(sides[0][key] != sides[1][key] for key in common):
-            found += _paired(name.removesuffix(".jsonl"), common, sides, language)
+        one, other = ([side[key] for key in common] for side in sides)
+        references = [reference for _, reference in common]
+        found += compare(name.removesuffix(".jsonl"), one, other, references, language)
     return found
 
 
@@ -69,13 +70,11 @@ def _translations(project: Project, path: str, md5: str) -> dict[tuple[str, str]
     return {(line["source"], line["reference"]): line["hypothesis"] for line in lines}
 
 
-def _paired(
-    name: str, common: list[tuple[str, str]], sides: list[dict[tuple[str, str], str]], language: str
-) -> list[PairedScore]:
+def compare(test_set: str, a: list[str], b: list[str], references: list[str], language: str) -> Iterator[PairedScore]:
+    """BLEU and chrF2 of two translations of the same sentences; nothing where they are equal."""
+    if a == b:
+        return
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it logs its progress
     metrics: dict[str, Metric] = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
-    a, b = ([side[key] for key in common] for side in sides)
-    found = paired_bootstrap(a, b, [reference for _, reference in common], metrics, SAMPLES)
-    return [
-        PairedScore(name, len(common), metric, one.baseline, one.system, one.p_value) for metric, one in found.items()
-    ]
+    for metric, one in paired_bootstrap(a, b, references, metrics, SAMPLES).items():
+        yield PairedScore(test_set, len(references), metric, one.baseline, one.system, one.p_value)
