@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu.parts import Result, Row
-from benchmarks.gpu.setting import CHECKOUT, REHEARSAL
+from benchmarks.gpu.setting import CHECKOUT, DEVICE, REHEARSAL
 from transformer.errors import UserError
+from transformer.model.device import select_device
 
 PROCESSES = 2 if REHEARSAL else 4
 COMPILERS = 4  # processes that compile for each of them; by default there would be as many as cores
@@ -67,8 +68,9 @@ def measure(result: Result) -> None:
     """Run the tests; each with its outcome, seconds and the reason of what failed or was skipped.
 
     Raises:
-        UserError: a test failed, or none ran.
+        UserError: a test failed, or none ran. Or there is no GPU.
     """
+    select_device(DEVICE)
     os.chdir(CHECKOUT)
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(COMPILERS)
     recorder = Recorder(result)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from tiny_inputs import CHECKOUT
 
-from benchmarks.gpu.parts import NAMES, RefusedError, chosen_parts
+from benchmarks.gpu.parts import NAMES, RefusedError, Result, chosen_parts
 from benchmarks.gpu.table import SUMMARY_FILE
 
 # In place of the parts: what can go wrong in one, and two that end well.
@@ -207,7 +207,8 @@ def test_each_test_is_written_down_as_it_ends(tmp_path: Path) -> None:
         "correctness.measure(Result(path, {'figures': {}}))"
     )
     command = [sys.executable, "-c", program, str(tmp_path), str(path)]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    environment = os.environ | {"DEVICE": "cpu"}
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
     assert "UserError: pytest ended with status 1; failed: test_" in done.stderr
     content = json.loads(path.read_text())
     assert content["rows"][0]["figure"] == "1 passed, 2 failed, 1 skipped of 4"
@@ -217,3 +218,14 @@ def test_each_test_is_written_down_as_it_ends(tmp_path: Path) -> None:
     assert found["test_wrong"] == ("failed", "AssertionError: one is not two\nassert 1 == 2")
     assert found["test_left_out"] == ("skipped", "Skipped: no such card")
     assert found["test_unready"] == ("failed", "RuntimeError: no memory")
+
+
+def test_without_a_gpu_no_test_is_begun(tmp_path: Path) -> None:
+    path = tmp_path / "2-correctness.json"
+    Result(path, {"status": "running", "rows": [], "figures": {}}).write()
+    command = [sys.executable, "-m", "benchmarks.gpu.part", "correctness", str(path)]
+    environment = os.environ | {"DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("error: device 'cuda' is not available here; use auto or one of: ")
+    assert done.stdout.count("\n") == 1
+    assert Result.read(path).content["figures"] == {}
