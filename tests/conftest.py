@@ -57,6 +57,19 @@ def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once_a_test_run(tmp_path_factory, "prefect", migrate) / "prefect.db"
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's SQLite store, migrated and empty; to be copied, as the migrations take seconds."""
+
+    def migrate(folder: Path) -> None:
+        import mlflow  # here: it takes seconds to import and few tests need it
+
+        folder.mkdir()
+        mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db").search_experiments()
+
+    return once_a_test_run(tmp_path_factory, "mlflow", migrate) / "mlflow.db"
+
+
 @pytest.fixture(scope="module")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> "Iterator[PrefectServer]":
     """A running Prefect server of the module's own."""

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from corpora import write_tokens
 from on_device import limit_memory, only_on_a_gpu, params, run_of
-from tiny_inputs import CHECKOUT, synthetic_pairs
+from tiny_inputs import CHECKOUT
+from trainings import tiny_tokens
 
 from transformer.errors import DeviceMemoryError
-from transformer.params import TokenizationParams
 
 pytestmark = pytest.mark.cuda
 
@@ -47,10 +46,7 @@ TORCHRUN = script("launch", "launch", "launch(*sections, paths, show)")
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pairs = synthetic_pairs(260)
-    splits = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
-    vocabulary = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
-    return write_tokens(tmp_path_factory.mktemp("cuda"), splits, vocabulary)
+    return tiny_tokens(tmp_path_factory.mktemp("cuda"))
 
 
 def start(folder: Path, tokens: Path, script: str = ALONE) -> "subprocess.Popen[str]":

@@ -3,9 +3,26 @@
 from pathlib import Path
 from typing import Any
 
-from transformer.params import ComputeParams, LanguageParams, ModelParams, Params, TrainingParams
+from corpora import write_tokens
+from tiny_inputs import TINY_PARAMS, synthetic_pairs
+
+from transformer.params import (
+    ComputeParams,
+    LanguageParams,
+    ModelParams,
+    Params,
+    TokenizationParams,
+    TrainingParams,
+)
 from transformer.training.run import Run
 from transformer.training.train import train
+
+
+def tiny_tokens(folder: Path) -> Path:
+    """The tokenize stage's folder, below `folder`: 200 synthetic training pairs, 30 of validation and 30 of test."""
+    pairs = synthetic_pairs(260)
+    splits = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
+    return write_tokens(folder, splits, TokenizationParams(**TINY_PARAMS["tokenization"]))
 
 
 def sections(params: Params) -> tuple[LanguageParams, ModelParams, TrainingParams, ComputeParams]:

@@ -18,14 +18,6 @@ from transformer.errors import ParamsError
 MODEL = "transformer-en-de"
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty SQLite store, made once because the migrations take seconds."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
 class Retrainings:
     """A main workspace with a registry, in which candidates of chosen quality are settled."""
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from corpora import write_tokens
-from tiny_inputs import TINY_PARAMS, synthetic_pairs
-from trainings import prepared, trained
+from tiny_inputs import TINY_PARAMS
+from trainings import prepared, tiny_tokens, trained
 
 from transformer.errors import DeviceMemoryError
-from transformer.params import Params, TokenizationParams, load_params, params_from
+from transformer.params import Params, load_params, params_from
 from transformer.training.memory import PLAIN_TOKENS, card_class, micro_batch_tokens
 
 PRESETS = Path(__file__).parents[3] / "presets"
@@ -27,10 +26,7 @@ def params(**training: Any) -> Params:
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pairs = synthetic_pairs(120)
-    splits = {"train": pairs[:90], "valid": pairs[90:105], "test": pairs[105:]}
-    vocabulary = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
-    return write_tokens(tmp_path_factory.mktemp("memory"), splits, vocabulary)
+    return tiny_tokens(tmp_path_factory.mktemp("memory"))
 
 
 def chosen(monkeypatch: pytest.MonkeyPatch, preset: str, total_memory: int, asked: int | None = None) -> int:

@@ -16,14 +16,13 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from corpora import write_tokens
-from tiny_inputs import CHECKOUT, TINY_PARAMS, synthetic_pairs
-from trainings import sections
+from tiny_inputs import CHECKOUT, TINY_PARAMS
+from trainings import sections, tiny_tokens
 from workspace import tiny_files
 
 from transformer.errors import DataError, DivergedError, ExitCode, InterruptedTrainingError, ParamsError, UserError
 from transformer.files import write_json
-from transformer.params import Params, TokenizationParams, params_from
+from transformer.params import Params, params_from
 from transformer.tokens.store import TokenSplit
 from transformer.training.batching import micro_batches, plan_epoch, usable_sentences
 from transformer.training.launch import launch
@@ -31,7 +30,6 @@ from transformer.training.ranks import shares
 from transformer.training.train import Figures, Paths, train
 from transformer.working_folder import working_folder
 
-VOCABULARY = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
 UPDATES = 24
 # A moderate rate and epsilon: Adam must not blow mere rounding, which differs with the order of sums, up to steps.
 TRAINING = {
@@ -59,9 +57,7 @@ def params(devices: int = 1, nodes: int = 1, **training: Any) -> Params:
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pairs = synthetic_pairs(260)
-    splits = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
-    return write_tokens(tmp_path_factory.mktemp("ranks"), splits, VOCABULARY)
+    return tiny_tokens(tmp_path_factory.mktemp("ranks"))
 
 
 def paths(folder: Path, tokens: Path) -> Paths:
@@ -287,9 +283,7 @@ def test_devices_that_are_not_there_are_refused_at_once(tokens: Path, tmp_path: 
 
 def test_the_ranks_end_with_a_killed_stage_and_the_next_one_records_them(tmp_path: Path) -> None:
     workspace = tiny_files(tmp_path / "checkout")
-    pairs = synthetic_pairs(260)
-    splits = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
-    write_tokens(workspace.folder / "data", splits, VOCABULARY)
+    tiny_tokens(workspace.folder / "data")
     content = {
         **TINY_PARAMS,
         "training": {**TRAINING, "updates": 80},

@@ -8,10 +8,8 @@ import time
 from pathlib import Path
 
 import yaml
-from corpora import write_tokens
-from tiny_inputs import CHECKOUT, TINY_PARAMS, synthetic_pairs
-
-from transformer.params import TokenizationParams
+from tiny_inputs import CHECKOUT, TINY_PARAMS
+from trainings import tiny_tokens
 
 SCRIPT = """
 import sys
@@ -31,8 +29,6 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 
 def test_sigkill_at_random_moments_changes_no_byte(tmp_path: Path) -> None:
-    pairs = synthetic_pairs(260)
-    splits = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
     training = {
         **TINY_PARAMS["training"],
         "updates": 60,
@@ -45,7 +41,7 @@ def test_sigkill_at_random_moments_changes_no_byte(tmp_path: Path) -> None:
     params = {**TINY_PARAMS, "model": model, "training": training, "compute": compute}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
-        write_tokens(folder, splits, TokenizationParams(**TINY_PARAMS["tokenization"]))
+        tiny_tokens(folder)
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
     assert start(whole).wait() == 0

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from corpora import write_tokens
-from tiny_inputs import TINY_PARAMS, synthetic_pairs
+from tiny_inputs import TINY_PARAMS
 from torch.utils.flop_counter import FlopCounterMode
-from trainings import prepared, trained
+from trainings import prepared, tiny_tokens, trained
 
 from transformer.errors import DivergedError, ParamsError
 from transformer.model.transformer import Transformer
-from transformer.params import ModelParams, TokenizationParams, params_from
+from transformer.params import ModelParams, params_from
 from transformer.training.batching import Update
 from transformer.training.loader import Loader
 from transformer.training.run import Run, Work
@@ -71,10 +70,7 @@ def test_peaks_go_by_the_whole_name() -> None:
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pairs = synthetic_pairs(120)
-    splits = {"train": pairs[:90], "valid": pairs[90:105], "test": pairs[105:]}
-    vocabulary = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=1000)
-    return write_tokens(tmp_path_factory.mktemp("throughput"), splits, vocabulary)
+    return tiny_tokens(tmp_path_factory.mktemp("throughput"))
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import sacrebleu
 import torch
 import torch.nn.functional as F
 from corpora import Pairs, write_tokens
-from tiny_inputs import TINY_PARAMS, synthetic_pairs
-from trainings import prepared, trained
+from tiny_inputs import TINY_PARAMS
+from trainings import prepared, tiny_tokens, trained
 
 from transformer.decoding.greedy import greedy
 from transformer.errors import DataError, DivergedError, InterruptedTrainingError
@@ -26,8 +26,6 @@ from transformer.training.resume import run_name
 from transformer.training.train import Figures
 from transformer.training.validation import greedy_bleu, validation_loss
 from transformer.working_folder import working_folder
-
-VOCABULARY = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
 
 
 def params(model: dict[str, Any] | None = None, threads: int = 1, **training: Any) -> Params:
@@ -42,9 +40,7 @@ def params(model: dict[str, Any] | None = None, threads: int = 1, **training: An
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pairs = synthetic_pairs(260)
-    splits = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
-    return write_tokens(tmp_path_factory.mktemp("training"), splits, VOCABULARY)
+    return tiny_tokens(tmp_path_factory.mktemp("training"))
 
 
 def test_a_reversed_sequence_is_learned(tmp_path: Path) -> None:
