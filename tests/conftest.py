@@ -61,13 +61,9 @@ def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's SQLite store, migrated and empty; to be copied, as the migrations take seconds."""
 
-    def migrate(folder: Path) -> None:
-        import mlflow  # here: it takes seconds to import and few tests need it
+    from mlflow_server import write_empty_store  # here: MLflow takes seconds to import and few tests need it
 
-        folder.mkdir()
-        mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db").search_experiments()
-
-    return once_a_test_run(tmp_path_factory, "mlflow", migrate) / "mlflow.db"
+    return once_a_test_run(tmp_path_factory, "mlflow", write_empty_store) / "mlflow.db"
 
 
 @pytest.fixture(scope="module")

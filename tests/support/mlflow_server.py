@@ -47,3 +47,9 @@ class MlflowServer:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+
+def write_empty_store(folder: Path) -> None:
+    """MLflow's SQLite store, migrated and empty, as mlflow.db in a new folder."""
+    folder.mkdir()
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db").search_experiments()
