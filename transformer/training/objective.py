@@ -49,9 +49,8 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(hidden), chunk):
             part = slice(start, start + chunk)
             labels = target[part]
-            missing = min(chunk, rounded_up(len(labels))) - len(
-                labels
-            )  # few shapes: see transformer.model.layers.Linear
+            # Few different shapes: see transformer.model.layers.Linear.
+            missing = min(chunk, rounded_up(len(labels))) - len(labels)
             rows = F.pad(hidden[part].to(dtype), (0, 0, 0, missing))
             chunk_loss, grad = smoothed(rows @ matrix.T, F.pad(labels, (0, missing), value=PAD), smoothing)
             loss += chunk_loss
@@ -87,9 +86,8 @@ def plain_smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Te
     loss = ((sums.log() - (1 - smoothing) * true - smoothing * mean) * counted).sum()
     grad.mul_((counted / sums)[:, None]).sub_((counted * smoothing / logits.size(-1))[:, None])
     rewards = counted * (smoothing - 1)
-    if (
-        torch.compiler.is_compiling()
-    ):  # one more term in a single pass over the logits; a scatter would need a second one
+    if torch.compiler.is_compiling():
+        # One more term in the single pass over the logits; a scatter would need a second pass.
         pieces = torch.arange(logits.size(-1), device=labels.device)
         return loss, grad + torch.where(labels[:, None] == pieces, rewards[:, None], 0.0)
     rows = torch.arange(len(labels), device=labels.device)
