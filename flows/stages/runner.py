@@ -13,7 +13,7 @@ from flows.checkout.workspace import PARAMS
 from flows.records.provenance import FLOW_RUN_VARIABLE
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
-from transformer.errors import ExitCode, UserError
+from transformer.errors import ExitCode, UserError, trouble_of_the_machine
 from transformer.params import Params, load_params
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -45,6 +45,12 @@ def checked_params(name: str) -> Iterator[Params]:
     except KeyboardInterrupt:
         print(f"error: stage {name} was stopped; start again to continue", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
+    except Exception as error:
+        trouble = trouble_of_the_machine(error)
+        if trouble is None:
+            raise
+        print(f"error: {trouble}", file=sys.stderr)
+        sys.exit(trouble.exit_code)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
