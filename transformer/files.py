@@ -3,14 +3,25 @@
 import fcntl
 import hashlib
 import json
+import lzma
 import os
 import shutil
+import struct
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 CHUNK_BYTES = 1 << 20
+# What Python's libraries raise for a damaged archive or one that they can't read: encrypted (RuntimeError), packed by a
+# method of its own (NotImplementedError), sizes that make no sense. An OSError with an errno is the disk's, not its.
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError,
+    RuntimeError, ValueError, OverflowError,
+)  # fmt: skip
 
 
 def sha256_of(path: Path) -> str:

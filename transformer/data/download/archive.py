@@ -1,9 +1,9 @@
 """Taking the named members, and only these, out of a tar or zip archive."""
 
+import errno
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -11,7 +11,7 @@ from typing import IO
 from rich.filesize import decimal
 
 from transformer.errors import DataError, DownloadError
-from transformer.files import CHUNK_BYTES, atomic_path
+from transformer.files import ARCHIVE_ERRORS, CHUNK_BYTES, atomic_path
 from transformer.progress import byte_progress
 
 
@@ -31,10 +31,11 @@ def extract(archive: Path, members: list[str], folder: Path) -> None:
     take_out = _from_zip if archive.suffix == ".zip" else _from_tar
     try:
         missing = take_out(archive, set(members), folder)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # a problem of the disk, not of the archive
-        raise DataError(f"{archive} is broken ({error}): delete it and run the download again") from None
+    except (*ARCHIVE_ERRORS, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # a problem of the disk; EINVAL: the archive sent its reader to a place before its beginning
+        reason = " ".join(str(error).split())
+        raise DataError(f"{archive} is broken ({reason}): delete it and run the download again") from None
     if missing:
         raise DataError(f"{archive} has no member {', '.join(sorted(missing))}")
 

@@ -19,6 +19,7 @@ import urllib3
 from rich.filesize import decimal
 
 from transformer.errors import DataError, DownloadError
+from transformer.files import ARCHIVE_ERRORS
 from transformer.progress import byte_progress
 
 logger = logging.getLogger(__name__)
@@ -255,5 +256,5 @@ def catalogue_languages(wheel: Path, pattern: str) -> list[str]:
     try:
         with zipfile.ZipFile(wheel) as members:
             return sorted({match[1] for name in members.namelist() if (match := fits.match(name))})
-    except zipfile.BadZipFile:
+    except ARCHIVE_ERRORS:
         raise DataError(f"{wheel} is not a zip archive") from None
