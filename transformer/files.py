@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import logging
 import lzma
 import os
 import shutil
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 # What Python's libraries raise for a damaged archive or one that they can't read: encrypted (RuntimeError), packed by a
@@ -94,6 +97,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def keep_hashed(written: Path, name: str) -> Path:
+    """Rename a complete file so that it is found as `name` by `kept_files`; its new name ends in its hash."""
+    kept = written.with_name(f"{name}.{sha256_of(written)}")
+    written.replace(kept)
+    return kept
+
+
+def kept_files(folder: Path) -> dict[str, Path]:
+    """What `keep_hashed` left in `folder`, by name. A file whose bytes have changed since is deleted, with a word."""
+    kept = {}
+    for path in sorted(folder.glob("*.*")):
+        name, _, digest = path.name.rpartition(".")
+        if name.startswith(".") or len(digest) != 64:
+            continue
+        if sha256_of(path) == digest:
+            kept[name] = path
+        else:
+            logger.warning("%s is damaged: it is deleted and made again", path)
+            path.unlink()
+    return kept
 
 
 def write_text(path: Path, text: str) -> None:

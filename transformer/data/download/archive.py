@@ -14,6 +14,9 @@ from transformer.errors import DataError, DownloadError
 from transformer.files import ARCHIVE_ERRORS, CHUNK_BYTES, atomic_path
 from transformer.progress import byte_progress
 
+# Errors of the system that an archive causes: it points before its beginning, or a member is both a file and a folder.
+OF_THE_ARCHIVE = (None, errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+
 
 def extract(archive: Path, members: list[str], folder: Path) -> None:
     """Write `members` of `archive` below `folder` under their own names, in one pass and never whole in memory.
@@ -32,8 +35,8 @@ def extract(archive: Path, members: list[str], folder: Path) -> None:
     try:
         missing = take_out(archive, set(members), folder)
     except (*ARCHIVE_ERRORS, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise  # a problem of the disk; EINVAL: the archive sent its reader to a place before its beginning
+        if isinstance(error, OSError) and error.errno not in OF_THE_ARCHIVE:
+            raise  # a problem of the disk
         reason = " ".join(str(error).split())
         raise DataError(f"{archive} is broken ({reason}): delete it and run the download again") from None
     if missing:

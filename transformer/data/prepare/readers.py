@@ -289,8 +289,11 @@ def read_parquet_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pair
                 sides = (batch.column(name).to_pylist() for name in columns)
                 for source, target in zip(*sides, strict=True):
                     yield Pair(source or "", target or "", part.name)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: a text is not UTF-8 ({error.reason}); convert it, or download the file again") from None
+    except (pyarrow.ArrowException, OSError, MemoryError) as error:  # MemoryError: a size that makes no sense
+        reason = (str(error).splitlines() or ["it asks for too much memory"])[0]
+        raise DataError(f"{path}: not a readable Parquet file ({reason})") from None
 
 
 def _check_text_column(path: Path, schema: pyarrow.Schema, name: str) -> None:
