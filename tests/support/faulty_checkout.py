@@ -34,15 +34,15 @@ class Ended:
     status: int
     printed: str
 
-    def in_one_line(self) -> str:
-        """The line with which a stage or command told the user what went wrong.
+    def in_one_line(self, prefix: str = "error: ") -> str:
+        """The line with which a stage or command, by its prefix, told the user what went wrong.
 
         Raises:
             AssertionError: it succeeded, or there is no such line, or a stack trace.
         """
         assert self.status != 0, self.printed
         assert "Traceback" not in self.printed, self.printed
-        lines = [line for line in self.printed.splitlines() if line.startswith("error: ")]
+        lines = [line for line in self.printed.splitlines() if line.startswith(prefix)]
         assert len(lines) == 1, self.printed
         return lines[0]
 

@@ -32,7 +32,7 @@ from transformer.data.download.corpora import Corpus, load_corpora
 from transformer.data.download.download import chosen_corpora, needed_files
 from transformer.data.download.transfer import catalogue_languages
 from transformer.data.parts import PARTS_FILE, Format, Part, read_parts, write_parts
-from transformer.data.prepare.readers import read_part
+from transformer.data.prepare.prepare import read_part
 from transformer.errors import UserError
 from transformer.files import files_below
 from transformer.model.device import select_device

@@ -16,7 +16,6 @@ import pyarrow.parquet
 
 from transformer.data.parts import Format, Part
 from transformer.errors import DataError
-from transformer.files import ARCHIVE_ERRORS
 
 LINES_BETWEEN_ADVANCES = 4096
 PARQUET_ROWS = 8192  # rows decoded at a time
@@ -211,8 +210,8 @@ def read_catalogue_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pa
                 for key, source in sources.items():
                     if key in targets:
                         yield Pair(source, targets[key], f"{part.name}/{key[0]}")
-    except ARCHIVE_ERRORS as error:
-        raise DataError(f"{path}: damaged zip file ({' '.join(str(error).split())}); download it again") from None
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path}: damaged zip file ({error}); download it again") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
@@ -239,7 +238,7 @@ def _strings(archive: zipfile.ZipFile, path: Path, member: str) -> dict[Key, str
         strings = dict(_leaves(json.loads(archive.read(member).decode("utf-8-sig")), ()))
         for text in strings.values():
             text.encode("utf-8")  # JSON can spell half a surrogate pair, which is not a character
-    except ARCHIVE_ERRORS as error:
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{path}, member {member}: not UTF-8 JSON ({' '.join(str(error).split())})") from None
     return strings
 
@@ -289,11 +288,8 @@ def read_parquet_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pair
                 sides = (batch.column(name).to_pylist() for name in columns)
                 for source, target in zip(*sides, strict=True):
                     yield Pair(source or "", target or "", part.name)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: a text is not UTF-8 ({error.reason}); convert it, or download the file again") from None
-    except (pyarrow.ArrowException, OSError, MemoryError) as error:  # MemoryError: a size that makes no sense
-        reason = (str(error).splitlines() or ["it asks for too much memory"])[0]
-        raise DataError(f"{path}: not a readable Parquet file ({reason})") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
 
 
 def _check_text_column(path: Path, schema: pyarrow.Schema, name: str) -> None:
