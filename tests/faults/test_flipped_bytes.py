@@ -99,7 +99,8 @@ def test_the_work_of_an_interrupted_stage(
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             assert run(tmp_path / f"again-{number}", LocalExecutor(1)) == expected
-        assert str(name) in caplog.text
+        if name.parent.name != "words" or chunks < 6:  # not read once the vocabulary has been learned from them
+            assert str(name) in caplog.text
         promise.held()
 
 
