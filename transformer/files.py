@@ -19,8 +19,8 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
-# What Python's libraries raise for a damaged archive or one that they can't read: encrypted (RuntimeError), packed by a
-# method of its own (NotImplementedError), sizes that make no sense. An OSError with an errno is the disk's, not its.
+# What Python's libraries raise for a damaged archive or one that they can't read: encrypted (RuntimeError), packed by
+# an unknown method (NotImplementedError), sizes that make no sense. An OSError with an errno is the disk's, not its.
 ARCHIVE_ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError,
     RuntimeError, ValueError, OverflowError,
@@ -77,7 +77,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def link_or_copy(file: Path, target: Path) -> None:
-    """`target`, which does not exist, as a hard link to `file`, or as a copy on another file system or one without."""
+    """Make `target` a hard link to `file`, or a copy where the file system has no such links or is another one."""
     try:
         os.link(file, target)
     except OSError:

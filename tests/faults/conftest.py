@@ -1,7 +1,7 @@
 """Planted faults: a finished checkout to plant them in, and a table of what was promised, tried and seen.
 
-A test names its promise with `promised(promise, how)` and counts each fault that was planted and ended well. The table
-at the end of the run is what docs/reliability.md holds.
+A test names its promise with `promised(promise, how)` and counts each fault that was planted and ended well. The
+table at the end of the run is what docs/reliability.md holds.
 """
 
 from collections.abc import Callable, Iterator

@@ -46,7 +46,7 @@ def kinds(folder: Path) -> list[Path]:
     return [path for path in files_below(folder) if path.stat().st_size]
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """Stands for whatever ended the process."""
 
 
@@ -60,7 +60,7 @@ class EndingExecutor(LocalExecutor):
     def map(self, task: Callable[..., Any], shared: Any, chunks: Iterable[Any]) -> Iterator[Any]:
         for result in super().map(task, shared, chunks):
             if self.left == 0:
-                raise Interrupted
+                raise InterruptedRunError
             self.left -= 1
             yield result
 
@@ -68,9 +68,16 @@ class EndingExecutor(LocalExecutor):
 @pytest.mark.parametrize("chunks", [3, 7])
 @pytest.mark.parametrize("stage", ["prepare", "tokenize"])
 def test_the_work_of_an_interrupted_stage(
-    promised, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, stage: str, chunks: int
+    promised,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    chunks: int,
 ) -> None:
-    promise = promised(NAMED.format("chunks and vocabulary of an interrupted stage"), "each file that was left, in turn")
+    promise = promised(
+        NAMED.format("chunks and vocabulary of an interrupted stage"), "each file that was left, in turn"
+    )
     monkeypatch.setattr(tokenize_stage, "BATCH_PAIRS", 50)
     write_lines(tmp_path / "raw", "crawl", random_pairs(300, seed=1))
     write_parts(tmp_path / "raw", [part("crawl", None)])
@@ -87,7 +94,7 @@ def test_the_work_of_an_interrupted_stage(
         report, work = tmp_path / "corpus.json", tmp_path / "work"
         prepare(PREPARATION, tmp_path / "raw", tmp_path / "corpus", report, work, LocalExecutor(1))
     expected = run(tmp_path / "whole", LocalExecutor(1))
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedRunError):
         run(tmp_path / "broken-off", EndingExecutor(chunks))
     names = [path.relative_to(tmp_path) for path in kinds(tmp_path / "work")]
     assert len(names) >= chunks
@@ -133,7 +140,8 @@ def test_the_cache_of_sources(promised, checkout: Checkout) -> None:
 @pytest.mark.parametrize("stage", MADE)
 def test_outputs(promised, checkout: Checkout, stage: str) -> None:
     promise = promised(
-        NAMED.format("a stage's output"), "files of each output; `dvc status` names the output, `dvc repro` makes it good"
+        NAMED.format("a stage's output"),
+        "files of each output; `dvc status` names the output, `dvc repro` makes it good",
     )
     expected = checkout.made(stage)
     random_ = random.Random(stage)
@@ -152,7 +160,8 @@ def test_outputs(promised, checkout: Checkout, stage: str) -> None:
 @pytest.mark.timeout(1200)
 def test_dvc_lock_and_lineage_records(promised, checkout: Checkout) -> None:
     promise = promised(
-        NAMED.format("dvc.lock and a lineage record"), "random places; `lineage verify` names the file, `git checkout` cures"
+        NAMED.format("dvc.lock and a lineage record"),
+        "random places; `lineage verify` names the file, `git checkout` cures",
     )
     verify = [str(Path(sys.executable).parent / "lineage"), "verify"]
     assert checkout.ended(verify).status == 0
@@ -206,7 +215,9 @@ def test_the_model_that_translates(promised, checkout: Checkout) -> None:
 
 @pytest.mark.timeout(1200)
 def test_the_cache_of_dvc(promised, checkout: Checkout) -> None:
-    promise = promised(NAMED.format("DVC's cache"), "the object of an output that is gone; `python -m flows.stages`, `dvc repro`")
+    promise = promised(
+        NAMED.format("DVC's cache"), "the object of an output that is gone; `python -m flows.stages`, `dvc repro`"
+    )
     expected = {stage: checkout.made(stage) for stage in MADE}
     objects = [path for path in kinds(checkout.folder / ".dvc" / "cache" / "files") if path.suffix != ".dir"]
     random_ = random.Random("cache")
@@ -214,7 +225,7 @@ def test_the_cache_of_dvc(promised, checkout: Checkout) -> None:
     for file in random_.sample(objects, FAULTS):
         md5 = file.parent.name + file.name
         flip(file, random_, unseen=True)
-        for stage, made in expected.items():
+        for made in expected.values():
             for name in made:
                 if _md5(checkout.folder / name) == md5:
                     (checkout.folder / name).unlink()

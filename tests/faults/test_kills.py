@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from faulty_checkout import FAULTS, Checkout
+from faulty_checkout import FAULTS
 from workspace import STAGES
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,9 @@ def pairs_of_kills(operations: str, seconds: str, random_: random.Random) -> lis
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("process", ["stage", "dvc"])
-def test_a_killed_stage_ends_with_the_same_bytes(checkout, promised, tmp_path: Path, stage: str, process: str) -> None:
+def test_a_killed_stage_ends_with_the_same_bytes(
+    checkout, promised, tmp_path: Path, stage: str, process: str
+) -> None:
     where = "the stage and its workers" if process == "stage" else "DVC and the stage under it"
     promise = promised(
         f"`{stage}`, killed by SIGKILL and started again, ends with the bytes of an uninterrupted run",

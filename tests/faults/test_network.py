@@ -116,8 +116,8 @@ def test_what_stays_bad_ends_in_one_line_and_keeps_no_wrong_byte(
 ) -> None:
     promise = promised(
         "A network that stays bad ends in one line that names the address, and nothing wrong is kept",
-        "a server on loopback that always cuts, answers 500, 404, wrong bytes, a page of another size, redirects in a "
-        "circle or to file:///, is silent; put right, the next start makes the same bytes",
+        "a server on loopback that always cuts, answers 500, 404, wrong bytes, a page of another size, redirects in "
+        "a circle or to file:///, is silent; put right, the next start makes the same bytes",
     )
     expected = behind.made("download")
     behind.forget("download")

@@ -48,7 +48,7 @@ class Ended:
 
 
 class Checkout(Workspace):
-    """A workspace whose stages can be run again one by one, without what DVC and the stages remember of the last run."""
+    """A workspace whose stages can be run again one by one, without what DVC and they remember of the last run."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

@@ -1,7 +1,7 @@
 """Valid input, damaged at random, for everything that reads what may come from outside: `python fuzzing.py TARGET …`.
 
-A target writes its input into a folder and reads it with the project's code; all that may come out is a `UserError` of
-one line. The process that runs it may die or hang like any program that reads damaged data in C: whoever started it
+A target writes its input into a folder and reads it with the project's code; all that may come out is a `UserError`
+of one line. The process that runs it may die or hang like any program that reads damaged data in C: whoever started it
 finds the input in the folder.
 """
 
@@ -10,6 +10,7 @@ import io
 import json
 import random
 import resource
+import shutil
 import signal
 import sys
 import tarfile
@@ -26,7 +27,7 @@ from tiny_model import write_tiny_model
 
 from flows.records.dvc_files import parse_definition
 from flows.records.record import parse_record
-from flows.tracking.spool import EVENTS_FILE, Spool
+from flows.tracking.spool import Spool
 from transformer.data.download.archive import extract
 from transformer.data.download.corpora import Corpus, load_corpora
 from transformer.data.download.download import chosen_corpora, needed_files
@@ -43,9 +44,9 @@ HANG_SECONDS = 20  # in which a few kilobytes are read on any machine
 MEMORY_BYTES = 6 << 30
 PAIRS = [(f"The light number {n} is on.", f"Das Licht {n} ist an.") for n in range(40)]
 INTERESTING = [
-    b"\0", b"\xff", b"\n", b"\r", b"\t", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"..", b"/", b"../../x", b"/etc/passwd", b"-1", b"1e999",
-    b"NaN", b"null", b"{}", b"[]", b'"', b"'", b":", b"- ", b"&a", b"*a", b"!!python/object:os.system", b"<seg>", b"</doc>",
-    b"\xe2\x80\xa8", b"99999999999999999999", b"true", b"%", b"{language}", b"\\ud800", b"<<: ",
+    b"\0", b"\xff", b"\n", b"\r", b"\t", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"..", b"/", b"../../x", b"/etc/passwd",
+    b"-1", b"1e999", b"NaN", b"null", b"{}", b"[]", b'"', b"'", b":", b"- ", b"&a", b"*a", b"!!python/object:os.system",
+    b"<seg>", b"</doc>",    b"\xe2\x80\xa8", b"99999999999999999999", b"true", b"%", b"{language}", b"\\ud800", b"<<: ",
 ]  # fmt: skip
 
 
@@ -147,7 +148,14 @@ def _hostile_tar(random_: random.Random) -> bytes:
         for _ in range(random_.randint(1, 6)):
             entry = tarfile.TarInfo(random_.choice(["a/x.en", "./a/x.de", "../x", "/tmp/x", "a", "a/../../y", "b"]))
             entry.type = random_.choice(
-                [tarfile.REGTYPE, tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE]
+                [
+                    tarfile.REGTYPE,
+                    tarfile.REGTYPE,
+                    tarfile.SYMTYPE,
+                    tarfile.LNKTYPE,
+                    tarfile.DIRTYPE,
+                    tarfile.FIFOTYPE,
+                ]
             )
             entry.linkname = random_.choice(["..", "/etc", "../..", "a/x.en", ""])
             content = random_.randbytes(random_.choice([0, 1, 600])) if entry.isreg() else b""
@@ -272,15 +280,18 @@ def fuzz(target: str, seconds: float, seed: int, folder: Path) -> int:
         try:
             TARGETS[target](here, random.Random(f"{seed} {times}"))
         except UserError as error:
-            assert "\n" not in str(error), f"more than one line: {str(error)!r}"
+            check_told(error)
         signal.alarm(0)
         times += 1
     return times
 
 
-def _empty(folder: Path) -> None:
-    import shutil
+def check_told(error: UserError) -> None:
+    """What the user reads is one line."""
+    assert "\n" not in str(error), f"more than one line: {str(error)!r}"
 
+
+def _empty(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 

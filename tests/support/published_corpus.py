@@ -47,17 +47,18 @@ def write_published_corpus(workspace: Path) -> Path:
         name: {"url": f"http://{HOST}/{name}", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in files.items()
     }
+    packed = {"format": "lines", "archive": "train.tgz"}
     entry: dict[str, Any] = {
         "licence": "none",
         "citation": "none",
         "languages": list(LANGUAGES),
         "files": sources,
         "parts": [
-            {"name": "tiny-train", "split": "train", "format": "lines", "archive": "train.tgz", "file": "train.{language}"},
-            {"name": "tiny-valid", "split": "valid", "format": "lines", "archive": "train.tgz", "file": "valid.{language}"},
+            {"name": "tiny-train", "split": "train", **packed, "file": "train.{language}"},
+            {"name": "tiny-valid", "split": "valid", **packed, "file": "valid.{language}"},
             {"name": "tiny-test", "split": "test", "format": "lines", "file": "test.{language}"},
         ],
-    }  # fmt: skip
+    }
     (workspace / "data" / "corpora.yaml").write_text(yaml.safe_dump({"tiny": entry}, sort_keys=False))
     preparation = {**TINY_PARAMS["preparation"], "batch_pairs": 60}
     (workspace / "params.yaml").write_text(

@@ -3,7 +3,6 @@
 import functools
 import shlex
 import subprocess
-from pathlib import Path
 
 from faulty_checkout import Checkout, Ended
 
@@ -51,7 +50,8 @@ cd "$PLACE/checkout"
 set +e
 """
     for number, step in enumerate(steps):
-        script += f"{{ {step}\n}} > {shlex.quote(str(logs))}/{number} 2>&1; echo $? > {shlex.quote(str(logs))}/{number}.rc\n"
+        log = shlex.quote(str(logs / str(number)))
+        script += f"{{ {step}\n}} > {log} 2>&1; echo $? > {log}.rc\n"
     for path in back:
         target = shlex.quote(str(checkout.folder / path))
         script += f"rm -rf {target}; mkdir -p $(dirname {target}); cp -a {shlex.quote(path)} {target}\n"

@@ -26,7 +26,12 @@ from transformer.training.batching import assemble, micro_batches, packed_batche
 settings.register_profile("quick", max_examples=60, deadline=None, derandomize=True)
 settings.load_profile("quick")
 TEXTS = st.text(st.characters(), max_size=40)  # all of Unicode, lone surrogates too
-KEPT_INVISIBLE = {"\u200c", "\u200d"}  # the joiners, with which Persian and the Indic scripts spell words
+
+
+def check_told(error: ParamsError, begins: str) -> None:
+    """One line that names the file."""
+    assert str(error).startswith(begins)
+    assert "\n" not in str(error)
 
 
 @given(TEXTS)
@@ -152,8 +157,7 @@ def test_any_value_of_a_param_is_taken_as_it_is_or_refused_in_one_line(key: tupl
     try:
         params = params_from(content, "params.yaml")
     except ParamsError as error:
-        assert str(error).startswith("params.yaml: ")
-        assert "\n" not in str(error)
+        check_told(error, "params.yaml: ")
     else:
         assert Params.model_validate(params.model_dump()) == params
         assert getattr(getattr(params, section), name) == value
@@ -167,5 +171,4 @@ def test_any_registry_is_read_or_refused_in_one_line(entries: dict[str, Any], lo
         try:
             load_corpora(path)
         except ParamsError as error:
-            assert str(error).startswith(str(path))
-            assert "\n" not in str(error)
+            check_told(error, str(path))

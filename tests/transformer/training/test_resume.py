@@ -92,7 +92,7 @@ def made_by(folder: Path) -> str:
     return "".join(sha256_of(folder / name) for name in ("checkpoints", "curves", "training.json"))
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """Ends a training without a word to it."""
 
 
@@ -111,12 +111,12 @@ def test_any_stops_and_crashes_change_no_byte(
         def end(figures: Figures, at: int = update, crash: bool = crashes) -> None:
             if figures.update == at:
                 if crash:
-                    raise Crash
+                    raise CrashError
                 os.kill(os.getpid(), signal.SIGTERM)
 
         try:
             trained(folder, tokens, params, end)
-        except (Crash, InterruptedTrainingError):
+        except (CrashError, InterruptedTrainingError):
             continue
     trained(folder, tokens, params)
     assert made_by(folder) == expected

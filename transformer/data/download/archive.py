@@ -14,7 +14,7 @@ from transformer.errors import DataError, DownloadError
 from transformer.files import ARCHIVE_ERRORS, CHUNK_BYTES, atomic_path
 from transformer.progress import byte_progress
 
-# Errors of the system that an archive causes: it points before its beginning, or a member is both a file and a folder.
+# Errors of the system that an archive causes: it points before its beginning, a member is both a file and a folder.
 OF_THE_ARCHIVE = (None, errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
