@@ -129,7 +129,7 @@ class TrainingParams(Section):
     adam_epsilon: float = Field(ge=1e-30, le=1)  # in float32 anything smaller is 0
     schedule: Literal["inverse_sqrt", "linear"]  # how the rate falls after the warm-up
     warmup_updates: Count
-    learning_rate_scale: float = Field(gt=0, le=1000)  # factor on the paper's schedule
+    learning_rate_scale: float = Field(gt=0)  # factor on the paper's schedule
     precision: Literal["auto", "bf16", "fp32"]
     compile: bool | None  # torch.compile, with sentences packed without padding; null: on a GPU that can
     log_every: Count  # updates

@@ -73,27 +73,27 @@ WRONG = [
 ]
 
 
-def test_wrong_params_cost_no_result(workspace: Workspace) -> None:
+DOORS = (["repro"], ["repro", "--single-item", "--force", "evaluate"], ["exp", "run"])
+
+
+@pytest.mark.parametrize(("wrong", "door"), zip(WRONG, DOORS, strict=True))
+def test_wrong_params_cost_no_result(workspace: Workspace, wrong: tuple[str, object, str], door: list[str]) -> None:
     """However `dvc repro` is called, DVC deletes the stage's outputs before the stage can look at params."""
-    good = (workspace.folder / "params.yaml").read_text()
-    for key, value, told in WRONG:
-        (workspace.folder / "params.yaml").write_text(good)
+    key, value, told = wrong
+    if door == ["exp", "run"]:
+        door = [*door, "-S", f"{key}={value}"]
+    else:
         change(workspace, key, value)
-        before = contents(workspace.folder)
-        for arguments in (["repro"], ["repro", "--single-item", "evaluate", "--force"], ["exp", "run"]):
-            if arguments == ["exp", "run"]:
-                (workspace.folder / "params.yaml").write_text(good)
-                arguments = ["exp", "run", "-S", f"{key}={value}"]
-            printed = workspace.run("dvc", *arguments, succeeds=False)
-            assert told in printed, arguments
-            assert "Traceback" not in printed
-            after = contents(workspace.folder)
-            if arguments[0] == "exp":
-                before.pop("params.yaml"), after.pop("params.yaml")
-            assert after.keys() == before.keys()
-            assert [name for name in before if after[name] != before[name]] == []
+    before = contents(workspace.folder)
+    printed = workspace.run("dvc", *door, succeeds=False)
+    assert told in printed
+    assert "Traceback" not in printed
+    after = contents(workspace.folder)
+    assert after.keys() == before.keys()
+    assert [name for name in before if after[name] != before[name]] == ["params.yaml"] * (door[0] == "exp")
 
 
+@pytest.mark.slow
 def test_the_flow_and_make_repro_check_before_they_start_anything(workspace: Workspace) -> None:
     change(workspace, *WRONG[0][:2])
     before = contents(workspace.folder)
@@ -104,6 +104,7 @@ def test_the_flow_and_make_repro_check_before_they_start_anything(workspace: Wor
         assert contents(workspace.folder) == before
 
 
+@pytest.mark.slow
 def test_undo_brings_back_a_failed_stage_and_touches_nothing_else(workspace: Workspace) -> None:
     before = contents(workspace.folder)
     change(workspace, "training.updates", 400)
@@ -163,6 +164,7 @@ def test_a_damaged_cache_object_is_computed_again_not_restored(workspace: Worksp
     workspace.run("python", "-m", "flows.restore", "--check")
 
 
+@pytest.mark.slow
 def test_without_that_check_a_stage_refuses_what_dvc_restored(workspace: Workspace) -> None:
     flip(cached(workspace, hash_path(weights(workspace)).md5))
     shutil.rmtree(workspace.folder / "models" / "averaged")
@@ -191,6 +193,7 @@ def test_a_damaged_cache_object_is_mended_from_the_workspace(workspace: Workspac
     assert f"{hash_path(cached(workspace, listing)).md5}.dir" == listing
 
 
+@pytest.mark.slow
 def test_the_flow_does_the_same(workspace: Workspace) -> None:
     flip(cached(workspace, hash_path(weights(workspace)).md5))
     shutil.rmtree(workspace.folder / "models" / "averaged")
@@ -199,6 +202,7 @@ def test_the_flow_does_the_same(workspace: Workspace) -> None:
     assert "average: completed" in printed.splitlines()
 
 
+@pytest.mark.slow
 def test_the_cure_for_a_full_disk_keeps_finished_experiments(workspace: Workspace) -> None:
     """docs/operations.md: what it says is what is run here."""
     workspace.git("add", ".")
