@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from transformer.data.download.archive import extract, require_space
 from transformer.data.download.cache import SourceCache
+from transformer.data.download.chosen import SPLITS, check_languages, chosen_corpora
 from transformer.data.download.corpora import SIDES, Corpus, Entry, LocalCorpus, format_of, load_corpora
 from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, catalogue_languages
-from transformer.data.parts import Part, Split, write_parts
-from transformer.errors import DataError, ParamsError
+from transformer.data.parts import Part, write_parts
+from transformer.errors import DataError
 from transformer.files import atomic_path, sha256_of, write_json
 from transformer.params import DownloadParams, LanguageParams
 
 logger = logging.getLogger(__name__)
-SPLITS: dict[str, Split | None] = {"train": "train", "valid": "valid", "test": "test", "all": None}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def download(
         DownloadError: a source cannot be fetched, or the disk is too full.
         DataError: a source has another size or hash than data/corpora.yaml says.
     """
-    chosen = chosen_corpora(params, languages, corpora)
+    chosen = chosen_corpora(params, languages, load_corpora(corpora), corpora)
     patience = Patience(params.retries, params.timeout_seconds, sleep)
     sources = SourceCache(cache, patience, os.environ.get(MIRROR_VARIABLE))
     _check_disk(chosen, languages, sources)
@@ -93,31 +93,6 @@ def download(
     write_parts(raw, parts)
     write_json(manifest, {"files": [vars(file) for file in files]})
     return times
-
-
-def chosen_corpora(params: DownloadParams, languages: LanguageParams, corpora: Path) -> dict[str, Entry]:
-    """The entries of the chosen corpora in data/corpora.yaml, the file `corpora`.
-
-    Raises:
-        ParamsError: unknown corpus or language, or a malformed data/corpora.yaml.
-    """
-    entries = load_corpora(corpora)
-    return {name: _chosen(entries, name, languages, corpora) for name in params.corpora}
-
-
-def _chosen(entries: dict[str, Entry], name: str, languages: LanguageParams, corpora: Path) -> Entry:
-    if name not in entries:
-        raise ParamsError(f"download.corpora: {corpora} has no corpus {name!r}; it has {', '.join(entries)}")
-    entry = entries[name]
-    if entry.languages:
-        _check_languages(name, entry.languages, languages)
-    return entry
-
-
-def _check_languages(name: str, available: list[str], languages: LanguageParams) -> None:
-    for key, language in (("source", languages.source), ("target", languages.target)):
-        if language not in available:
-            raise ParamsError(f"languages.{key} = {language!r}: corpus {name} has {', '.join(available)}")
 
 
 def needed_files(corpus: Corpus, languages: LanguageParams) -> dict[str, list[str]]:
@@ -183,7 +158,7 @@ def _fetch_published(
     ]
     for part, entry in zip(parts, corpus.parts, strict=True):
         if part.format == "catalogue":
-            _check_languages(name, catalogue_languages(raw / part.source, entry.member), languages)
+            check_languages(name, catalogue_languages(raw / part.source, entry.member), languages)
     return Fetched(parts, files, times)
 
 
