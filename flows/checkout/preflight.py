@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from flows.checkout.workspace import PARAMS, REGISTRY
+from transformer.bleu import check_tokenizer
 from transformer.data.download.chosen import check_choice
 from transformer.errors import ParamsError
 from transformer.params import ComputeParams, Params, load_params
@@ -16,6 +17,7 @@ def read_params(folder: Path = Path()) -> Params:
     """
     params = load_params(folder / PARAMS)
     check_choice(params, folder / REGISTRY)
+    check_tokenizer(params.evaluation)
     return params
 
 

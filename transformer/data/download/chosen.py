@@ -6,6 +6,7 @@ from pathlib import Path
 from transformer.data.download.corpora import Corpus, Entry, LocalCorpus, load_corpora
 from transformer.data.parts import Split
 from transformer.errors import ParamsError
+from transformer.languages import spelling_of
 from transformer.params import DownloadParams, LanguageParams, Params
 from transformer.section import did_you_mean
 
@@ -29,7 +30,8 @@ def check_choice(params: Params, path: Path, entries: dict[str, Entry] | None = 
     chosen = chosen_corpora(params.download, params.languages, entries, path)
     parts = [(name, split) for corpus, entry in chosen.items() for name, split in _parts(corpus, entry)]
     _check_splits(params.download.corpora, parts)
-    names = [name for name, split in parts if split in ("test", None)]
+    drawn_from = None if any(split == "test" for _, split in parts) else "train"  # no official test set: drawn
+    names = [name for name, split in parts if split in ("test", None, drawn_from)]
     for name in params.evaluation.test_sets:
         if name not in names:
             raise ParamsError(
@@ -54,22 +56,26 @@ def chosen_corpora(
             )
         entry = entries[name]
         if entry.languages or isinstance(entry, LocalCorpus):  # a catalogue shows its languages when it is here
-            check_languages(name, entry.languages, languages)
+            spelled(name, entry.languages, languages)
     return {name: entries[name] for name in params.corpora}
 
 
-def check_languages(name: str, available: Collection[str], languages: LanguageParams) -> None:
-    """Refuse a language that the corpus `name` does not have.
+def spelled(name: str, available: Collection[str], languages: LanguageParams) -> LanguageParams:
+    """The language pair as the corpus `name` spells it: `zh_CN` where that is one of its languages, else `zh-Hans`.
 
     Raises:
-        ParamsError: names the key and what there is.
+        ParamsError: the corpus does not have a language; names the key and what there is.
     """
+    found = {}
     for key, language in (("source", languages.source), ("target", languages.target)):
-        if language not in available:
+        spelling = spelling_of(language, available)
+        if spelling is None:
             raise ParamsError(
                 f"languages.{key} = {language!r}: corpus {name} has {', '.join(available)}"
                 f"{did_you_mean(language, available)}"
             )
+        found[key] = spelling
+    return LanguageParams(**found)
 
 
 def _parts(corpus: str, entry: Entry) -> list[tuple[str, Split | None]]:
@@ -80,9 +86,5 @@ def _parts(corpus: str, entry: Entry) -> list[tuple[str, Split | None]]:
 
 
 def _check_splits(corpora: list[str], parts: list[tuple[str, Split | None]]) -> None:
-    there = {split for _, split in parts}
-    for split in ("train", "valid", "test"):
-        if not there & {split, None}:
-            raise ParamsError(
-                f"download.corpora = {corpora}: none of them has a part with split {split}, or without one"
-            )
+    if not {split for _, split in parts} & {"train", None}:
+        raise ParamsError(f"download.corpora = {corpora}: none of them has a part with split train, or without one")

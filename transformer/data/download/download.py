@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from transformer.data.download.archive import extract, require_space
 from transformer.data.download.cache import SourceCache
-from transformer.data.download.chosen import SPLITS, check_languages, chosen_corpora
-from transformer.data.download.corpora import SIDES, Corpus, Entry, LocalCorpus, format_of, load_corpora
+from transformer.data.download.chosen import SPLITS, chosen_corpora, spelled
+from transformer.data.download.corpora import SIDES, Corpus, Entry, LocalCorpus, PartEntry, format_of, load_corpora
 from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, catalogue_languages
 from transformer.data.parts import Part, write_parts
 from transformer.errors import DataError
@@ -83,10 +83,11 @@ def download(
     files: list[ManifestEntry] = []
     times: dict[str, str] = {}
     for name, entry in chosen.items():
+        pair = spelled(name, entry.languages, languages) if entry.languages else languages
         if isinstance(entry, LocalCorpus):
-            fetched = _fetch_local(name, entry, languages, corpora, raw)
+            fetched = _fetch_local(name, entry, pair, corpora, raw)
         else:
-            fetched = _fetch_published(name, entry, languages, sources, raw)
+            fetched = _fetch_published(name, entry, pair, sources, raw)
         parts += fetched.parts
         files += fetched.files
         times |= fetched.times
@@ -110,9 +111,9 @@ def needed_files(corpus: Corpus, languages: LanguageParams) -> dict[str, list[st
 def _check_disk(chosen: dict[str, Entry], languages: LanguageParams, sources: SourceCache) -> None:
     wanted = {
         (file, entry.files[file])  # a set: corpora may share files
-        for entry in chosen.values()
+        for name, entry in chosen.items()
         if isinstance(entry, Corpus)
-        for file in needed_files(entry, languages)
+        for file in needed_files(entry, spelled(name, entry.languages, languages) if entry.languages else languages)
     }
     missing = sum(sources.missing_bytes(file, source) for file, source in wanted)
     sources.folder.mkdir(parents=True, exist_ok=True)
@@ -141,25 +142,26 @@ def _fetch_published(
             )
         )
         times[f"{name}/{file}"] = _utc(path.stat().st_mtime)
-    parts = [
-        Part(
-            corpus=name,
-            name=part.name,
-            split=part.split,
-            format=part.format,
-            source=f"{name}/{part.path(languages.source, 'src')}",
-            target=f"{name}/{part.path(languages.target, 'ref')}",
-            source_language=languages.source,
-            target_language=languages.target,
-            source_field=part.member.replace("{language}", languages.source),
-            target_field=part.member.replace("{language}", languages.target),
-        )
-        for part in corpus.parts
-    ]
-    for part, entry in zip(parts, corpus.parts, strict=True):
-        if part.format == "catalogue":
-            check_languages(name, catalogue_languages(raw / part.source, entry.member), languages)
+    parts = [_published_part(name, part, languages, raw) for part in corpus.parts]
     return Fetched(parts, files, times)
+
+
+def _published_part(name: str, part: PartEntry, languages: LanguageParams, raw: Path) -> Part:
+    if part.format == "catalogue":  # which languages it has, its members tell
+        wheel = raw / name / part.path(languages.source, "src")
+        languages = spelled(name, catalogue_languages(wheel, part.member), languages)
+    return Part(
+        corpus=name,
+        name=part.name,
+        split=part.split,
+        format=part.format,
+        source=f"{name}/{part.path(languages.source, 'src')}",
+        target=f"{name}/{part.path(languages.target, 'ref')}",
+        source_language=languages.source,
+        target_language=languages.target,
+        source_field=part.member.replace("{language}", languages.source),
+        target_field=part.member.replace("{language}", languages.target),
+    )
 
 
 def _fetch_local(name: str, corpus: LocalCorpus, languages: LanguageParams, corpora: Path, raw: Path) -> Fetched:
