@@ -37,6 +37,9 @@ class PreparationParams(Section):
     valid_share: float = Field(gt=0, lt=0.5)  # of the sources of a corpus without official splits
     test_share: float = Field(gt=0, lt=0.5)
     batch_pairs: int = Field(ge=1)  # pairs of a chunk: what a process holds, and an interruption loses, at a time
+    max_line_bytes: int = Field(
+        default=1 << 20, ge=1024, le=1 << 30
+    )  # of a raw file's line; a longer one is an error
 
 
 class TokenizationParams(Section):

@@ -2,6 +2,7 @@
 
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +16,16 @@ from transformer.chunks import Executor, map_chunks, read_table
 from transformer.data.parts import Part, read_parts
 from transformer.data.prepare.clean import CleanChunk, RawChunk, clean_chunk
 from transformer.data.prepare.decontamination import EXACT, NEAR, HeldOutSources, judge_chunk
-from transformer.data.prepare.readers import bytes_of, read_part
-from transformer.data.prepare.splits import SPLITS, first_occurrences, pair_table, split_numbers, split_writer
+from transformer.data.prepare.readers.part import bytes_of, read_part
+from transformer.data.prepare.splits import (
+    SCHEMA,
+    SCHEMA_WITH_FURTHER,
+    SPLITS,
+    first_occurrences,
+    pair_table,
+    split_numbers,
+    split_writer,
+)
 from transformer.data.prepare.tally import Tally
 from transformer.errors import DataError
 from transformer.files import write_json
@@ -24,7 +33,7 @@ from transformer.params import PreparationParams
 from transformer.progress import byte_progress, chunk_progress
 from transformer.working_folder import fingerprint, working_folder
 
-CODE = ("data/prepare", "data/cleaning.py", "data/parts.py", "tokens/ranges.py")
+CODE = ("data/prepare", "data/cleaning.py", "data/compression.py", "data/parts.py", "tokens/ranges.py")
 NOWHERE = -1  # in place of a position in SPLITS
 
 
@@ -71,7 +80,7 @@ def _clean(
 ) -> list[CleanChunk]:
     """Clean and filter all parts, chunk by chunk."""
     with byte_progress("clean and filter", sum(bytes_of(part, raw) for part in parts)) as shown:
-        raw_chunks = _raw_chunks(params, parts, raw, _Progress(shown))
+        raw_chunks = _raw_chunks(params, parts, raw, _Progress(shown), tally)
         paths = map_chunks(executor, clean_chunk, params, raw_chunks, folder)
     chunks = [CleanChunk.open(path) for path in paths]
     for chunk in chunks:
@@ -82,11 +91,13 @@ def _clean(
 
 
 def _raw_chunks(
-    params: PreparationParams, parts: list[Part], raw: Path, advance: Callable[[int], None]
+    params: PreparationParams, parts: list[Part], raw: Path, advance: Callable[[int], None], tally: Tally
 ) -> Iterator[RawChunk]:
     for part in parts:
-        for batch in read_part(part, raw, params.batch_pairs, advance):
+        left_out: Counter[str] = Counter()
+        for batch in read_part(part, raw, params.batch_pairs, advance, left_out, params.max_line_bytes):
             yield RawChunk(part, pair_table(batch))
+        tally.left_out(part.name, left_out)
 
 
 class _Progress:
@@ -126,13 +137,15 @@ def _write_held_out(chunks: list[_Sorted], corpus: Path, tally: Tally) -> list[s
     sources: list[str] = []
     with ExitStack() as stack:
         for split in SPLITS[1:]:
-            writer = stack.enter_context(split_writer(corpus / f"{split}.parquet"))
-            for chunk in chunks:
-                if SPLITS.index(split) in chunk.split:
-                    pairs = chunk.pairs(split)
-                    writer.write(pairs)
-                    tally.kept(split, pairs)
-                    sources += pairs.column("source").to_pylist()
+            held_out = [chunk for chunk in chunks if SPLITS.index(split) in chunk.split]
+            with_further = any(chunk.chunk.has_further for chunk in held_out if split == "test")
+            schema = SCHEMA_WITH_FURTHER if with_further else SCHEMA
+            writer = stack.enter_context(split_writer(corpus / f"{split}.parquet", schema))
+            for chunk in held_out:
+                pairs = chunk.pairs(split)
+                writer.write(pairs)
+                tally.kept(split, pairs)
+                sources += pairs.column("source").to_pylist()
     return sources
 
 
