@@ -46,7 +46,7 @@ class TokenizationParams(Section):
     """The byte-pair vocabulary that both languages share."""
 
     vocabulary_size: int = Field(ge=261)  # pieces, special ids and byte pieces included
-    character_coverage: float = Field(gt=0.9, le=1)  # share of characters with a piece; rarer ones become bytes
+    character_coverage: float = Field(ge=0.98, le=1)  # share of characters with a piece; SentencePiece's limits
     training_pairs: int = Field(ge=1)  # pairs of the training split that the vocabulary is learned on, at most
 
 

@@ -49,7 +49,7 @@ class CorpusScores:
 
 def score_corpus(hypotheses: list[str], references: list[str], language: str, bootstrap_samples: int) -> CorpusScores:
     """Cased BLEU, chrF2 and TER of one hypothesis and one reference a sentence; `language` is the target's."""
-    bleu, chrf, ter = bleu_metric(language), CHRF(), TER()
+    bleu, chrf, ter = map(with_float_scores, (bleu_metric(language), CHRF(), TER()))
     bleu_score = bleu.corpus_score(hypotheses, [references], n_bootstrap=bootstrap_samples)
     return CorpusScores(
         _score(bleu, bleu_score),
@@ -101,6 +101,23 @@ def paired_bootstrap(
         name: Comparison(float(first.score), float(second.score), float(second.p_value))
         for name, (first, second) in zip(metrics, list(columns.values())[1:], strict=True)
     }
+
+
+def with_float_scores(metric: Metric) -> Metric:
+    """The metric, with scores that are all of one type.
+
+    sacreBLEU's are float32 in the resamples of a bootstrap, but 0.0 where nothing matches, and of a mixture of both
+    Python takes no mean.
+    """
+    compute = metric._compute_score_from_stats
+
+    def computed(stats: list[int]) -> Any:
+        result = compute(stats)
+        result.score = float(result.score)
+        return result
+
+    metric._compute_score_from_stats = computed
+    return metric
 
 
 def bleu_metric(language: str) -> BLEU:

@@ -189,7 +189,9 @@ def test_tsv_takes_numbered_columns_without_quoting(tmp_path: Path) -> None:
 
 def test_tsv_errors(tmp_path: Path) -> None:
     write(tmp_path / "a.tsv.gz", "eins\tx\tone\nzwei\ttwo\n")
-    assert "a.tsv.gz, line 2: 2 columns between tabs where columns 2 and 0 are" in error_of(tsv_part(), tmp_path)
+    assert "a.tsv.gz, line 2: 2 columns between tabs where data/corpora.yaml speaks of 3" in error_of(
+        tsv_part(), tmp_path
+    )
 
 
 def parquet_part(**fields: Any) -> Part:

@@ -255,6 +255,16 @@ def test_stage_repeated_gives_the_same_bytes(workspace: Path, tiny_params: Param
     assert len(first) == 13
 
 
+def test_stage_on_degenerate_test_sets(workspace: Path, tiny_params: Params) -> None:
+    """Three lines with an empty reference, and one without a source, of which nothing can be translated."""
+    rows = [(sentence(1, 4), "nothing like it", "tiny-test"), (sentence(2, 3), "", "tiny-test")]
+    write_test_split(workspace / "corpus", [*rows, (sentence(3, 2), "z", "tiny-test"), ("", "leer", "second")])
+    run_stage(workspace, tiny_params)
+    metrics = json.loads((workspace / "reports" / "metrics.json").read_text())["tests"]
+    assert (metrics["tiny-test"]["sentences"], metrics["second"]["sentences"]) == (3, 1)
+    assert (metrics["second"]["bleu"], metrics["second"]["chrf"], metrics["second"]["ter"]) == (0, 0, 100)
+
+
 @pytest.mark.parametrize("name", ["corpus/test.parquet", "reports/curves/training.csv",
                                   "checkpoints/index.json", "model/config.json"])  # fmt: skip
 def test_missing_input_is_named(workspace: Path, tiny_params: Params, name: str) -> None:

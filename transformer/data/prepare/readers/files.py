@@ -34,10 +34,12 @@ class RawFile(NamedTuple):
     max_line_bytes: int
     advance: Advance
 
-    def malformed(self, what: str, line: int | None = None) -> DataError:
-        """An error about content that is as its author wrote it."""
-        remedy = (
-            "mend it, then run `dvc repro --force download`"
+    def malformed(
+        self, what: str, line: int | None = None, *, mend: str = "mend it", setting: str | None = None
+    ) -> DataError:
+        """An error about content that is as its author wrote it; `setting` is what to change instead of the file."""
+        remedy = setting or (
+            f"{mend}, then run `dvc repro --force download`"
             if self.is_local
             else "it is as published: leave its part out of data/corpora.yaml, or give a mended copy as `local`"
         )
@@ -59,7 +61,13 @@ class RawFile(NamedTuple):
 
     def too_long(self, what: str, line: int | None = None) -> DataError:
         """An error about a text of more than `max_line_bytes`."""
-        return self.malformed(f"{what} is longer than preparation.max_line_bytes = {self.max_line_bytes}", line)
+        limit = f"preparation.max_line_bytes = {self.max_line_bytes}"
+        return self.malformed(f"{what} is longer than {limit}", line, setting="raise that, or split the text")
+
+    def blank(self, line: int) -> DataError:
+        """An error about a blank line between documents."""
+        setting = "say `blank_lines: skip` in data/corpora.yaml, or `keep` for an empty pair"
+        return self.malformed("a blank line", line, setting=setting)
 
 
 class PartFiles(NamedTuple):
@@ -117,11 +125,10 @@ def read_lines(raw: RawFile) -> Iterator[str]:
         for number, line in enumerate(byte_lines(raw), 1):
             yield _first_line(raw, line) if number == 1 else line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise raw.malformed(f"not UTF-8 ({error.reason}): convert it, for instance with iconv", number) from None
+        raise raw.malformed(f"not UTF-8 ({error.reason})", number, mend="convert it (iconv)") from None
 
 
 def _first_line(raw: RawFile, line: bytes) -> str:
     if line.startswith((b"\xff\xfe", b"\xfe\xff")) or 4 * line.count(b"\0") > len(line) > 0:
-        how = "convert it, for instance with iconv -f utf-16 -t utf-8"
-        raise raw.malformed(f"not UTF-8 but UTF-16 or binary: {how}", 1)
+        raise raw.malformed("not UTF-8 but UTF-16 or binary", 1, mend="convert it (iconv -f utf-16 -t utf-8)")
     return line.decode("utf-8").removeprefix("\ufeff")

@@ -6,6 +6,9 @@ from typing import Any
 
 from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile, read_lines
 
+LINES_OF_ARRAY = "make an object a line of it (jq -c '.[]')"
+NAME_KEYS = "name one of them in data/corpora.yaml, or mend the line"
+
 
 def read_jsonl_pairs(files: PartFiles) -> Iterator[Pair]:
     """Two texts of each object; null is an empty sentence.
@@ -31,18 +34,13 @@ def _object(raw: RawFile, line: str, number: int) -> dict[str, Any]:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         if not line.strip():
-            raise raw.malformed(
-                "a blank line; say `blank_lines: skip`, or `keep` for an empty pair", number
-            ) from None
-        one_array = number == 1 and line.lstrip().startswith("[")
-        what = (
-            "one JSON array, not an object a line: jq -c '.[]' makes lines of it"
-            if one_array
-            else f"not JSON ({error})"
-        )
-        raise raw.malformed(what, number) from None
+            raise raw.blank(number) from None
+        if number == 1 and line.lstrip().startswith("["):
+            raise raw.malformed("one JSON array", mend=LINES_OF_ARRAY) from None
+        raise raw.malformed(f"not JSON ({error})", number) from None
     if not isinstance(row, dict):
-        raise raw.malformed(f"not an object but {type(row).__name__}: JSON lines have an object a line", number)
+        mend = LINES_OF_ARRAY if isinstance(row, list) else "mend it"
+        raise raw.malformed(f"{type(row).__name__} where JSON lines have an object", number, mend=mend)
     return row
 
 
@@ -50,7 +48,7 @@ def _text(raw: RawFile, row: dict[str, Any], key: str, number: int) -> str:
     try:
         value = _value(row, key)
     except KeyError:
-        raise raw.malformed(f"no key {key!r}; there are {', '.join(_keys(row))}", number) from None
+        raise raw.malformed(f"no key {key!r}; there are {', '.join(_keys(row))}", number, setting=NAME_KEYS) from None
     if value is not None and not isinstance(value, str):
         raise raw.malformed(f"{key!r} is {json.dumps(value)[:40]}, not text", number)
     try:

@@ -1,5 +1,6 @@
 """XML read one unit at a time: bounded memory, no entities but XML's own five, nothing fetched or opened."""
 
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ _SAFE = {
     "remove_comments": True,
     "remove_pis": True,
 }
+
+SPELL = "say in data/corpora.yaml how the file spells each language"  # what to do where one is not found
 
 Element = Any  # lxml.etree._Element, which has no public name
 
@@ -48,9 +51,14 @@ def read_units(raw: RawFile, root: Collection[str], units: Collection[str]) -> I
                     yield element
                     _free(element)
     except etree.XMLSyntaxError as error:
-        raise raw.malformed(f"not well-formed XML ({error.msg.partition(', line ')[0]})", error.lineno or 1) from None
+        raise raw.malformed(f"not well-formed XML ({_reason(error)})", error.lineno or 1) from None
     except (*DAMAGE, OSError) as error:
         raise trouble(raw, error) from None
+
+
+def _reason(error: etree.XMLSyntaxError) -> str:
+    """The parser's words without its position and its advice to programmers."""
+    return re.sub(r"\W*(?:, (?:line \d|see |try ).*)?$", "", str(error.msg))
 
 
 def _fed(raw: RawFile, parser: etree.XMLPullParser) -> Iterator[None]:
@@ -69,7 +77,7 @@ def _fed(raw: RawFile, parser: etree.XMLPullParser) -> Iterator[None]:
 def _check_root(raw: RawFile, element: Element, root: Collection[str]) -> None:
     name, declared = local_name(element), element.getroottree().docinfo.internalDTD
     if declared is not None and any(True for _ in declared.iterentities()):
-        raise raw.malformed("it declares entities, which are not read: replace them by what they stand for", 1)
+        raise raw.malformed("it declares entities, which are not read", 1, mend="write what they stand for")
     if name not in root:
         raise raw.malformed(f"its root is <{name}>, not <{'> or <'.join(sorted(root))}>", element.sourceline)
 
@@ -88,22 +96,26 @@ def plain_text(raw: RawFile, element: Element, codes: Collection[str]) -> str:
     A code that stands for a line break becomes a space.
 
     Raises:
-        DataError: a text of more than `max_line_bytes`.
+        DataError: a text of more than `max_line_bytes`, or with an entity that XML does not know.
     """
-    text = "".join(_texts(element, codes))
+    text = "".join(_texts(raw, element, codes))
     if len(text) > raw.max_line_bytes:
         raise raw.too_long("a text", element.sourceline)
     return text
 
 
-def _texts(element: Element, codes: Collection[str]) -> Iterator[str]:
+def _texts(raw: RawFile, element: Element, codes: Collection[str]) -> Iterator[str]:
     yield element.text or ""
     for child in element:
+        if child.tag is etree.Entity:
+            raise raw.malformed(
+                f"{child.text} is no entity of XML", element.sourceline, mend="write the character itself"
+            )
         name = local_name(child)
         if name == "cp":  # XLIFF 2: a character that XML cannot hold
             yield _control(child.get("hex", ""))
         elif name not in codes:
-            yield from _texts(child, codes)
+            yield from _texts(raw, child, codes)
         elif "lb" in (child.get("ctype"), child.get("subType", "").removeprefix("xlf:"), child.get("type")):
             yield " "
         yield child.tail or ""

@@ -7,6 +7,7 @@ import pyarrow.parquet
 
 from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile
 
+NAME_COLUMNS = "name two that hold text in data/corpora.yaml"
 PARQUET_ROWS = 8192  # rows decoded at a time
 
 
@@ -46,16 +47,23 @@ def _place(raw: RawFile, schema: pyarrow.Schema, name: str) -> list[str]:
         found = [field for field in fields if field.name == step]
         if len(found) != 1:
             how = "no column" if not found else f"{len(found)} columns named"
-            raise raw.malformed(f"it has {how} {name!r}; its columns are {', '.join(_leaves(schema))}")
+            raise raw.malformed(
+                f"it has {how} {name!r}; its columns are {', '.join(_leaves(schema))}", setting=NAME_COLUMNS
+            )
         place.append(step)
         kind, rest = found[0].type, rest[len(step) + 1 :]
         if not rest:
             break
         if not pyarrow.types.is_struct(kind):
-            raise raw.malformed(f"it has no column {name!r}; its columns are {', '.join(_leaves(schema))}")
+            raise raw.malformed(
+                f"it has no column {name!r}; its columns are {', '.join(_leaves(schema))}", setting=NAME_COLUMNS
+            )
         fields = list(kind)
     if not _is_text(kind):
-        raise raw.malformed(f"column {name!r} holds {kind}, not text; its columns are {', '.join(_leaves(schema))}")
+        raise raw.malformed(
+            f"column {name!r} holds {kind}, not text; its columns are {', '.join(_leaves(schema))}",
+            setting=NAME_COLUMNS,
+        )
     return place
 
 

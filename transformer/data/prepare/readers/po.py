@@ -1,5 +1,7 @@
 """PO files of gettext: the original text (`msgid`) and its translation (`msgstr`), or two files with equal keys."""
 
+import codecs
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -7,6 +9,10 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.pofile import PoFileError, read_po
 
 from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile, byte_lines
+
+_LINE = re.compile(
+    rb"""\s*(?:\#.*|(?:(?:msgctxt|msgid|msgid_plural|msgstr|msgstr\[\d+\])\s*)?"(?:[^"\\]|\\.)*"\s*)?"""
+)
 
 Key = tuple[str, str]  # context, original text
 
@@ -71,12 +77,22 @@ def _entries(raw: RawFile) -> Iterator[Entry]:
 
 def _catalogue(raw: RawFile) -> Catalog:
     try:
-        return read_po(byte_lines(raw), abort_invalid=True)
+        return read_po(_checked_lines(raw), abort_invalid=True)
     except PoFileError as error:
-        raise raw.malformed(f"not a PO file ({error})", error.lineno + 1) from None
+        what, _, _ = str(error).rpartition(" on ")  # behind it stands the line's number, from 0
+        raise raw.malformed(f"not a PO file ({what})", error.lineno + 1) from None
     except (ValueError, LookupError) as error:
         what = f"not in the charset that its header names ({error})"
         raise raw.malformed(what) from None
+
+
+def _checked_lines(raw: RawFile) -> Iterator[bytes]:
+    """The file's lines; Babel alone cuts a text without quotes at both ends and passes over what it can't read."""
+    for number, line in enumerate(byte_lines(raw), 1):
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if not _LINE.fullmatch(line):
+            raise raw.malformed("neither a comment nor a keyword and a text in quotes, as in PO files", number)
+        yield line
 
 
 def _forms(message: Message) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,15 @@
 from collections.abc import Iterator
 
 from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile
-from transformer.data.prepare.readers.markup import LANGUAGE, Element, local_name, plain_text, read_units, speaks
+from transformer.data.prepare.readers.markup import (
+    LANGUAGE,
+    SPELL,
+    Element,
+    local_name,
+    plain_text,
+    read_units,
+    speaks,
+)
 
 CODES = ("bpt", "ept", "it", "ph", "ut")  # native codes; <hi> holds text
 
@@ -30,7 +38,8 @@ def read_tmx_pairs(files: PartFiles) -> Iterator[Pair]:
     if not found:
         raise raw.malformed(
             f"no unit has both {part.source_field} and {part.target_field}; its languages are "
-            f"{', '.join(sorted(languages)) or 'none'}"
+            f"{', '.join(sorted(languages)) or 'none'}",
+            setting=SPELL,
         )
 
 

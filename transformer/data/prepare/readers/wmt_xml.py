@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile
-from transformer.data.prepare.readers.markup import Element, local_name, plain_text, read_units, speaks
+from transformer.data.prepare.readers.markup import SPELL, Element, local_name, plain_text, read_units, speaks
 
 Segments = dict[str, str]  # id -> text
 
@@ -31,7 +31,8 @@ def read_wmt_xml_pairs(files: PartFiles) -> Iterator[Pair]:
     if not found:
         raise raw.malformed(
             f"no document has both {part.source_field} and {part.target_field}; it has "
-            f"{', '.join(sorted(languages)) or 'none'}"
+            f"{', '.join(sorted(languages)) or 'none'}",
+            setting=SPELL,
         )
 
 

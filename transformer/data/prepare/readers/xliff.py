@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile
-from transformer.data.prepare.readers.markup import Element, local_name, plain_text, read_units, speaks
+from transformer.data.prepare.readers.markup import SPELL, Element, local_name, plain_text, read_units, speaks
 
 CODES = ("bpt", "ept", "it", "ph", "x", "bx", "ex", "sc", "ec", "sm", "em")  # <g>, <mrk> and <pc> hold text
 # XLIFF 1.2 and, for `initial`, 2.
@@ -62,4 +62,6 @@ def _is_swapped(files: PartFiles, unit: Element) -> bool:
     for swapped, (source, target) in enumerate((wanted, wanted[::-1])):
         if all(have is None or speaks(have, want) for have, want in zip(found, (source, target), strict=True)):
             return bool(swapped)
-    raise files.source.malformed(f"it is {found[0]}-{found[1]}, not {wanted[0]}-{wanted[1]}", unit.sourceline)
+    raise files.source.malformed(
+        f"it is {found[0]}-{found[1]}, not {wanted[0]}-{wanted[1]}", unit.sourceline, setting=SPELL
+    )
