@@ -188,6 +188,7 @@ def check_places(what: str, format_: Format, places: Places, width: int | None) 
             "both sides is tsv, jsonl, parquet, tmx, xliff, po or wmt-xml, which `format:` can say"
         )
     kinds = {type(place) for place in places.values()}
+    shown = ", ".join(f"{language}: {place}" for language, place in places.items())
     allowed: list[set[type]] = [{str}]
     want = "the language as the file spells it"
     if format_ == "tsv":
@@ -198,9 +199,9 @@ def check_places(what: str, format_: Format, places: Places, width: int | None) 
         want = "msgid for one language and msgstr for the other"
     wrong = kinds not in allowed or (format_ == "po" and set(places.values()) != {"msgid", "msgstr"})
     if wrong or any(type(place) is int and not 0 <= place < (width or sys.maxsize) for place in places.values()):
-        raise ValueError(f"{what}: {places}: {want} expected{f', below width = {width}' if width else ''}")
+        raise ValueError(f"{what}: {shown}: {want} expected{f', below width = {width}' if width else ''}")
     if len(set(places.values())) < len(places):
-        raise ValueError(f"{what}: {places}: two languages at the same place")
+        raise ValueError(f"{what}: {shown}: two languages at the same place")
     if width and kinds != {int}:
         raise ValueError(f"{what}: width is for tsv with numbered columns")
 

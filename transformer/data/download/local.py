@@ -97,7 +97,7 @@ def _format(entry: LocalSplit, files: list[Path], key: str) -> Format:
             f"({', '.join(sorted({*SUFFIXES.values(), 'wmt-xml'} - {'sgm'}))})"
         )
     try:
-        check_places(f"{files[0]}", only, entry.sides, entry.width)
+        check_places(f"{files[0]} is {only}", only, entry.sides, entry.width)
     except ValueError as error:
         raise ParamsError(f"{key}: {error}") from None
     return only

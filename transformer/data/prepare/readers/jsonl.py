@@ -37,7 +37,8 @@ def _object(raw: RawFile, line: str, number: int) -> dict[str, Any]:
             raise raw.blank(number) from None
         if number == 1 and line.lstrip().startswith("["):
             raise raw.malformed("one JSON array", mend=LINES_OF_ARRAY) from None
-        raise raw.malformed(f"not JSON ({error})", number) from None
+        where = f"{error.msg}, character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise raw.malformed(f"not JSON ({where})", number) from None
     if not isinstance(row, dict):
         mend = LINES_OF_ARRAY if isinstance(row, list) else "mend it"
         raise raw.malformed(f"{type(row).__name__} where JSON lines have an object", number, mend=mend)
