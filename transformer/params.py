@@ -6,18 +6,38 @@ What a value means for results, and the paper's value beside it, stand in params
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from transformer.errors import ParamsError
+from transformer.languages import parse, same_language
 from transformer.section import Location, Section, in_words
 from transformer.yaml12 import InvalidYamlError, parse_yaml
 
 
 class LanguageParams(Section):
-    """The direction of translation, as the corpus spells its languages."""
+    """The direction of translation; any spelling of a language code that `transformer.languages` knows."""
 
-    source: str = Field(min_length=2)
-    target: str = Field(min_length=2)
+    source: str
+    target: str
+
+    @field_validator("source", "target", mode="before")
+    @classmethod
+    def _no_is_norwegian(cls, value: object) -> object:
+        if value is False:
+            raise ValueError('a bare no or false is no text in YAML: write "no", in quotes, for Norwegian')
+        return value
+
+    @field_validator("source", "target")
+    @classmethod
+    def _names_a_language(cls, value: str) -> str:
+        parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _two_languages(self) -> Self:
+        if same_language(self.source, self.target):
+            raise ValueError(f"source {self.source!r} and target {self.target!r} are the same language")
+        return self
 
 
 class DownloadParams(Section):
@@ -28,13 +48,34 @@ class DownloadParams(Section):
     timeout_seconds: float = Field(gt=0)  # a connection that is silent for longer counts as cut
 
 
-class PreparationParams(Section):
-    """Filters and splits; a filter's comment names the pairs it removes."""
+class FilterParams(Section):
+    """Which pairs are removed, each filter by the name that it has in reports/corpus.json; false switches it off."""
 
-    max_words: int = Field(ge=1)  # longer than this on either side, by white space
-    max_length_ratio: float = Field(ge=1)  # the longer side over the shorter, in words and also in characters
-    near_duplicate_jaccard: float = Field(gt=0, le=1)  # training sources this similar to a held-out source
-    valid_share: float = Field(gt=0, lt=0.5)  # of the sources of a corpus without official splits
+    empty: bool  # a side without text
+    identical: bool  # both sides the same: not translated
+    length: int | None = Field(ge=1)  # more words than this on a side, by white space
+    length_in_characters: int | None = Field(ge=1)  # the same in languages that put no spaces between words
+    length_ratio: float | None = Field(ge=1)  # the longer side over the shorter, in words and also in characters
+    placeholder_mismatch: bool  # placeholders, tags or URLs that differ
+    # any: a number that the other side lacks; conflict: each side has one that the other lacks
+    number_mismatch: Literal["any", "conflict"] | None
+    wrong_script: bool  # a side mostly in letters that its language does not use
+    duplicates: Literal["source", "pair"] | None  # source: all but the first pair of a source; pair: equal pairs
+    held_out: float | None = Field(gt=0, le=1)  # training sources as similar as this to a held-out source
+    held_out_target: float | None = Field(gt=0, le=1)  # training targets as similar as this to a held-out reference
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _false_is_off(cls, value: object, info: ValidationInfo) -> object:
+        is_switch = info.field_name is not None and cls.model_fields[info.field_name].annotation is bool
+        return None if value is False and not is_switch else value
+
+
+class PreparationParams(Section):
+    """Filters and splits."""
+
+    filters: FilterParams
+    valid_share: float = Field(gt=0, lt=0.5)  # of the sources of a corpus without that split
     test_share: float = Field(gt=0, lt=0.5)
     batch_pairs: int = Field(ge=1)  # pairs of a chunk: what a process holds, and an interruption loses, at a time
     max_line_bytes: int = Field(
@@ -135,6 +176,11 @@ class EvaluationParams(Section):
     """What is scored and how finely it is broken down."""
 
     test_sets: list[str] = Field(min_length=1)  # origins in data/corpus/test.parquet; the first is the headline
+    # of sacreBLEU; null: the one for the target language
+    bleu_tokenizer: (
+        Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K", "char", "none"]
+        | None
+    )
     bootstrap_samples: int = Field(ge=100)  # of the 95 % interval
     length_buckets: list[int] = Field(min_length=1)  # upper bounds of source lengths in words, ascending
     attention_sentences: int = Field(ge=0)  # of the headline test set, whose attention is drawn
@@ -179,6 +225,10 @@ MOVED = {
         "preparation": ("executor", "scheduler"),
     }.items()
     for key in keys
+} | {
+    "preparation.max_words": "preparation.filters.length",
+    "preparation.max_length_ratio": "preparation.filters.length_ratio",
+    "preparation.near_duplicate_jaccard": "preparation.filters.held_out",
 }
 
 

@@ -24,7 +24,7 @@ from transformer.working_folder import fingerprint
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STATE_FILE = "state.safetensors"
-CODE = ("model", "training", "tokens", "decoding/greedy.py")
+CODE = ("model", "training", "tokens", "decoding/greedy.py", "bleu.py", "languages.py")
 
 
 class StopRequest:

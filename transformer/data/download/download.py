@@ -18,6 +18,7 @@ from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, catalo
 from transformer.data.parts import Part, write_parts
 from transformer.errors import ParamsError
 from transformer.files import sha256_of, write_json
+from transformer.languages import spelling_of
 from transformer.params import DownloadParams, LanguageParams
 
 logger = logging.getLogger(__name__)
@@ -83,10 +84,11 @@ def download(
     files: list[ManifestEntry] = []
     times: dict[str, str] = {}
     for name, entry in chosen.items():
+        pair = spelled(name, entry, languages)
         if isinstance(entry, LocalCorpus):
-            fetched = _fetch_local(name, entry, languages, corpora, raw)
+            fetched = _fetch_local(name, entry, pair, corpora, raw)
         else:
-            fetched = _fetch_published(name, entry, languages, sources, raw)
+            fetched = _fetch_published(name, entry, pair, sources, raw)
         parts += fetched.parts
         files += fetched.files
         times |= fetched.times
@@ -110,17 +112,36 @@ def _chosen(entries: dict[str, Entry], name: str, languages: LanguageParams, cor
     if name not in entries:
         raise ParamsError(f"download.corpora: {corpora} has no corpus {name!r}; it has {', '.join(entries)}")
     entry = entries[name]
-    if entry.languages:
-        _check_languages(name, entry.languages, languages)
+    pair = spelled(name, entry, languages)
     if isinstance(entry, LocalCorpus):
-        local_parts(name, entry, languages, f"{corpora}: {name}")  # whether the files can be read, before work starts
+        local_parts(name, entry, pair, f"{corpora}: {name}")  # whether the files can be read, before work starts
     return entry
 
 
-def _check_languages(name: str, available: list[str], languages: LanguageParams) -> None:
+def spelled(name: str, entry: Entry, languages: LanguageParams) -> LanguageParams:
+    """The language pair as the corpus spells it: `zh_CN` where that is one of its languages, otherwise `zh-Hans`.
+
+    Unchanged for a catalogue, whose members tell what it has.
+
+    Raises:
+        ParamsError: the corpus lacks one of them.
+    """
+    if isinstance(entry, Corpus) and not entry.languages:
+        return languages
+    return _spelled(name, entry.languages, languages)
+
+
+def _spelled(name: str, available: list[str], languages: LanguageParams) -> LanguageParams:
+    """The language pair as the corpus spells it: `zh_CN` where that is one of its languages, otherwise `zh-Hans`."""
+    found = {}
     for key, language in (("source", languages.source), ("target", languages.target)):
-        if language not in available:
-            raise ParamsError(f"languages.{key} = {language!r}: corpus {name} has {', '.join(available)}")
+        spelling = spelling_of(language, available)
+        if spelling is None:
+            raise ParamsError(
+                f"languages.{key} = {language!r}: corpus {name} has {', '.join(available) or 'none in all splits'}"
+            )
+        found[key] = spelling
+    return LanguageParams(**found)
 
 
 def needed_files(corpus: Corpus, languages: LanguageParams) -> dict[str, list[str]]:
@@ -138,9 +159,9 @@ def needed_files(corpus: Corpus, languages: LanguageParams) -> dict[str, list[st
 def _check_disk(chosen: dict[str, Entry], languages: LanguageParams, sources: SourceCache) -> None:
     wanted = {
         (file, entry.files[file])  # a set: corpora may share files
-        for entry in chosen.values()
+        for name, entry in chosen.items()
         if isinstance(entry, Corpus)
-        for file in needed_files(entry, languages)
+        for file in needed_files(entry, spelled(name, entry, languages))
     }
     missing = sum(sources.missing_bytes(file, source) for file, source in wanted)
     sources.folder.mkdir(parents=True, exist_ok=True)
@@ -169,14 +190,14 @@ def _fetch_published(
             )
         )
         times[f"{name}/{file}"] = _utc(path.stat().st_mtime)
-    parts = [_published_part(name, part, languages) for part in corpus.parts]
-    for part, entry in zip(parts, corpus.parts, strict=True):
-        if part.format == "catalogue":
-            _check_languages(name, catalogue_languages(raw / part.source, entry.member), languages)
+    parts = [_published_part(name, part, languages, raw) for part in corpus.parts]
     return Fetched(parts, files, times)
 
 
-def _published_part(name: str, part: PartEntry, languages: LanguageParams) -> Part:
+def _published_part(name: str, part: PartEntry, languages: LanguageParams, raw: Path) -> Part:
+    if part.format == "catalogue":  # which languages it has, its members tell
+        wheel = raw / name / part.path(languages.source, "src")
+        languages = _spelled(name, catalogue_languages(wheel, part.member), languages)
     places = part.places([languages.source, languages.target])
     source_field, target_field = (places.get(language, "") for language in (languages.source, languages.target))
     return Part(
