@@ -181,6 +181,8 @@ class EvaluationParams(Section):
         Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K", "char", "none"]
         | None
     )
+    comet_checkpoint: str | None  # a local file of a COMET model; null: no COMET
+    comet_python: str | None  # a Python that has unbabel-comet; null: this one
     bootstrap_samples: int = Field(ge=100)  # of the 95 % interval
     length_buckets: list[int] = Field(min_length=1)  # upper bounds of source lengths in words, ascending
     attention_sentences: int = Field(ge=0)  # of the headline test set, whose attention is drawn

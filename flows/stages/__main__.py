@@ -8,9 +8,9 @@ from pathlib import Path
 from flows.checkout.workspace import REGISTRY
 from flows.stages.runner import checked_params
 from transformer.data.download.download import chosen_corpora
-from transformer.evaluation.evaluate import check_tokenizer
+from transformer.evaluation.evaluate import check_metrics
 
 if __name__ == "__main__":
     with checked_params("check") as params:
-        check_tokenizer(params.evaluation)
+        check_metrics(params.evaluation)
         chosen_corpora(params.download, params.languages, Path(REGISTRY))

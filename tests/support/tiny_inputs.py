@@ -96,6 +96,8 @@ TINY_PARAMS: dict[str, Any] = {
     "evaluation": {
         "test_sets": ["tiny-test"],
         "bleu_tokenizer": None,
+        "comet_checkpoint": None,
+        "comet_python": None,
         "bootstrap_samples": 100,
         "length_buckets": [5, 10],
         "attention_sentences": 1,

@@ -17,7 +17,6 @@ from transformer.evaluation.analysis import MIN_SENTENCES, by_length, by_origin,
 from transformer.evaluation.evaluate import evaluate, read_test_sets
 from transformer.evaluation.plots import draw_curves, read_curve
 from transformer.evaluation.scores import (
-    Score,
     bleu_and_chrf,
     bleu_metric,
     paired_bootstrap,
@@ -69,6 +68,17 @@ def test_metrics_equal_sacrebleus_command_line(tmp_path: Path) -> None:
         assert score.signature == expected["signature"]
         assert score.low < score.value < score.high
 
+    options = ("--chrf-word-order", "2", "--ter-normalized", "--ter-asian-support")
+    plus_plus, ter = command_line(tmp_path, hypotheses, references, *options)[1:]
+    assert (plus_plus["name"], scores.chrf_plus_plus.value) == (
+        "chrF2++",
+        pytest.approx(plus_plus["score"], abs=1e-4),
+    )
+    assert "|nw:2|" in scores.chrf_plus_plus.signature
+    thai = score_corpus(hypotheses, references, "th", 100, "13a")
+    assert thai.ter.value == pytest.approx(ter["score"], abs=1e-4)
+    assert thai.ter.signature.replace("bs:100|seed:12345|", "") == ter["signature"]
+
     bleu, chrf, _ = command_line(tmp_path, hypotheses, references)
     assert bleu_and_chrf(hypotheses, references, "de") == pytest.approx((bleu["score"], chrf["score"]), abs=1e-4)
     assert scores.length_ratio == pytest.approx(
@@ -88,10 +98,17 @@ def test_perfect_and_hopeless_translations() -> None:
     assert (nothing.bleu.value, nothing.chrf.value, nothing.ter.value) == pytest.approx((0, 0, 100))
 
 
-@pytest.mark.parametrize(("language", "tokenizer"), [("de", "13a"), ("zh-Hans", "zh"), ("ja", "char")])
-def test_languages_without_spaces_have_their_own_tokenizer(language: str, tokenizer: str) -> None:
-    score: Score = score_corpus(["今天天气很好。"] * 3, ["今天天气不好。"] * 3, language, 100).bleu
-    assert f"|tok:{tokenizer}|" in score.signature
+@pytest.mark.parametrize(
+    ("language", "tokenizer", "asian"),
+    [("de", "13a", "norm:no|punct:yes|asian:no"), ("zh_CN", "zh", "norm:yes|punct:yes|asian:yes")],
+)
+def test_languages_without_spaces_have_their_own_tokenizers(language: str, tokenizer: str, asian: str) -> None:
+    scores = score_corpus(["今天天气很好。"] * 3, ["今天天气不好。"] * 3, language, 100)
+    assert f"|tok:{tokenizer}|" in scores.bleu.signature
+    assert f"|{asian}|" in scores.ter.signature
+    # One of seven characters is wrong, or the only word.
+    assert scores.ter.value == pytest.approx(100 / 7 if language == "zh_CN" else 100)
+    assert "|tok:intl|" in score_corpus(["a"], ["a"], language, 100, "intl").bleu.signature
 
 
 def test_buckets_at_hand_counted_lengths() -> None:
