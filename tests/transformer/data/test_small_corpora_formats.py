@@ -246,6 +246,30 @@ def test_small_corpus(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert report["parts"]["mine-train"].get("left_out", {}) == row.left_out
 
 
+def test_a_test_set_with_several_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stand beside the target, in the test split only, and training pairs are compared with all of them."""
+    monkeypatch.chdir(tmp_path)
+    second = '</ref><ref lang="de" translator="B"><p><seg id="1">Das Haus ist rot</seg><seg id="2">Blau ist das Meer</seg></p></ref></doc>'
+    files = {"my/t.xml": wmt_xml().replace("</ref></doc>", second), "my/v.en": "v\n", "my/v.de": "v v\n"}
+    files |= {"my/a.en": "Nothing alike\nWhatever it says\n", "my/a.de": "Ganz anders\nDas Haus ist rot\n"}
+    for name, content in files.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(content)
+    splits = {"train": {"en": "my/a.en", "de": "my/a.de"}, "valid": {"en": "my/v.en", "de": "my/v.de"}}
+    splits["test"] = {"file": "my/t.xml", "en": "en", "de": "de"}
+    Path("data").mkdir()
+    Path("data/corpora.yaml").write_text(yaml.safe_dump({"mine": {"local": splits}}))
+    pairs, report = pairs_and_report("en-de")
+    assert pairs == [("Nothing alike", "Ganz anders")]
+    assert report["removed"]["held_out_target_exact"] == 1
+    rows = pq.read_table("data/corpus/test.parquet").to_pylist()
+    assert [(row["target"], row["further"]) for row in rows] == [
+        ("Ein rotes Haus", ["Das Haus ist rot"]),
+        ("Das Meer ist blau", ["Blau ist das Meer"]),
+    ]
+    assert pq.read_schema("data/corpus/valid.parquet").names == ["source", "target", "origin"]
+
+
 def pairs_and_report(pair: str) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """The training split of both stages, and reports/corpus.json."""
     languages = LanguageParams(source=pair.split("-")[0], target=pair.split("-")[1])
