@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from transformer.bleu import tokenizer_for, what_is_missing
+from transformer.bleu import check_tokenizer, tokenizer_for
 from transformer.decoding.translator import Translation, Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.analysis import GroupScores, by_length, by_origin, repeats
@@ -71,7 +71,8 @@ def evaluate(
         ParamsError: a test set is not in the corpus, or this machine lacks what a metric needs.
         DataError: an input is missing or malformed.
     """
-    check_metrics(evaluation)
+    check_tokenizer(evaluation)
+    check_comet(evaluation)
     tokenizer = tokenizer_for(languages.target, evaluation.bleu_tokenizer)
     if tokenizer.reason:
         log.warning("BLEU is computed with the tokeniser %s: %s", tokenizer.name, tokenizer.reason)
@@ -130,17 +131,6 @@ def _headline_entries(
         "by_length": _groups(lengths),
         "by_origin": _groups(origins),
     }
-
-
-def check_metrics(evaluation: EvaluationParams) -> None:
-    """See that this machine has what the chosen metrics need.
-
-    Raises:
-        ParamsError: it lacks a package, a model or a checkpoint.
-    """
-    check_comet(evaluation)
-    if evaluation.bleu_tokenizer and (missing := what_is_missing(evaluation.bleu_tokenizer)):
-        raise ParamsError(f"evaluation.bleu_tokenizer: {evaluation.bleu_tokenizer} needs {missing}")
 
 
 def _measured(translator: Translator, sentences: int, seconds: float) -> dict[str, Any]:

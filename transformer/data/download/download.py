@@ -12,16 +12,15 @@ from typing import NamedTuple
 
 from transformer.data.download.archive import extract, require_space
 from transformer.data.download.cache import SourceCache
+from transformer.data.download.chosen import SPLITS, chosen_corpora, spelled
 from transformer.data.download.corpora import SIDES, Corpus, Entry, LocalCorpus, PartEntry, format_of, load_corpora
 from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, catalogue_languages
-from transformer.data.parts import Part, Split, write_parts
-from transformer.errors import DataError, ParamsError
+from transformer.data.parts import Part, write_parts
+from transformer.errors import DataError
 from transformer.files import atomic_path, sha256_of, write_json
-from transformer.languages import spelling_of
 from transformer.params import DownloadParams, LanguageParams
 
 logger = logging.getLogger(__name__)
-SPLITS: dict[str, Split | None] = {"train": "train", "valid": "valid", "test": "test", "all": None}
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def download(
         DownloadError: a source cannot be fetched, or the disk is too full.
         DataError: a source has another size or hash than data/corpora.yaml says.
     """
-    chosen = chosen_corpora(params, languages, corpora)
+    chosen = chosen_corpora(params, languages, load_corpora(corpora), corpora)
     patience = Patience(params.retries, params.timeout_seconds, sleep)
     sources = SourceCache(cache, patience, os.environ.get(MIRROR_VARIABLE))
     _check_disk(chosen, languages, sources)
@@ -84,7 +83,7 @@ def download(
     files: list[ManifestEntry] = []
     times: dict[str, str] = {}
     for name, entry in chosen.items():
-        pair = _spelled(name, entry.languages, languages) if entry.languages else languages
+        pair = spelled(name, entry.languages, languages) if entry.languages else languages
         if isinstance(entry, LocalCorpus):
             fetched = _fetch_local(name, entry, pair, corpora, raw)
         else:
@@ -95,36 +94,6 @@ def download(
     write_parts(raw, parts)
     write_json(manifest, {"files": [vars(file) for file in files]})
     return times
-
-
-def chosen_corpora(params: DownloadParams, languages: LanguageParams, corpora: Path) -> dict[str, Entry]:
-    """The entries of the chosen corpora in data/corpora.yaml, the file `corpora`.
-
-    Raises:
-        ParamsError: unknown corpus or language, or a malformed data/corpora.yaml.
-    """
-    entries = load_corpora(corpora)
-    return {name: _chosen(entries, name, languages, corpora) for name in params.corpora}
-
-
-def _chosen(entries: dict[str, Entry], name: str, languages: LanguageParams, corpora: Path) -> Entry:
-    if name not in entries:
-        raise ParamsError(f"download.corpora: {corpora} has no corpus {name!r}; it has {', '.join(entries)}")
-    entry = entries[name]
-    if entry.languages:
-        _spelled(name, entry.languages, languages)
-    return entry
-
-
-def _spelled(name: str, available: list[str], languages: LanguageParams) -> LanguageParams:
-    """The language pair as the corpus spells it: `zh_CN` where that is one of its languages, otherwise `zh-Hans`."""
-    found = {}
-    for key, language in (("source", languages.source), ("target", languages.target)):
-        spelling = spelling_of(language, available)
-        if spelling is None:
-            raise ParamsError(f"languages.{key} = {language!r}: corpus {name} has {', '.join(available)}")
-        found[key] = spelling
-    return LanguageParams(**found)
 
 
 def needed_files(corpus: Corpus, languages: LanguageParams) -> dict[str, list[str]]:
@@ -144,7 +113,7 @@ def _check_disk(chosen: dict[str, Entry], languages: LanguageParams, sources: So
         (file, entry.files[file])  # a set: corpora may share files
         for name, entry in chosen.items()
         if isinstance(entry, Corpus)
-        for file in needed_files(entry, _spelled(name, entry.languages, languages) if entry.languages else languages)
+        for file in needed_files(entry, spelled(name, entry.languages, languages) if entry.languages else languages)
     }
     missing = sum(sources.missing_bytes(file, source) for file, source in wanted)
     sources.folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +149,7 @@ def _fetch_published(
 def _published_part(name: str, part: PartEntry, languages: LanguageParams, raw: Path) -> Part:
     if part.format == "catalogue":  # which languages it has, its members tell
         wheel = raw / name / part.path(languages.source, "src")
-        languages = _spelled(name, catalogue_languages(wheel, part.member), languages)
+        languages = spelled(name, catalogue_languages(wheel, part.member), languages)
     return Part(
         corpus=name,
         name=part.name,
