@@ -31,8 +31,8 @@ _ACRONYM = re.compile(r"\b[A-Z][A-Z0-9]+\b")
 _IDEOGRAPH = re.compile(f"[{_HAN}]")
 _KANA = re.compile("[\u3040-\u30ff]")
 _HANGUL = re.compile("[\uac00-\ud7a3]")
-# The vowel signs of the Indic scripts and the vowel points of Arabic and Hebrew belong to the letter before them. Thai
-# and Lao save as much by writing no spaces and no other vowels.
+# The vowel signs of the Indic scripts and the points of Arabic and Hebrew belong to the letter before them. Thai and
+# Lao save as much by writing no spaces and no other vowels.
 _MARK = regex.compile(r"[\p{M}--[\p{Script=Thai}\p{Script=Laoo}]]", regex.V1)
 
 
