@@ -14,7 +14,7 @@ import pytest
 from raw_parts import PARAMS, Pairs, part, random_pairs, with_filters, write_lines
 
 from transformer.chunks import LocalExecutor
-from transformer.data.parts import write_parts
+from transformer.data.parts import Part, write_parts
 from transformer.data.prepare import splits as split_files
 from transformer.data.prepare.prepare import prepare
 from transformer.errors import DataError
@@ -212,10 +212,37 @@ def test_every_format(tmp_path: Path, write: Callable[[Path, Pairs], dict[str, s
 
 def test_empty_split_names_what_to_change(tmp_path: Path, official: Path) -> None:
     write_parts(official, [part("books", "train"), part("dev", "valid")])
-    with pytest.raises(DataError, match=r"^the test split is empty, .*raise preparation\.test_share") as caught:
+    with pytest.raises(
+        DataError, match=r"^the test split is empty: at preparation\.test_share = 1e-09 none of 4"
+    ) as caught:
         run(tmp_path, official, PARAMS.model_copy(update={"test_share": 1e-9}))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "reports" / "corpus.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "parts", "told"),
+    [
+        (
+            [("same", "same")] * 5 + [("", "leer")],
+            [part("text", "train")],
+            "all 6 training pairs were removed, 5 by preparation.filters.identical, 1 by preparation.filters.empty; "
+            "mend the corpus or switch that filter off",
+        ),
+        (
+            [("a b", "c d")],
+            [part("text", "test")],
+            "no corpus brings training pairs; give one with `train` or `all` (published: split train, or none)",
+        ),
+    ],
+)
+def test_an_empty_train_split_says_why(tmp_path: Path, pairs: Pairs, parts: list[Part], told: str) -> None:
+    write_lines(tmp_path / "raw", "text", pairs)
+    write_lines(tmp_path / "raw", "dev", [("x y", "z z")])
+    write_parts(tmp_path / "raw", [*parts, part("dev", "valid"), part("dev", "test")])
+    with pytest.raises(DataError) as caught:
+        run(tmp_path, tmp_path / "raw")
+    assert str(caught.value) == f"the train split is empty: {told}"
 
 
 def test_malformed_input_leaves_no_split_behind(tmp_path: Path, official: Path) -> None:

@@ -31,7 +31,7 @@ from transformer.data.prepare.splits import (
     split_numbers,
     split_writer,
 )
-from transformer.data.prepare.tally import REASONS, Tally
+from transformer.data.prepare.tally import REASONS, Tally, switch_of
 from transformer.errors import DataError
 from transformer.files import write_json
 from transformer.params import PreparationParams
@@ -85,7 +85,7 @@ def prepare(params: PreparationParams, raw: Path, corpus: Path, report: Path, wo
         samples.write(report.parent / REMOVED, REASONS)
         for warning in tally.warnings():
             log.warning(warning)
-        _check_splits(tally)
+        _check_splits(params, tally)
         write_json(report, tally.report())
         shutil.rmtree(folder)
 
@@ -241,11 +241,24 @@ def _write_train(chunks: list[_Sorted], verdicts: list[Path], path: Path, tally:
             writer.write(pairs)
 
 
-def _check_splits(tally: Tally) -> None:
+def _check_splits(params: PreparationParams, tally: Tally) -> None:
     for split in SPLITS:
         if tally.pairs_in(split) == 0:
-            share = "" if split == "train" else f", raise preparation.{split}_share"
-            raise DataError(
-                f"the {split} split is empty, {tally.losses()}: add more text, add a part with split {split}{share} "
-                "or relax that filter"
-            )
+            raise DataError(f"the {split} split is empty: {_why_empty(params, split, tally)}")
+
+
+def _why_empty(params: PreparationParams, split: Split, tally: Tally) -> str:
+    """An official valid or test split has at least a pair, so that this is about pairs that pass the filters."""
+    read, removed = tally.training_losses()
+    if not read:
+        return "no corpus brings training pairs; give one with `train` or `all` (published: split train, or none)"
+    kept = read - sum(removed.values())
+    if not kept:
+        most = sorted(removed, key=lambda reason: -removed[reason])[:3]
+        counts = ", ".join(f"{removed[reason]} by {switch_of(reason)}" for reason in most if removed[reason])
+        return f"all {read} training pairs were removed, {counts}; mend the corpus or switch that filter off"
+    if split == "train":
+        return f"all {kept} pairs fell into the others by the hash of their source; add more text"
+    share = params.valid_share if split == "valid" else params.test_share
+    key = f"preparation.{split}_share = {share}"
+    return f"at {key} none of {kept} pairs falls into it; add more text, raise that, or give a {split} set"

@@ -36,6 +36,7 @@ class Tally:
 
     def __init__(self, parts: list[Part]) -> None:
         self._parts = [part.name for part in parts]
+        self._sifted = {part.name for part in parts if part.split in (None, "train")}
         self._read: Counter[str] = Counter()
         self._left_out: dict[str, Counter[str]] = {}  # part -> reason -> units that are no pairs
         self._unwritable: Counter[str] = Counter()
@@ -73,11 +74,10 @@ class Tally:
         """How many pairs a split has so far."""
         return self._kept[split].total()
 
-    def losses(self) -> str:
-        """How many pairs were removed, and the most frequent reason, in words."""
-        removed = self._all_removed()
-        reason = max(removed, key=lambda name: removed[name])
-        return f"{sum(removed.values())} of {self._read.total()} pairs were removed, most by {reason}"
+    def training_losses(self) -> tuple[int, dict[str, int]]:
+        """Of the parts that pass the filters: pairs read, and pairs removed by reason."""
+        removed = {reason: sum(self._removed[part][reason] for part in self._sifted) for reason in REASONS}
+        return sum(self._read[part] for part in self._sifted), removed
 
     def warnings(self) -> Iterator[str]:
         """A line for each filter that removed more than MANY of a part, and for references that cap the score."""
