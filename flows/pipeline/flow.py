@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -182,6 +183,32 @@ def _start_temporary_server() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
+def _without_password(address: str) -> str:
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _check_server() -> None:
+    """Ask the server that is configured whether it is there: Prefect would wait, and then show a stack trace.
+
+    Raises:
+        UserError: it does not answer.
+    """
+    address = get_current_settings().api.url
+    if address is None:
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            error = client.api_healthcheck()
+    except Exception as found:  # whatever httpx makes of a wrong address
+        error = found
+    if error is not None:
+        raise UserError(
+            f"PREFECT_API_URL = {_without_password(address)}: no Prefect server answers ({type(error).__name__}); start it "
+            "(make serve), or unset PREFECT_API_URL to run without one"
+        )
+
+
 def main() -> None:
     """Run the pipeline in the working folder; a failed stage's exit status becomes the process's."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the stages of dvc.yaml.")
@@ -191,6 +218,7 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         _start_temporary_server()
+        _check_server()
         outcomes = pipeline(targets=targets or None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Taking the named members, and only these, out of a tar or zip archive."""
 
+import lzma
 import shutil
 import tarfile
 import zipfile
@@ -13,6 +14,9 @@ from rich.filesize import decimal
 from transformer.errors import DataError, DownloadError
 from transformer.files import CHUNK_BYTES, atomic_path
 from transformer.progress import byte_progress
+
+# What the readers of archives raise at a damaged one.
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 
 def extract(archive: Path, members: list[str], folder: Path) -> None:
@@ -31,7 +35,15 @@ def extract(archive: Path, members: list[str], folder: Path) -> None:
     take_out = _from_zip if archive.suffix == ".zip" else _from_tar
     try:
         missing = take_out(archive, set(members), folder)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        OSError,
+        RuntimeError,
+    ) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a problem of the disk, not of the archive
         raise DataError(f"{archive} is broken ({error}): delete it and run the download again") from None

@@ -210,7 +210,7 @@ def read_catalogue_pairs(part: Part, raw: Path, advance: Advance) -> Iterator[Pa
                 for key, source in sources.items():
                     if key in targets:
                         yield Pair(source, targets[key], f"{part.name}/{key[0]}")
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise DataError(f"{path}: damaged zip file ({error}); download it again") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
@@ -238,7 +238,7 @@ def _strings(archive: zipfile.ZipFile, path: Path, member: str) -> dict[Key, str
         strings = dict(_leaves(json.loads(archive.read(member).decode("utf-8-sig")), ()))
         for text in strings.values():
             text.encode("utf-8")  # JSON can spell half a surrogate pair, which is not a character
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DataError(f"{path}, member {member}: not UTF-8 JSON ({' '.join(str(error).split())})") from None
     return strings
 
