@@ -9,23 +9,26 @@ from transformer.params import ComputeParams, Params, load_params
 
 
 def read_params(folder: Path = Path()) -> Params:
-    """The params of a checkout, checked by themselves and against its corpus registry.
+    """The params of a checkout, checked by themselves and, where it is there, against the corpus registry.
 
     Raises:
         ParamsError: one line that names the file, the key, the value and what is allowed.
     """
     params = load_params(folder / PARAMS)
-    check_choice(params, folder / REGISTRY)
+    if (folder / REGISTRY).exists():  # DVC and `download` miss it, the other stages don't
+        check_choice(params, folder / REGISTRY)
     return params
 
 
 def check_checkout(folder: Path = Path()) -> None:
-    """What `read_params` checks, and whether this machine has the devices that `compute` asks for.
+    """Params, corpus registry, and whether this machine has the devices that `compute` asks for.
 
     Raises:
         ParamsError: as of `read_params`, or there is no such device.
     """
-    check_machine(read_params(folder).compute)
+    params = load_params(folder / PARAMS)
+    check_choice(params, folder / REGISTRY)
+    check_machine(params.compute)
 
 
 def check_machine(compute: ComputeParams) -> None:

@@ -23,7 +23,7 @@ from prefect.states import Cancelled, Completed
 from prefect.tasks import Task
 
 from flows.checkout.preflight import check_checkout
-from flows.checkout.workspace import PARAMS
+from flows.checkout.workspace import PARAMS, hold_pipeline_lock
 from flows.pipeline.gpu_slot import gpu_slot
 from flows.pipeline.graph import Stage, read_graph
 from flows.pipeline.progress_artifact import ProgressArtifact
@@ -64,6 +64,16 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
         die_with_parent()
     hide_stack_traces()
     stages = read_graph(folder, targets)
+    lock = hold_pipeline_lock(folder, get_run_logger().warning)
+    try:
+        outcomes = _bring_up_to_date(folder, stages, run)
+    finally:
+        os.close(lock)
+    publish_report(folder, outcomes)
+    return outcomes
+
+
+def _bring_up_to_date(folder: Path, stages: list[Stage], run: str) -> dict[str, str]:
     if (folder / PARAMS).exists():  # else the stages are not ours
         check_checkout(folder)
     for line in discard_damaged(folder):
@@ -83,7 +93,6 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
     except BaseException:
         groups.stop(run)
         raise
-    publish_report(folder, outcomes)
     return outcomes
 
 
@@ -203,10 +212,8 @@ def _check_server() -> None:
     except Exception as found:  # whatever httpx makes of a wrong address
         error = found
     if error is not None:
-        raise UserError(
-            f"PREFECT_API_URL = {_without_password(address)}: no Prefect server answers ({type(error).__name__}); start it "
-            "(make serve), or unset PREFECT_API_URL to run without one"
-        )
+        what = f"PREFECT_API_URL = {_without_password(address)}: no Prefect server answers ({type(error).__name__})"
+        raise UserError(f"{what}; start it (make serve), or unset PREFECT_API_URL to run without one")
 
 
 def main() -> None:
