@@ -24,6 +24,7 @@ MODULES = sorted(path for package in ("transformer", "flows") for path in (CHECK
 PLUMBING = {
     "flows/checkout": "where things are",
     "flows/processes": "how a stage ends with what started it",
+    "flows/restore": "inputs are what was written, outputs come back",
     "flows/records": "what is written down about a stage that has run",
     "flows/stages/executor.py": "where chunks are computed; the same ones everywhere",
     "flows/stages/gpu_lock.py": "who may use the GPU now",
@@ -34,18 +35,21 @@ PLUMBING = {
     "transformer/files.py": "hashing, and writing whole files",
     "transformer/params.py": "the checks of params; stages depend on their values",
     "transformer/progress.py": "what a person sees meanwhile",
+    "transformer/relations.py": "the checks of params across sections",
     "transformer/section.py": "the words of wrong params",
     "transformer/working_folder.py": "where unfinished work is found again",
     "transformer/yaml12.py": "how params.yaml and data/corpora.yaml are read",
 }
-# What every stage runs because its params are checked with it, and what only some results depend on.
-CHECKS = {"transformer/languages.py"}
 # What every stage runs to check params.yaml before it works; the outputs of those that name it depend on it.
 CHECKS = (
     "flows/restore",
     "transformer/bleu.py",
     "transformer/data/compression.py",
-    "transformer/data/download",
+    "transformer/data/download/archive.py",
+    "transformer/data/download/chosen.py",
+    "transformer/data/download/corpora.py",
+    "transformer/data/download/local.py",
+    "transformer/data/download/recognition.py",
     "transformer/data/parts.py",
     "transformer/evaluation/comet_score.py",
     "transformer/languages.py",
