@@ -54,9 +54,7 @@ class Serving:
         if store.startswith("http"):  # a server that somebody else runs
             self.mlflow, self.mlflow_address = None, store
         else:
-            self.mlflow = self._service(
-                "mlflow", _command("mlflow", mlflow_port), f"{self.mlflow_address}/health"
-            )
+            self.mlflow = self._service("mlflow", _command("mlflow", mlflow_port), f"{self.mlflow_address}/health")
             self.services.append(self.mlflow)
 
     def _service(self, name: str, command: list[str], health: str | None = None) -> Service:

@@ -1,4 +1,4 @@
-"""Prefect's or MLflow's server behind the guard, on loopback: `python -m flows.server.web prefect|mlflow --port PORT`.
+"""Prefect's or MLflow's server on loopback, guarded: `python -m flows.server.web prefect|mlflow --port PORT`.
 
 `prefect server start` and `mlflow server` have no place for the guard, so uvicorn runs their applications from here.
 """
