@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformer.files import locked
+from transformer.files import locked, private_folder
 from transformer.params import LanguageParams
 
 PARAMS = "params.yaml"
@@ -52,7 +52,9 @@ def tracking_folder() -> Path:
 @contextmanager
 def sender_lock(tracking: Path) -> Iterator[bool]:
     """Keep other processes from sending this folder's records to MLflow; yields False if one already does."""
-    tracking.mkdir(parents=True, exist_ok=True)
+    if tracking.parent.name == WORK:
+        private_folder(tracking.parent)
+    private_folder(tracking)
     with locked(tracking / "sender.lock", wait=False) as free:
         yield free
 

@@ -21,6 +21,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task
 
+from flows.checkout.site_cache import use_private_site_cache
 from flows.pipeline.gpu_slot import gpu_slot
 from flows.pipeline.graph import Stage, read_graph
 from flows.pipeline.progress_artifact import ProgressArtifact
@@ -181,6 +182,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # both stop it in the same way, also in the background
         signal.signal(number, signal.default_int_handler)
     try:
+        use_private_site_cache(Path())  # before a server is started for nothing
         _start_temporary_server()
         outcomes = pipeline(targets=targets or None)
     except UserError as error:

@@ -14,6 +14,7 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from flows.checkout.site_cache import use_private_site_cache
 from flows.checkout.workspace import MODEL, PARAMS, REPORTS, main_workspace, model_name, tracking_uri
 from flows.checkout.worktree import Worktree, checked_out, read_at, resolve
 from flows.pipeline.flow import hide_stack_traces, pipeline
@@ -57,6 +58,7 @@ def retraining(
     """
     hide_stack_traces()
     main = main_workspace()
+    use_private_site_cache(main)
     commit, origin, changes = resolve(main, revision), params_file(preset), overrides or {}
     overridden(read_at(main, commit, origin), origin, changes)  # so that wrong params fail before anything starts
     short = str(runtime.flow_run.id)[-8:]  # the first characters are the time

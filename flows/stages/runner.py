@@ -5,15 +5,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 
-from flows.checkout.workspace import PARAMS
+from flows.checkout.site_cache import VARIABLE, configure
+from flows.checkout.workspace import PARAMS, WORK
 from flows.records.provenance import FLOW_RUN_VARIABLE
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
 from transformer.errors import ExitCode, UserError
+from transformer.files import private_folder
 from transformer.params import Params, load_params
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -21,12 +23,21 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     """Run `work` as stage `name`; ends the process with `transformer.errors.ExitCode` when it fails."""
+    _keep_to_ourselves()
     with checked_params(name) as params, _device(name, params), recorded(name, params) as run:
         try:
             work(params, run)
         except BaseException:
             _ignore_signals()
             raise
+
+
+def _keep_to_ourselves() -> None:
+    """Shut `work` to other users; name DVC's site cache where a person started `dvc` without `make setup`."""
+    with suppress(OSError):  # a full disk is for the stage to tell
+        private_folder(Path(WORK))
+        if "DVC_STAGE" in os.environ and VARIABLE not in os.environ and (folder := configure(Path())):
+            print(f"DVC's site cache is {folder} from now on, not /var/tmp/dvc, which others can write", flush=True)
 
 
 @contextmanager
