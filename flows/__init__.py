@@ -2,6 +2,8 @@
 
 import os
 
+from flows.checkout.tracking_credentials import move_credentials
+
 # Telemetry off and short patience with a server that is away, before any of the three is imported.
 for _name, _value in {
     "DO_NOT_TRACK": "true",  # MLflow does not understand "1"
@@ -16,3 +18,4 @@ for _name, _value in {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
 }.items():
     os.environ.setdefault(_name, _value)
+move_credentials(os.environ)

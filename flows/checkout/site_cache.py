@@ -35,9 +35,12 @@ def use_private_site_cache(root: Path) -> Path:
         UserError: other users can write to it, and what they write there DVC would execute.
     """
     folder = Path(os.environ.get(VARIABLE) or configured(root) or default_site_cache())
-    if not folder.exists():
-        private_folder(folder.parent if folder == default_site_cache() else folder)
-        private_folder(folder)
+    try:
+        _make(folder)
+    except OSError as error:
+        raise UserError(
+            f"DVC's site cache {folder} can't be made ({error.strerror}): name another in {VARIABLE}"
+        ) from None
     if problem := _problem(folder.resolve()):
         raise UserError(
             f"DVC's site cache {folder} {problem}, and DVC executes what it reads there: remove it (rm -r), "
@@ -67,11 +70,17 @@ def configure(root: Path) -> Path | None:
     from dvc.config import Config  # here: DVC takes half a second to import
 
     folder = default_site_cache()
-    private_folder(folder.parent)
-    private_folder(folder)
+    _make(folder)
     with Config(str(root / ".dvc"), validate=False).edit("local", validate=False) as local:
         local.setdefault("core", {})["site_cache_dir"] = str(folder)
     return folder
+
+
+def _make(folder: Path) -> None:
+    if not folder.exists():
+        if folder == default_site_cache():
+            private_folder(folder.parent)  # of ours, too
+        private_folder(folder)
 
 
 def _problem(folder: Path) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.checkout.tracking_credentials import checked_address
 from transformer.files import locked, private_folder
 from transformer.params import LanguageParams
 
@@ -65,8 +66,14 @@ def artifact_folder() -> Path:
 
 
 def tracking_uri(workspace: Path | None = None) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace or main_workspace()) / 'mlflow.db'}"
+    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one).
+
+    Raises:
+        ParamsError: the address holds a secret.
+    """
+    if address := os.environ.get("MLFLOW_TRACKING_URI"):
+        return checked_address(address)
+    return f"sqlite:///{(workspace or main_workspace()) / 'mlflow.db'}"
 
 
 def model_name(languages: LanguageParams) -> str:

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from flows.checkout.workspace import PARAMS, WORK
 from flows.records.provenance import FLOW_RUN_VARIABLE
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
+from transformer.credentials import without_credentials
 from transformer.errors import ExitCode, UserError
 from transformer.files import private_folder
 from transformer.params import Params, load_params
@@ -53,6 +55,9 @@ def checked_params(name: str) -> Iterator[Params]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception:
+        print(without_credentials(traceback.format_exc()), file=sys.stderr)
+        sys.exit(ExitCode.FAILURE)
     except KeyboardInterrupt:
         print(f"error: stage {name} was stopped; start again to continue", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)

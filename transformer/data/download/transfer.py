@@ -18,6 +18,7 @@ import requests
 import urllib3
 from rich.filesize import decimal
 
+from transformer.credentials import without_credentials
 from transformer.errors import DataError, DownloadError
 from transformer.progress import byte_progress
 
@@ -93,7 +94,12 @@ class ResumingDownloader:
                     raise DownloadError(_unreachable(url, str(cut))) from None
                 wait = min(FIRST_WAIT_SECONDS * 2 ** (failures - 1), LONGEST_WAIT_SECONDS)
                 logger.warning(
-                    "%s: %s; next try in %.0f s (%d of %d)", url, cut, wait, failures, self.patience.retries
+                    "%s: %s; next try in %.0f s (%d of %d)",
+                    without_credentials(url),
+                    cut,
+                    wait,
+                    failures,
+                    self.patience.retries,
                 )
                 self.patience.sleep(wait)
 
