@@ -23,9 +23,9 @@ def translate(uri: str, name: str, number: str, sha256: str, sources: list[str])
         DataError: the registered model folder is not the one with the hash `sha256`, or not readable as a model.
         MlflowException: the registry at `uri` does not have it.
     """
-    address = f"models:/{name}/{number}"
+    stored = mlflow.MlflowClient(tracking_uri=uri).get_model_version_download_uri(name, number)
     with tempfile.TemporaryDirectory() as temporary:
-        path = mlflow.artifacts.download_artifacts(f"{address}/{FOLDER}", dst_path=temporary, tracking_uri=uri)
+        path = mlflow.artifacts.download_artifacts(f"{stored}/{FOLDER}", dst_path=temporary, tracking_uri=uri)
         if (found := sha256_of(Path(path))) != sha256:
-            raise DataError(f"{address} has sha256 {found[:12]}, not {sha256[:12]} as when it was registered")
+            raise DataError(f"it has sha256 {found[:12]}, not {sha256[:12]} as when it was registered")
         return Translator.load(Path(path)).translate(sources)
