@@ -26,6 +26,7 @@ from flows.pipeline.gpu_slot import gpu_slot
 from flows.pipeline.graph import Stage, read_graph
 from flows.pipeline.progress_artifact import ProgressArtifact
 from flows.pipeline.report import publish_report
+from flows.pipeline.server_access import check_server_access
 from flows.pipeline.stage_process import Outcome, StageError, run_stage
 from flows.processes import groups
 from flows.processes.die_with_parent import die_with_parent
@@ -183,6 +184,7 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         use_private_site_cache(Path())  # before a server is started for nothing
+        check_server_access()
         _start_temporary_server()
         outcomes = pipeline(targets=targets or None)
     except UserError as error:

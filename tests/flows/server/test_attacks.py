@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -290,3 +291,25 @@ def test_a_page_in_a_browser_gets_nothing(serving: Serve, tmp_path: Path, name: 
     assert [flow["name"] for flow in serving.ask("flows/filter", {})] == flows
     found = send(serving.mlflow_port, f"{EXPERIMENTS}/search?max_results=9", {})[1]
     assert "attack" not in found
+
+
+@pytest.mark.parametrize("program", ["flows.pipeline", "flows.server.setup", "flows.server.automations"])
+def test_our_own_programs_say_in_one_line_that_the_key_is_missing(serving: Serve, program: str) -> None:
+    address = f"http://127.0.0.1:{serving.port}/api"
+    environment = {**serving.environment, "PREFECT_API_URL": address, "PREFECT_API_AUTH_STRING": "admin:wrong"}
+    for setting, told in (
+        ({}, "asks for its key"),
+        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "does not answer"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", program],
+            cwd=serving.folder,
+            env=environment | setting,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert done.stderr.startswith("error: Prefect at http://127.0.0.1:")
+        assert told in done.stderr
