@@ -84,7 +84,8 @@ lint: setup-test
 	@lint-imports --no-cache --no-logo
 
 ui: setup
-	@mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	@echo 'MLflow at http://127.0.0.1:5000, until Ctrl-C'
+	@exec python -m flows.server.web mlflow --port 5000
 
 # SERVE='--port 4201 --mlflow-port 5001' chooses other ports. exec: the signals of a service manager reach serve itself.
 serve: setup

@@ -20,6 +20,7 @@ from flows.checkout.worktree import Worktree, checked_out, read_at, resolve
 from flows.pipeline.flow import hide_stack_traces, pipeline
 from flows.retraining.overrides import overridden
 from flows.retraining.source_check import accept, link_local_files, source_check
+from transformer.credentials import without_credentials
 from transformer.errors import DataError, UserError
 from transformer.files import sha256_of, write_text
 from transformer.params import Params
@@ -183,6 +184,6 @@ def _command(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     for line in lines:
-        get_run_logger().info("%s", line)
+        get_run_logger().info("%s", without_credentials(line))
     if done.returncode != 0:
         raise UserError(f"{' '.join(command[1:4])}: {lines[-1] if lines else f'exit status {done.returncode}'}")

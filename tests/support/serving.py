@@ -32,14 +32,15 @@ deployments:
 class Serve:
     """`python -m flows.server` in a workspace."""
 
-    def __init__(self, folder: Path) -> None:
-        """Makes the workspace at `folder`, and a home folder beside it."""
+    def __init__(self, folder: Path, **settings: str) -> None:
+        """Makes a toy workspace at `folder` where there is none; `settings` are environment variables."""
         self.folder = folder
-        folder.mkdir()
+        if not folder.exists():
+            folder.mkdir()
+            (folder / "toy.py").write_text(TOY)
+            (folder / "prefect.yaml").write_text(DEPLOYMENTS)
+            (folder / "pyproject.toml").write_bytes((CHECKOUT / "pyproject.toml").read_bytes())
         (folder.parent / "home").mkdir()
-        (folder / "toy.py").write_text(TOY)
-        (folder / "prefect.yaml").write_text(DEPLOYMENTS)
-        (folder / "pyproject.toml").write_bytes((CHECKOUT / "pyproject.toml").read_bytes())
         self.port, self.mlflow_port = free_port(), free_port()
         self.output = folder / "output.txt"
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_"))}
@@ -47,6 +48,7 @@ class Serve:
             "HOME": str(folder.parent / "home"),
             "PYTHONPATH": str(CHECKOUT),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            **settings,
         }
         self.family: list[psutil.Process] = []
 
