@@ -50,7 +50,7 @@ endef
 define check_git
 	@if [ -e .git ]; then git --version >/dev/null 2>&1 || { echo 'error: this is a git checkout, but git is missing: install git' >&2; exit 1; }; \
 	else grep -qs no_scm .dvc/config.local || dvc config --local core.no_scm true; fi
-	@grep -qs site_cache_dir .dvc/config.local || python -c 'from pathlib import Path; from flows.checkout.site_cache import configure; configure(Path())'
+	@[ ! -d .dvc ] || grep -qs site_cache_dir .dvc/config.local || python -c 'from pathlib import Path; from flows.checkout.site_cache import configure; configure(Path())'
 endef
 
 setup:
