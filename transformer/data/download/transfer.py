@@ -191,7 +191,8 @@ def _reason(error: Exception) -> str:
 
 
 def _unreachable(url: str, reason: str) -> str:
-    where = urlsplit(url).netloc + urlsplit(url).path
+    address = urlsplit(without_credentials(url))
+    where = address.netloc + address.path
     return (
         f"{url} could not be fetched ({reason}): check the network and start again (it resumes),"
         f" or set {MIRROR_VARIABLE} to a folder or URL that holds {where}"
