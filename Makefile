@@ -45,10 +45,12 @@ define install
 	}
 endef
 
-# In a source tarball DVC has to be told that there is no git; in a checkout git has to be there.
+# In a source tarball DVC has to be told that there is no git; in a checkout git has to be there. DVC's site cache is to
+# be the user's own (flows/checkout/site_cache.py says why).
 define check_git
 	@if [ -e .git ]; then git --version >/dev/null 2>&1 || { echo 'error: this is a git checkout, but git is missing: install git' >&2; exit 1; }; \
 	else grep -qs no_scm .dvc/config.local || dvc config --local core.no_scm true; fi
+	@[ ! -d .dvc ] || grep -qs site_cache_dir .dvc/config.local || python -c 'from pathlib import Path; from flows.checkout.site_cache import configure; configure(Path())'
 endef
 
 setup:
@@ -87,7 +89,8 @@ lint: setup-test
 	@lint-imports --no-cache --no-logo
 
 ui: setup
-	@mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	@echo 'MLflow at http://127.0.0.1:5000, until Ctrl-C'
+	@exec python -m flows.server.web mlflow --port 5000
 
 # SERVE='--port 4201 --mlflow-port 5001' chooses other ports. exec: the signals of a service manager reach serve itself.
 serve: setup

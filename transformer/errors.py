@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from transformer.credentials import without_credentials
+
 
 class ExitCode(IntEnum):
     """Exit statuses of the stages and of the `transformer` command."""
@@ -20,6 +22,10 @@ class UserError(Exception):
     """A problem described in one line: what is wrong, where, and what to do."""
 
     exit_code = ExitCode.FAILURE
+
+    def __init__(self, message: str) -> None:
+        """Passwords in addresses are left out of the message."""
+        super().__init__(without_credentials(message))
 
 
 class ParamsError(UserError):

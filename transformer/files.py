@@ -1,5 +1,6 @@
-"""Files: hashed, locked, and written so that no reader ever sees half of one."""
+"""Files: hashed, locked, shut to other users, and written so that no reader ever sees half of one."""
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -9,9 +10,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CHUNK_BYTES = 1 << 20
+OWNER_ONLY, OWNER_ONLY_FOLDER = 0o600, 0o700  # modes of what is nobody else's business
 
 
 def sha256_of(path: Path) -> str:
@@ -102,3 +104,35 @@ def disk_problem(error: OSError) -> str | None:
         return None
     cure = "make room" if number in (errno.ENOSPC, errno.EDQUOT) else "make that possible"
     return f"{error.filename or Path.cwd()}: {os.strerror(number)}: {cure} and start again"
+
+
+def private_folder(path: Path) -> Path:
+    """Make the folder, or shut an existing one of ours to other users; returns it."""
+    path.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
+    _shut(path)
+    return path
+
+
+def shut_to_others(folder: Path) -> None:
+    """Take all rights of other users from the folder and from what is in it, as far as it is ours."""
+    for path in [folder, *folder.rglob("*")]:
+        if not path.is_symlink():
+            _shut(path)
+
+
+def _shut(path: Path) -> None:
+    with contextlib.suppress(OSError):  # somebody else's, gone meanwhile, or a file system without such modes
+        mode = path.stat().st_mode & 0o777
+        if mode & ~OWNER_ONLY_FOLDER:
+            path.chmod(mode & OWNER_ONLY_FOLDER)
+
+
+def open_private(path: Path, mode: str = "a") -> IO[str]:
+    """Open a text file for writing; where it is new, only its owner can read it."""
+    return open(path, mode, encoding="utf-8", opener=lambda name, flags: os.open(name, flags, OWNER_ONLY))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically to a file that was at no moment readable by other users."""
+    with atomic_path(path) as temporary, open_private(temporary, "x") as stream:
+        stream.write(text)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformer.files import locked
+from flows.checkout.tracking_credentials import checked_address
+from transformer.files import locked, private_folder
 from transformer.params import LanguageParams
 
 PARAMS = "params.yaml"
@@ -53,7 +54,9 @@ def tracking_folder() -> Path:
 @contextmanager
 def sender_lock(tracking: Path) -> Iterator[bool]:
     """Keep other processes from sending this folder's records to MLflow; yields False if one already does."""
-    tracking.mkdir(parents=True, exist_ok=True)
+    if tracking.parent.name == WORK:
+        private_folder(tracking.parent)
+    private_folder(tracking)
     with locked(tracking / "sender.lock", wait=False) as free:
         yield free
 
@@ -77,8 +80,14 @@ def artifact_folder() -> Path:
 
 
 def tracking_uri(workspace: Path | None = None) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace or main_workspace()) / 'mlflow.db'}"
+    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one).
+
+    Raises:
+        ParamsError: the address holds a secret.
+    """
+    if address := os.environ.get("MLFLOW_TRACKING_URI"):
+        return checked_address(address)
+    return f"sqlite:///{(workspace or main_workspace()) / 'mlflow.db'}"
 
 
 def model_name(languages: LanguageParams) -> str:

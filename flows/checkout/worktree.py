@@ -17,7 +17,7 @@ from dvc.config import Config
 from flows.checkout.git import Git, git
 from flows.checkout.workspace import LOCK, PARAMS, REGISTRY, REPORTS, WORK, WORKSPACE_VARIABLE
 from transformer.errors import DataError, ParamsError, UserError
-from transformer.files import locked
+from transformer.files import locked, private_folder
 
 FOLDER = f"{WORK}/retraining"
 BRANCHES = "retraining"
@@ -82,7 +82,8 @@ def checked_out(main: Path, commit: str, name: str, date: str) -> Iterator[Workt
         UserError: git fails; the message is git's own.
     """
     folder = main.resolve() / FOLDER / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(main / WORK)
+    private_folder(folder.parent)
     with _locked(folder):
         _remove_abandoned(main)
         worktree = _add(main, folder, commit, f"{BRANCHES}/{date}-{name}")

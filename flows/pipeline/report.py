@@ -4,11 +4,13 @@ import json
 import os
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from flows.checkout.workspace import REPORTS
+from flows.markdown import plain, table
 from flows.pipeline.stage_process import Outcome
 from flows.records.record import parse_record, record_path
 from transformer.errors import DataError
@@ -32,12 +34,12 @@ def publish_report(workspace: Path, outcomes: dict[str, str]) -> None:
 
 def report(workspace: Path, outcomes: dict[str, str]) -> str:
     """The artifact's Markdown."""
-    stages = _table(
+    stages = table(
         ["stage", "outcome", "MLflow run"],
-        [[stage, outcome, _run_link(workspace, stage)] for stage, outcome in outcomes.items()],
+        [[plain(stage), plain(outcome), _run_link(workspace, stage)] for stage, outcome in outcomes.items()],
     )
     reports = workspace / REPORTS
-    link = f"Report: [{reports}]({reports.as_uri()})"
+    link = f"Report: [{plain(str(reports))}](<{reports.as_uri()}>)"
     return "\n".join(["# Pipeline", "", stages, "", *_scores(reports), link, ""])
 
 
@@ -49,7 +51,7 @@ def _scores(reports: Path) -> list[str]:
     tests = content["tests"]
     rows = [
         [
-            name,
+            plain(name),
             str(scores["sentences"]),
             f"{scores['bleu']:.1f} ({scores['bleu_low']:.1f} - {scores['bleu_high']:.1f})",
             f"{scores['chrf']:.1f}",
@@ -57,18 +59,14 @@ def _scores(reports: Path) -> list[str]:
         ]
         for name, scores in tests.items()
     ]
-    lines = ["## Scores", "", _table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows), ""]
+    lines = ["## Scores", "", table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows), ""]
     for name, scores in tests.items():
         if "bleus" not in scores:  # an older revision, which did not report them, is being retrained
             continue
-        quoted = beside_published(scores["bleus"], content["languages"], name)
-        lines += [f"### {full_name(name)}", "", _table(["BLEU as", "", "signature or source"], quoted), ""]
+        rows = beside_published(scores["bleus"], content["languages"], name)
+        quoted = [[plain(cell) for cell in row] for row in rows]
+        lines += [f"### {plain(full_name(name))}", "", table(["BLEU as", "", "signature or source"], quoted), ""]
     return lines
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # signatures hold bars
-    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *escaped])
 
 
 def _run_link(workspace: Path, stage: str) -> str:
@@ -76,7 +74,7 @@ def _run_link(workspace: Path, stage: str) -> str:
     run = _mlflow_run(workspace, stage)
     server = os.environ.get("MLFLOW_TRACKING_URI", "")
     address = server.rstrip("/") if server.startswith("http") else MLFLOW_UI
-    return f"[{run[:8]}]({address}/#/runs/{run})" if run else "not delivered yet"
+    return f"[{plain(run[:8])}](<{quote(f'{address}/#/runs/{run}', safe=':/#')}>)" if run else "not delivered yet"
 
 
 def _mlflow_run(workspace: Path, stage: str) -> str | None:

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from flows.checkout.workspace import WORK
 from transformer.errors import ParamsError
-from transformer.files import locked
+from transformer.files import locked, private_folder
 
 ALIAS = "champion"
 PREFIX = "promotion."
@@ -41,7 +41,7 @@ class Event:
 def deciding(main: Path) -> AbstractContextManager[bool]:
     """Hold the main workspace's lock on the champion during the body, so that only one decision is made at a time."""
     path = main / WORK / "promotion.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     return locked(path)
 
 

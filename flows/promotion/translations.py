@@ -6,18 +6,16 @@ search are in the model folder, and so in its hash.
 
 import hashlib
 import json
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
+
+from mlflow.exceptions import MlflowException
 
 from flows.promotion.gate import TestTranslations
 from flows.promotion.registered_model import RegisteredModel, Version
+from flows.promotion.translate import translate
 from transformer.errors import DataError, UserError
 from transformer.evaluation.references import reference_in
 from transformer.files import write_text
-
-PROGRAM = Path(__file__).with_name("translate.py")
 
 
 def evaluated(reports: Path, test_sets: list[str]) -> dict[str, TestTranslations]:
@@ -58,7 +56,7 @@ class TranslationCache:
         """`model`'s translations of the sources of `tests`, beside their references and origins.
 
         Raises:
-            UserError: the registered model can't translate; names its last line of output.
+            UserError: the registered model can't translate, or is not the one that was registered.
         """
         found = {}
         for name, test in tests.items():
@@ -77,15 +75,9 @@ class TranslationCache:
         return self.folder / model.sha256 / f"{digest}.jsonl"
 
     def _translate(self, model: Version, sources: list[str]) -> list[str]:
-        """With the code that was registered with the model, in a process that cannot import ours."""
-        address = f"models:/{self.registered.name}/{model.number}"
-        with tempfile.TemporaryDirectory() as folder:
-            files = [Path(folder, "sources.json"), Path(folder, "hypotheses.json")]
-            files[0].write_text(json.dumps(sources), encoding="utf-8")
-            command = [sys.executable, "-P", str(PROGRAM), self.registered.uri, address, *map(str, files)]
-            done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            if done.returncode != 0:
-                last = (done.stdout.strip().splitlines() or ["no reason given"])[-1]
-                raise UserError(f"the champion {address} can't translate the test sets: {last}")
-            hypotheses: list[str] = json.loads(files[1].read_text(encoding="utf-8"))
-            return hypotheses
+        name = self.registered.name
+        try:
+            return translate(self.registered.uri, name, model.number, model.sha256, sources)
+        except (UserError, MlflowException, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"version {model.number} of {name} can't translate the test sets: {reason}") from None

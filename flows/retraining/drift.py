@@ -13,6 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.checkout.preflight import read_params
 from flows.checkout.workspace import main_workspace
 from flows.checkout.worktree import checked_out, resolve
+from flows.markdown import plain
 from flows.pipeline.flow import hide_stack_traces
 from flows.retraining.source_check import Drift, link_local_files, source_check
 from transformer.errors import UserError
@@ -63,7 +64,7 @@ def _retrain(parameters: dict[str, Any], change: str) -> str:
 
 
 def _publish(corpora: list[str], drifts: list[Drift]) -> None:
-    lines = [f"- {drift.corpus}: {drift.problem}" for drift in drifts]
+    lines = [f"- {plain(drift.corpus)}: {plain(drift.problem)}" for drift in drifts]
     found = lines or ["All sources are what the registry and the last download say."]
-    text = "\n".join([f"# Sources of {', '.join(corpora)}", "", *found, ""])
+    text = "\n".join([f"# Sources of {plain(', '.join(corpora))}", "", *found, ""])
     create_markdown_artifact(text, key=KEY, description="Sources that have changed")

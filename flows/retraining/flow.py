@@ -15,11 +15,13 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from flows.checkout.preflight import check_machine
+from flows.checkout.site_cache import use_private_site_cache
 from flows.checkout.workspace import MODEL, PARAMS, REGISTRY, REPORTS, main_workspace, model_name, tracking_uri
 from flows.checkout.worktree import Worktree, checked_out, read_at, resolve
 from flows.pipeline.flow import hide_stack_traces, pipeline
 from flows.retraining.overrides import overridden
 from flows.retraining.source_check import accept, link_local_files, source_check
+from transformer.credentials import without_credentials
 from transformer.data.download.chosen import check_choice
 from transformer.data.download.corpora import parse_corpora
 from transformer.errors import DataError, UserError
@@ -60,6 +62,7 @@ def retraining(
     """
     hide_stack_traces()
     main = main_workspace()
+    use_private_site_cache(main)
     commit, origin, changes = resolve(main, revision), params_file(preset), overrides or {}
     _, params = overridden(read_at(main, commit, origin), origin, changes)
     check_choice(params, Path(REGISTRY), parse_corpora(read_at(main, commit, REGISTRY), REGISTRY))
@@ -187,6 +190,6 @@ def _command(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     for line in lines:
-        get_run_logger().info("%s", line)
+        get_run_logger().info("%s", without_credentials(line))
     if done.returncode != 0:
         raise UserError(f"{' '.join(command[1:4])}: {lines[-1] if lines else f'exit status {done.returncode}'}")

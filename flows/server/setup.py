@@ -23,8 +23,10 @@ from prefect.events.schemas.events import Event, Resource
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
+from flows.pipeline.server_access import check_server_access
 from flows.server.automations import ATTEMPTS, RERUN, create_automations
 from flows.server.serve import POOL
+from transformer.errors import UserError
 
 
 def set_up(client: SyncPrefectClient, start_over: bool = False) -> None:
@@ -92,6 +94,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pool, automations and deployments for PREFECT_API_URL.")
     parser.add_argument("--no-worker-lives", action="store_true", help="run the unfinished runs of the pool again")
     arguments = parser.parse_args()
+    try:
+        check_server_access()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     with get_client(sync_client=True) as client:
         set_up(client, arguments.no_worker_lives)
         if arguments.no_worker_lives:

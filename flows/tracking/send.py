@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flows.checkout.workspace import main_workspace, sender_lock, tracking_folder, tracking_uri
 from flows.tracking.spool import Spool
-from transformer.files import write_text
+from transformer.files import open_private, write_private
 
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 0.1  # between looks at another sender's progress
@@ -29,7 +29,7 @@ def start_sender() -> None:
     with sender_lock(tracking) as free:
         if not free:
             return
-    with (tracking / "sender.log").open("w") as log:
+    with open_private(tracking / "sender.log", "w") as log:
         subprocess.Popen(
             [sys.executable, "-m", "flows.tracking.send"],
             cwd=main_workspace(),
@@ -43,7 +43,7 @@ def start_sender() -> None:
 def report_problem(tracking: Path, problem: str) -> None:
     """Leave one line for whichever stage looks first, to show the user, unless this outage was already reported."""
     if not _waiting(tracking).exists() and not _told(tracking).exists():
-        write_text(_waiting(tracking), problem)
+        write_private(_waiting(tracking), problem)
 
 
 def problem_to_tell(tracking: Path) -> str | None:

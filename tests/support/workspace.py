@@ -10,6 +10,8 @@ import mlflow
 from mlflow.entities import Run
 from tiny_inputs import copy_checkout, write_tiny_inputs
 
+from transformer.files import private_folder
+
 STAGES = ["download", "prepare", "tokenize", "train", "average", "evaluate"]
 OUTER_VARIABLES = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "GIT_DIR", "TRANSFORMER_WORKSPACE")
 
@@ -19,6 +21,7 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        site_cache = private_folder(folder.parent / "site-cache")  # DVC itself would make it writable by all
         kept = {
             key: value
             for key, value in os.environ.items()
@@ -26,7 +29,7 @@ class Workspace:
         }
         self.environment = kept | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_SITE_CACHE_DIR": str(folder.parent / "site-cache"),
+            "DVC_SITE_CACHE_DIR": str(site_cache),
             "PREFECT_HOME": str(folder.parent / "prefect-home"),
             "PYTHONUNBUFFERED": "1",
         }

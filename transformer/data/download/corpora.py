@@ -19,7 +19,7 @@ SIDES = ("src", "ref")  # what {side} stands for: the source language, the targe
 class SourceFile(Section):
     """One file to fetch, with the hash that proves it to be the right one."""
 
-    url: str | None = Field(default=None, pattern=r"^https?://[^/?#\s]+/[^#\s]+$")
+    url: str | None = Field(default=None, pattern=r"^https?://[^/?#\s@]+/[^#\s]+$")
     wheel: str | None = Field(default=None, pattern=r"^[\w.-]+==[\w.]+$")  # a Python package, as name==version
     python: str | None = Field(default=None, pattern=r"^\d+(\.\d+)+$")  # the Python version that the wheel asks for
     bytes: int | None = Field(default=None, gt=0)
