@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from transformer.errors import ParamsError
+from transformer.languages import parse, same_language
 from transformer.relations import check_relations
 from transformer.section import Location, Section, did_you_mean, in_words
 from transformer.yaml12 import InvalidYamlError, parse_yaml
@@ -22,13 +23,12 @@ MINUTES_OF_A_YEAR = 525_600
 LARGEST_MODEL = 10**11  # weights; with their gradients and Adam's moments they fill 1.6 TB
 
 
-def _plain(code: str) -> str:
-    if not re.fullmatch(r"[A-Za-z][\w@.-]+", code):
-        raise ValueError("a language code is expected, for instance en, pt_BR or zh-Hans")
+def _known(code: str) -> str:
+    parse(code)
     return code
 
 
-LanguageCode = Annotated[str, AfterValidator(_plain)]  # becomes part of file names
+LanguageCode = Annotated[str, AfterValidator(_known)]  # becomes part of file names, which a known code's letters are
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -41,16 +41,23 @@ Names = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class LanguageParams(Section):
-    """The direction of translation, as the corpus spells its languages."""
+    """The direction of translation; any spelling of a language code that `transformer.languages` knows."""
 
     source: LanguageCode
     target: LanguageCode
 
+    @field_validator("source", "target", mode="before")
+    @classmethod
+    def _no_is_norwegian(cls, value: object) -> object:
+        if value is False:
+            raise ValueError('a bare no or false is no text in YAML: write "no", in quotes, for Norwegian')
+        return value
+
     @field_validator("target")
     @classmethod
     def _not_the_source(cls, target: str, known: ValidationInfo) -> str:
-        if target.casefold() == known.data.get("source", "").casefold():
-            raise ValueError("it is the source too; name another language")
+        if "source" in known.data and same_language(known.data["source"], target):
+            raise ValueError(f"the source, {known.data['source']!r}, is the same language; name another one")
         return target
 
 
@@ -62,22 +69,44 @@ class DownloadParams(Section):
     timeout_seconds: float = Field(gt=0, le=86_400)  # a connection that is silent for longer counts as cut
 
 
-class PreparationParams(Section):
-    """Filters and splits; a filter's comment names the pairs it removes."""
+class FilterParams(Section):
+    """Which pairs are removed, each filter by the name that it has in reports/corpus.json; false switches it off."""
 
-    max_words: Count  # longer than this on either side, by white space
-    max_length_ratio: float = Field(ge=1)  # the longer side over the shorter, in words and also in characters
-    near_duplicate_jaccard: float = Field(gt=0, le=1)  # training sources this similar to a held-out source
-    valid_share: float = Field(gt=0, lt=0.5)  # of the sources of a corpus without official splits
+    empty: bool  # a side without text
+    identical: bool  # both sides the same: not translated
+    length: Count | None  # more words than this on a side, by white space
+    length_in_characters: Count | None  # the same in languages that put no spaces between words
+    length_ratio: float | None = Field(ge=1)  # the longer side over the shorter, in words and also in characters
+    placeholder_mismatch: bool  # placeholders, tags or URLs that differ
+    # any: a number that the other side lacks; conflict: each side has one that the other lacks
+    number_mismatch: Literal["any", "conflict"] | None
+    wrong_script: bool  # a side mostly in letters that its language does not use
+    duplicates: Literal["source", "pair"] | None  # source: all but the first pair of a source; pair: equal pairs
+    held_out: float | None = Field(gt=0, le=1)  # training sources as similar as this to a held-out source
+    held_out_target: float | None = Field(gt=0, le=1)  # training targets as similar as this to a held-out reference
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _false_is_off(cls, value: object, info: ValidationInfo) -> object:
+        is_switch = info.field_name is not None and cls.model_fields[info.field_name].annotation is bool
+        return None if value is False and not is_switch else value
+
+
+class PreparationParams(Section):
+    """Filters and splits."""
+
+    filters: FilterParams
+    valid_share: float = Field(gt=0, lt=0.5)  # of the sources of a corpus without that split
     test_share: float = Field(gt=0, lt=0.5)
     batch_pairs: Count  # pairs of a chunk: what a process holds, and an interruption loses, at a time
+    max_line_bytes: int = Field(ge=1024, le=1 << 30)  # of a raw file; a longer line is an error
 
 
 class TokenizationParams(Section):
     """The byte-pair vocabulary that both languages share."""
 
     vocabulary_size: int = Field(ge=261, le=1_000_000)  # pieces, special ids and byte pieces included
-    character_coverage: float = Field(gt=0.9, le=1)  # share of characters with a piece; rarer ones become bytes
+    character_coverage: float = Field(ge=0.98, le=1)  # share of characters with a piece; SentencePiece's limits
     training_pairs: Count  # pairs of the training split that the vocabulary is learned on, at most
 
 
@@ -177,6 +206,13 @@ class EvaluationParams(Section):
     """What is scored and how finely it is broken down."""
 
     test_sets: Names  # origins in data/corpus/test.parquet; the first is the headline
+    # of sacreBLEU; null: the one for the target language
+    bleu_tokenizer: (
+        Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K", "char", "none"]
+        | None
+    )
+    comet_checkpoint: str | None  # a local file of a COMET model; null: no COMET
+    comet_python: str | None  # a Python that has unbabel-comet; null: this one
     bootstrap_samples: int = Field(ge=100, le=1_000_000)  # of the 95 % interval
     length_buckets: list[Count] = Field(min_length=1)  # upper bounds of source lengths in words, ascending
     attention_sentences: int = Field(ge=0, le=1000)  # of the headline test set, whose attention is drawn
@@ -240,6 +276,10 @@ MOVED = {
         "preparation": ("executor", "scheduler"),
     }.items()
     for key in keys
+} | {
+    "preparation.max_words": "preparation.filters.length",
+    "preparation.max_length_ratio": "preparation.filters.length_ratio",
+    "preparation.near_duplicate_jaccard": "preparation.filters.held_out",
 }
 
 

@@ -152,6 +152,7 @@ def settle_candidate(
         branch=worktree.branch,
         commit=commit,
         flow_run=str(runtime.flow_run.id),
+        bleu_tokenizer=params.evaluation.bleu_tokenizer,
     )
     settlement = settle(main, candidate, registered, rule, significance, Approver(candidate, registered.name))
     append_line(worktree.folder / TABLE, candidate, settlement)

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STATE_FILE = "state.safetensors"
 PREVIOUS_FILE = "state-before.safetensors"
-CODE = ("model", "training", "tokens", "decoding/greedy.py")
+CODE = ("model", "training", "tokens", "decoding/greedy.py", "bleu.py", "languages.py")
 
 
 class StopRequest:

@@ -110,6 +110,7 @@ def train(
         DivergedError: the loss is no longer a finite number.
     """
     run = Run.prepare(shape, settings, compute, tokens, ranks)
+    run.target_language = languages.target
     settled = settings.model_copy(update={"micro_batch_tokens": run.micro_batch_tokens})
     sections = [section.model_dump() for section in (languages, shape, settled)]
     name = run_name([*sections, str(run.device), str(run.precision)], tokens)

@@ -126,7 +126,7 @@ def test_validation_loss_and_bleu_against_plain_ones(tokens: Path) -> None:
             hypotheses.append(run.vocabulary.decode(words))
             references.append(run.vocabulary.decode(target))
         found = validation_loss(run.model, run.valid, run.valid_sentences, 100, torch.float32)
-        bleu = greedy_bleu(run.model, run.vocabulary, run.valid, run.valid_sentences)
+        bleu = greedy_bleu(run.model, run.vocabulary, run.valid, run.valid_sentences, "de")
     assert found == pytest.approx(total / count, rel=1e-5)
     assert bleu == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score)
 
