@@ -14,7 +14,9 @@ def main(uri: str, model: str, sources: str, target: str) -> None:
     """Load the model and write its translations."""
     mlflow.set_tracking_uri(uri)
     texts = json.loads(Path(sources).read_text(encoding="utf-8"))
-    translated = mlflow.pyfunc.load_model(model).predict(texts)
+    # From a copy in the working folder: MLflow takes a % in the path of its own folder for the start of an escape.
+    copy = mlflow.artifacts.download_artifacts(model, dst_path=".")
+    translated = mlflow.pyfunc.load_model(copy).predict(texts)
     Path(target).write_text(json.dumps(list(translated)), encoding="utf-8")
 
 

@@ -157,7 +157,7 @@ class Delivery:
         return self._position.run
 
     def _run_is_active(self) -> bool:
-        return str(self._client.get_run(self._run_id).info.lifecycle_stage) == LifecycleStage.ACTIVE
+        return bool(self._client.get_run(self._run_id).info.lifecycle_stage == LifecycleStage.ACTIVE)
 
     def _restored(self) -> bool:
         """Undo what somebody deleted in MLflow while records of it were on their way; False if nothing was.
