@@ -31,6 +31,7 @@ from pathlib import Path
 registered = RegisteredModel(tracking_uri(), {MODEL!r})
 print(TranslationCache(Path("work/t"), registered).translate(registered.version("1"), ["the cat sees the old door."]))
 """
+FIRST = "not significantly worse than the committed reports/metrics.json, no guard fails"
 DRIFT = "from flows.retraining.drift import drift; print('found', drift())"
 
 
@@ -40,13 +41,23 @@ def addresses(folder: Path) -> list[str]:
         return [address for (address,) in store.execute(ADDRESSES)]
 
 
+def registry(checkout: Workspace) -> list[str]:
+    """All that MLflow keeps of the registered model."""
+    with closing(sqlite3.connect(checkout.folder / "mlflow.db")) as store:
+        return sorted(line for line in store.iterdump() if "model_" in line or "registered_" in line)
+
+
 def python(workspace: Workspace, program: str) -> str:
     return workspace.run(sys.executable, "-c", program)
 
 
 def works_here(checkout: Workspace) -> None:
     """Load the registered model, retrain, look for drift, promote, and verify the lineage."""
-    assert "die Katze" in python(checkout, LOAD)
+    assert python(checkout, LOAD).splitlines()[-1].startswith("['")
+    before = registry(checkout)
+    said = checkout.run(sys.executable, "-m", "flows.promotion", "--dry-run").splitlines()
+    assert said[-2:] == ["version 1 would be promoted: " + FIRST, "nothing was changed"]
+    assert registry(checkout) == before
     assert "found None" in python(checkout, DRIFT)
     decided = json.loads(python(checkout, RETRAIN).splitlines()[-1])
     assert decided["version"] == "2"
