@@ -75,7 +75,7 @@ class Workspace:
     def copy_to(self, folder: Path) -> "Workspace":
         """The same workspace elsewhere, with its DVC cache, outputs, git history and MLflow store.
 
-        Run ids stay, but MLflow's artifact addresses still name the first place.
+        Run ids stay; MLflow's artifact addresses follow at the next command that opens the store.
         """
         shutil.copytree(self.folder, folder, symlinks=True)
         return Workspace(folder)
