@@ -35,7 +35,16 @@ def preview(
         sha256 = sha256_of(Path(MODEL))
         version = registered.find(sha256) or Version(UNREGISTERED, sha256)
     results = committed(main, "HEAD", Path(), tests)
-    candidate = Candidate(version, tests, params.languages.target, "", "", "", results)
+    candidate = Candidate(
+        version,
+        tests,
+        params.languages.target,
+        branch="",
+        commit="",
+        flow_run="",
+        committed=results,
+        bleu_tokenizer=params.evaluation.bleu_tokenizer,
+    )
     rival, decision = compare(candidate, cache, significance, keep=False)
     word, reason = conclude(candidate, rival, decision, "auto", None)
     name = MODEL if version.number == UNREGISTERED else f"version {version.number}"

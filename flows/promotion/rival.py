@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from flows.promotion.gate import TestTranslations, decide
 from flows.promotion.registered_model import Version
 from flows.promotion.translations import TranslationCache
+from transformer.bleu import bleu_metric
 from transformer.errors import UserError
-from transformer.evaluation.scores import bleu_metric
 
 Tests = dict[str, TestTranslations]
+Bleu = tuple[
+    str, str | None
+]  # the target language, and the tokeniser where it is not the one that the language needs
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ def find_rival(
     candidate: Version,
     tests: Tests,
     committed: Tests | None,
-    language: str,
+    bleu: Bleu,
     cache: TranslationCache,
     *,
     keep: bool = True,
@@ -39,7 +42,7 @@ def find_rival(
         candidate: the version that is to be compared.
         tests: its translations by test set.
         committed: the translations of a model that need not be registered, which come last.
-        language: the target's.
+        bleu: how the target language is scored.
         cache: of translations by versions of the registered model.
         keep: store what had to be translated.
 
@@ -56,7 +59,7 @@ def find_rival(
         return Rival("the champion", tests if own else cache.of(champion, tests, keep=keep), champion)
     if former := registered.former_champions():
         return _last_champion(former, tests, cache, keep)
-    if best := _best(candidate, tests, language, cache, keep):
+    if best := _best(candidate, tests, bleu, cache, keep):
         return best
     if committed:
         return Rival("the committed reports/metrics.json", committed)
@@ -72,15 +75,16 @@ def _last_champion(former: list[str], tests: Tests, cache: TranslationCache, kee
     return Rival("no champion", None, None, f"{lost} and no earlier one can be loaded")
 
 
-def _best(candidate: Version, tests: Tests, language: str, cache: TranslationCache, keep: bool) -> Rival | None:
+def _best(candidate: Version, tests: Tests, bleu: Bleu, cache: TranslationCache, keep: bool) -> Rival | None:
     """Of the other registered models that no guard refuses the one with the highest BLEU on the first test set."""
     by_content = {version.sha256: version for version in reversed(cache.registered.versions())}
     by_content.pop(candidate.sha256, None)
     best: tuple[float, Rival] | None = None
     for version, translated in _translated(by_content.values(), tests, cache, keep):
         headline = next(iter(translated.values()))
-        score = bleu_metric(language).corpus_score(headline.hypotheses, [headline.references]).score
-        if (best is None or score > best[0]) and decide(translated, None, language, 1.0, 1).promote:
+        score = bleu_metric(*bleu).corpus_score(headline.hypotheses, [headline.references]).score
+        sound = decide(translated, None, bleu[0], 1.0, 1, bleu_tokenizer=bleu[1]).promote
+        if sound and (best is None or score > best[0]):
             best = score, Rival(f"version {version.number}", translated, version, first=True)
     return best[1] if best else None
 

@@ -29,6 +29,7 @@ class Candidate:
     commit: str
     flow_run: str
     committed: dict[str, TestTranslations] | None = None  # the results that the retraining started from
+    bleu_tokenizer: str | None = None  # instead of the one that the language needs
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,14 @@ def compare(
     Raises:
         UserError: the champion can't translate.
     """
-    rival = find_rival(candidate.version, candidate.tests, candidate.committed, candidate.language, cache, keep=keep)
+    bleu = candidate.language, candidate.bleu_tokenizer
+    rival = find_rival(candidate.version, candidate.tests, candidate.committed, bleu, cache, keep=keep)
     if _is_same(candidate, rival):
         return rival, Decision(False, "it is the champion's model, byte for byte", [])
     name = rival.name if rival else ""
     against = rival.tests if rival else None
-    decision = decide(candidate.tests, against, candidate.language, significance, BOOTSTRAP_SAMPLES, name)
+    language, tokenizer = bleu
+    decision = decide(candidate.tests, against, language, significance, BOOTSTRAP_SAMPLES, name, tokenizer)
     if rival and rival.tests is None and decision.promote:
         return rival, replace(decision, reason=f"{rival.lost}: {BY_HAND}")
     if rival and rival.lost:
