@@ -12,6 +12,7 @@ from workspace import Workspace
 
 from transformer.files import sha256_of
 
+PATIENCE = 900  # seconds, for a whole retraining on a busy machine
 MODEL = "transformer-en-de"
 ADDRESSES = """
 SELECT artifact_location FROM experiments UNION SELECT artifact_uri FROM runs
@@ -48,7 +49,7 @@ def registry(checkout: Workspace) -> list[str]:
 
 
 def python(workspace: Workspace, program: str) -> str:
-    return workspace.run(sys.executable, "-c", program)
+    return workspace.run(sys.executable, "-c", program, seconds=PATIENCE)
 
 
 def works_here(checkout: Workspace) -> None:
@@ -71,6 +72,7 @@ def works_here(checkout: Workspace) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3 * PATIENCE)
 @pytest.mark.parametrize("name", ["Übersetzung", "a b", "50%20", "ü&1", "link"])
 def test_a_copied_checkout_works_below_any_folder(reproduced: Workspace, tmp_path: Path, name: str) -> None:
     before = [sha256_of(reproduced.folder / part) for part in ("mlflow.db", "mlartifacts", "work", ".git")]
@@ -80,6 +82,7 @@ def test_a_copied_checkout_works_below_any_folder(reproduced: Workspace, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3 * PATIENCE)
 def test_a_moved_checkout_works_where_it_is(reproduced: Workspace, tmp_path: Path) -> None:
     first = reproduced.copy_to(tmp_path / "first" / "checkout")
     python(first, LOAD)

@@ -31,8 +31,8 @@ class Workspace:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def run(self, *command: str, succeeds: bool = True) -> str:
-        """Run a command and return all that it prints."""
+    def run(self, *command: str, succeeds: bool = True, seconds: float = 280) -> str:
+        """Run a command, for so long at most, and return all that it prints."""
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -40,7 +40,7 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=280,
+            timeout=seconds,
         )
         assert (done.returncode == 0) == succeeds, done.stdout
         return done.stdout

@@ -8,6 +8,7 @@ import pytest
 from retrainings import MODEL, Retrainings
 
 from flows.promotion.settle import Answer
+from flows.retraining.drift import notice_champion
 
 
 @pytest.fixture
@@ -117,6 +118,19 @@ def test_what_is_done_to_the_alias_by_hand_is_kept_once(retrainings: Retrainings
     assert (noticed.version, noticed.decision, noticed.champion) == ("1", "moved by hand", "1")
     assert noticed.reason.startswith("noticed: done in MLflow itself since 2")
     assert retrainings.registry.notice() is None
+
+
+def test_the_nightly_check_notices_it_too(retrainings: Retrainings, tmp_path: Path) -> None:
+    uri = retrainings.registry.uri
+    assert notice_champion(retrainings.main, uri, MODEL) is None
+    retrainings.settle(retrainings.candidate(0))
+    retrainings.client.delete_registered_model_alias(MODEL, "champion")
+    event = notice_champion(retrainings.main, uri, MODEL)
+    assert event is not None
+    assert (event.version, event.decision) == ("1", "alias removed by hand")
+    assert notice_champion(retrainings.main, "http://127.0.0.1:9", MODEL) is None  # nobody answers
+    assert notice_champion(tmp_path / "new", f"sqlite:///{tmp_path}/new/mlflow.db", MODEL) is None
+    assert not (tmp_path / "new").exists()
 
 
 def test_mlflow_offers_no_deletion_of_the_version_in_use(retrainings: Retrainings) -> None:
