@@ -11,8 +11,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
-from flows.checkout.preflight import read_params
 from flows.checkout.own_store import DATABASE
+from flows.checkout.preflight import read_params
 from flows.checkout.workspace import main_workspace, model_name, tracking_uri
 from flows.checkout.worktree import checked_out, resolve
 from flows.pipeline.flow import hide_stack_traces
