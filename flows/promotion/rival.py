@@ -77,7 +77,7 @@ def _last_champion(former: list[str], tests: Tests, cache: TranslationCache, kee
 
 def _best(candidate: Version, tests: Tests, bleu: Bleu, cache: TranslationCache, keep: bool) -> Rival | None:
     """Of the other registered models that no guard refuses the one with the highest BLEU on the first test set."""
-    by_content = {version.sha256: version for version in reversed(cache.registered.versions())}
+    by_content = {one.sha256 or one.number: one for one in reversed(cache.registered.versions())}
     by_content.pop(candidate.sha256, None)
     best: tuple[float, Rival] | None = None
     for version, translated in _translated(by_content.values(), tests, cache, keep):
