@@ -67,7 +67,7 @@ repro: setup
 	@python -m flows.restore --check
 	@echo
 	@python -m flows.summary
-	@python -m flows.tracking.send --wait
+	@python -m flows.tracking.send --wait || :
 	@echo 'Scores, plots and translations: reports/   the model: models/averaged   recorded runs: make ui'
 
 # Nothing but outputs that differ from dvc.lock is touched.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.checkout.own_store import ARTIFACTS, DATABASE, bring_addresses_here
 from flows.checkout.tracking_credentials import checked_address
 from transformer.files import locked, private_folder
 from transformer.params import LanguageParams
@@ -76,18 +77,21 @@ def hold_pipeline_lock(folder: Path, tell: Callable[[str], object]) -> int:
 
 def artifact_folder() -> Path:
     """Where the workspace's own MLflow store keeps artifacts."""
-    return main_workspace() / "mlartifacts"
+    return main_workspace() / ARTIFACTS
 
 
 def tracking_uri(workspace: Path | None = None) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one).
+    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one), which may have moved.
 
     Raises:
         ParamsError: the address holds a secret.
     """
-    if address := os.environ.get("MLFLOW_TRACKING_URI"):
-        return checked_address(address)
-    return f"sqlite:///{(workspace or main_workspace()) / 'mlflow.db'}"
+    folder = (workspace or main_workspace()).resolve()
+    own = f"sqlite:///{folder / DATABASE}"
+    uri = checked_address(os.environ.get("MLFLOW_TRACKING_URI") or own)
+    if uri == own:
+        bring_addresses_here(folder)
+    return uri
 
 
 def model_name(languages: LanguageParams) -> str:

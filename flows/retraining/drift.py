@@ -3,20 +3,25 @@
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
+from flows.checkout.own_store import DATABASE
 from flows.checkout.preflight import read_params
-from flows.checkout.workspace import main_workspace
+from flows.checkout.workspace import main_workspace, model_name, tracking_uri
 from flows.checkout.worktree import checked_out, resolve
 from flows.markdown import plain
 from flows.pipeline.flow import hide_stack_traces
 from flows.retraining.source_check import Drift, link_local_files, source_check
 from transformer.errors import UserError
+
+if TYPE_CHECKING:
+    from flows.promotion.registered_model import Event
 
 DEPLOYMENT = "retraining/retraining"
 KEY = "drift"
@@ -25,6 +30,8 @@ KEY = "drift"
 @flow(name="drift")
 def drift(revision: str = "HEAD", promote: str = "auto") -> str | None:
     """Compare the sources of a revision's params.yaml with its registry and its last download; changes no file.
+
+    What was done to the champion in MLflow itself is kept in its history, too.
 
     Servers are first asked for size, ETag and date; a file is fetched and hashed only if these have changed. A change
     starts one run of the deployment `retraining`, however often it is found.
@@ -44,10 +51,27 @@ def drift(revision: str = "HEAD", promote: str = "auto") -> str | None:
         link_local_files(main, worktree.folder, params)
         drifts = source_check(main, worktree.folder, params, thorough=False).drifts()
     _publish(params.download.corpora, drifts)
+    if event := notice_champion(main, tracking_uri(), model_name(params.languages)):
+        get_run_logger().warning("%s is %s: see python -m flows.promotion", event.version, event.decision)
     if not drifts:
         return None
     parameters = {"revision": commit, "refresh_data": "accept", "promote": promote}
     return _retrain(parameters, hashlib.sha256(json.dumps([drift.problem for drift in drifts]).encode()).hexdigest())
+
+
+def notice_champion(main: Path, uri: str, model: str) -> "Event | None":
+    """What was done to the champion in MLflow itself; a store that is away is asked another night."""
+    if uri.startswith("sqlite:") and not (main / DATABASE).exists():  # asking would create it
+        return None
+    from mlflow.exceptions import MlflowException  # here: MLflow takes seconds to import
+
+    from flows.promotion.registered_model import RegisteredModel, deciding
+
+    try:
+        with deciding(main):
+            return RegisteredModel(uri, model).notice()
+    except MlflowException:
+        return None
 
 
 def _retrain(parameters: dict[str, Any], change: str) -> str:

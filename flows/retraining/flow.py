@@ -16,7 +16,7 @@ from pydantic import Field
 
 from flows.checkout.preflight import check_machine
 from flows.checkout.site_cache import use_private_site_cache
-from flows.checkout.workspace import MODEL, PARAMS, REGISTRY, REPORTS, main_workspace, model_name, tracking_uri
+from flows.checkout.workspace import MODEL, PARAMS, REGISTRY, main_workspace, model_name, tracking_uri
 from flows.checkout.worktree import Worktree, checked_out, read_at, resolve
 from flows.pipeline.flow import hide_stack_traces, pipeline
 from flows.retraining.overrides import overridden
@@ -29,6 +29,7 @@ from transformer.files import sha256_of, write_text
 from transformer.params import Params
 
 if TYPE_CHECKING:
+    from flows.promotion.gate import TestTranslations
     from flows.promotion.registered_model import RegisteredModel, Version
     from flows.promotion.settle import Rule
 
@@ -78,7 +79,7 @@ def retraining(
         deliver_records(main)
         results = worktree.commit("Retraining: results")
         push(worktree.folder)
-        return settle_candidate(main, worktree, params, results, promote, significance)
+        return settle_candidate(main, worktree, params, (commit, results), promote, significance)
 
 
 def params_file(preset: str | None) -> str:
@@ -118,8 +119,11 @@ def refresh(main: Path, worktree: Worktree, params: Params, mode: Literal["refus
 
 
 def deliver_records(main: Path) -> None:
-    """Wait until MLflow has all records, the new model version among them."""
-    _command([sys.executable, "-m", "flows.tracking.send", "--wait"], main)
+    """Wait until MLflow has all records, the new model version among them; those that it does not take stay."""
+    try:
+        _command([sys.executable, "-m", "flows.tracking.send", "--wait"], main)
+    except UserError as error:
+        get_run_logger().warning("%s", error)
 
 
 @task(cache_policy=NO_CACHE, retries=PUSH_RETRIES, retry_delay_seconds=PUSH_RETRY_SECONDS)
@@ -137,24 +141,30 @@ def push(workspace: Path) -> None:
 
 
 def settle_candidate(
-    main: Path, worktree: Worktree, params: Params, commit: str, rule: "Rule", significance: float
+    main: Path, worktree: Worktree, params: Params, commits: tuple[str, str], rule: "Rule", significance: float
 ) -> dict[str, str]:
-    """Let the gate decide, and leave the decision in MLflow, in Prefect and on the branch."""
+    """Let the gate decide, and leave the decision in MLflow, in Prefect and on the branch.
+
+    `commits`: the one that the retraining started from, and the one that holds its results.
+    """
     # Here, because importing MLflow takes seconds and training does not need it.
     from flows.promotion.approval import Approver, publish
     from flows.promotion.registered_model import RegisteredModel
     from flows.promotion.report import TABLE, append_line
     from flows.promotion.settle import Candidate, settle
-    from flows.promotion.translations import evaluated
+    from flows.promotion.translations import committed
 
+    started, commit = commits
+    tests = _evaluated(worktree, params.evaluation.test_sets)
     registered = RegisteredModel(tracking_uri(), model_name(params.languages))
     candidate = Candidate(
         version=_registered(registered, worktree, main),
-        tests=evaluated(worktree.folder / REPORTS, params.evaluation.test_sets),
+        tests=tests,
         language=params.languages.target,
         branch=worktree.branch,
         commit=commit,
         flow_run=str(runtime.flow_run.id),
+        committed=committed(main, started, worktree.folder, tests),
         bleu_tokenizer=params.evaluation.bleu_tokenizer,
     )
     settlement = settle(main, candidate, registered, rule, significance, Approver(candidate, registered.name))
@@ -163,6 +173,22 @@ def settle_candidate(
     publish(registered.name, candidate, settlement)
     decided = {"decision": settlement.event.decision, "reason": settlement.event.reason}
     return {"branch": worktree.branch, "commit": commit, "version": candidate.version.number, **decided}
+
+
+def _evaluated(worktree: Worktree, test_sets: list[str]) -> "dict[str, TestTranslations]":
+    """The model's translations; if they are not those that dvc.lock names, it translates again, once.
+
+    Raises:
+        DataError: they are not even then.
+    """
+    from flows.promotion.translations import evaluated
+
+    try:
+        return evaluated(worktree.folder, test_sets)
+    except DataError as error:
+        get_run_logger().warning("%s", error)
+    _command([*DVC, "repro", "--force", "--single-item", "evaluate"], worktree.folder)
+    return evaluated(worktree.folder, test_sets)
 
 
 def _registered(registered: "RegisteredModel", worktree: Worktree, main: Path) -> "Version":

@@ -34,8 +34,8 @@ class Workspace:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def run(self, *command: str, succeeds: bool = True) -> str:
-        """Run a command and return all that it prints."""
+    def run(self, *command: str, succeeds: bool = True, seconds: float = 280) -> str:
+        """Run a command, for so long at most, and return all that it prints."""
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -43,7 +43,7 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=280,
+            timeout=seconds,
         )
         assert (done.returncode == 0) == succeeds, done.stdout
         return done.stdout
@@ -78,7 +78,7 @@ class Workspace:
     def copy_to(self, folder: Path) -> "Workspace":
         """The same workspace elsewhere, with its DVC cache, outputs, git history and MLflow store.
 
-        Run ids stay, but MLflow's artifact addresses still name the first place.
+        Run ids stay; MLflow's artifact addresses follow at the next command that opens the store.
         """
         shutil.copytree(self.folder, folder, symlinks=True)
         return Workspace(folder)
