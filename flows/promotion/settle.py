@@ -53,6 +53,7 @@ def settle(
     rule: Rule,
     significance: float,
     ask: Callable[[Decision, Version | None], Answer],
+    check: Callable[[], None] = lambda: None,
 ) -> Settlement:
     """Compare with the champion and move the alias if the rule, the gate and, for the rule `manual`, a person agree.
 
@@ -63,6 +64,7 @@ def settle(
         rule: `never` only compares.
         significance: of the gate.
         ask: called without the lock, and only for a candidate that passes the gate.
+        check: called before the alias moves and the decision is recorded; may raise to prevent it.
     """
     if settled := _settled(candidate, registered):
         return settled
@@ -75,6 +77,7 @@ def settle(
         if (now := registered.champion()) != former:  # another retraining was faster, or somebody has rolled back
             former, decision = now, _compare(candidate, now, cache, significance)
         word, reason = _conclude(candidate, former, decision, rule, answer)
+        check()
         if word == "promoted":
             registered.set_champion(candidate.version)
         details = {

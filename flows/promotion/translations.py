@@ -16,7 +16,8 @@ from flows.promotion.registered_model import RegisteredModel, Version
 from transformer.errors import DataError, UserError
 from transformer.files import write_text
 
-PROGRAM = Path(__file__).with_name("translate.py")
+# Its text: the file may be another one by the time a training ends, when the user has switched branches meanwhile.
+PROGRAM = Path(__file__).with_name("translate.py").read_text(encoding="utf-8")
 
 
 def evaluated(reports: Path, test_sets: list[str]) -> dict[str, TestTranslations]:
@@ -81,7 +82,7 @@ class TranslationCache:
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder, "sources.json"), Path(folder, "hypotheses.json")]
             files[0].write_text(json.dumps(sources), encoding="utf-8")
-            command = [sys.executable, "-P", str(PROGRAM), self.registered.uri, address, *map(str, files)]
+            command = [sys.executable, "-P", "-c", PROGRAM, self.registered.uri, address, *map(str, files)]
             done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if done.returncode != 0:
                 last = (done.stdout.strip().splitlines() or ["no reason given"])[-1]

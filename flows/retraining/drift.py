@@ -3,17 +3,22 @@
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled
+from pydantic import Field
 
 from flows.checkout.workspace import PARAMS, main_workspace
 from flows.checkout.worktree import checked_out, resolve
 from flows.pipeline.flow import hide_stack_traces
+from flows.pipeline.wanted import Check, while_wanted
 from flows.retraining.source_check import Drift, link_local_files, source_check
+from flows.retraining.turn import missed_too_often, one_at_a_time
 from transformer.errors import UserError
 from transformer.params import load_params
 
@@ -22,7 +27,9 @@ KEY = "drift"
 
 
 @flow(name="drift")
-def drift(revision: str = "HEAD", promote: str = "auto") -> str | None:
+def drift(
+    revision: str = "HEAD", promote: str = "auto", catch_up: Annotated[int, Field(ge=0)] = 1
+) -> str | State[Any] | None:
     """Compare the sources of a revision's params.yaml with its registry and its last download; changes no file.
 
     Servers are first asked for size, ETag and date; a file is fetched and hashed only if these have changed. A change
@@ -31,11 +38,20 @@ def drift(revision: str = "HEAD", promote: str = "auto") -> str | None:
     Args:
         revision: the git revision whose params and registry count.
         promote: passed on to the retraining.
+        catch_up: how many of the checks that were missed, while no worker ran, are made up for.
 
     Returns:
         The id of the retraining's flow run, or None if nothing has changed.
     """
     hide_stack_traces()
+    if missed_too_often(catch_up):
+        return Cancelled(message="a later scheduled run of the deployment is due, too")
+    with while_wanted() as check, one_at_a_time(main_workspace()):
+        return _drift(revision, promote, check)
+
+
+def _drift(revision: str, promote: str, check: Check) -> str | None:
+    """As of `drift`; `check` is asked before a retraining is started."""
     main = main_workspace()
     commit = resolve(main, revision)
     with checked_out(main, commit, str(runtime.flow_run.id)[-8:], f"{datetime.now(UTC):%Y-%m-%d}") as worktree:
@@ -45,6 +61,7 @@ def drift(revision: str = "HEAD", promote: str = "auto") -> str | None:
     _publish(params.download.corpora, drifts)
     if not drifts:
         return None
+    check()
     parameters = {"revision": commit, "refresh_data": "accept", "promote": promote}
     return _retrain(parameters, hashlib.sha256(json.dumps([drift.problem for drift in drifts]).encode()).hexdigest())
 

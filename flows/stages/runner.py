@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
-from flows.checkout.workspace import PARAMS
+from flows.checkout.workspace import DEFINITION, PARAMS
+from flows.records.dvc_files import GPU_TAG, parse_definition
 from flows.records.provenance import FLOW_RUN_VARIABLE
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
@@ -59,8 +60,8 @@ def _ignore_signals() -> None:
 
 
 def _device(stage: str, params: Params) -> AbstractContextManager[None]:
-    """Training gets its accelerator to itself; Prefect's own limits don't know of a `dvc repro` typed by a person."""
-    if stage != "train":
+    """A stage tagged `gpu` gets its device to itself; Prefect's limits don't know of a `dvc repro` typed by hand."""
+    if GPU_TAG not in parse_definition(Path(DEFINITION).read_bytes(), DEFINITION)[stage].tags:
         return nullcontext()
     from transformer.model.device import select_device  # here: torch takes seconds to import
 

@@ -11,7 +11,10 @@ from mlflow.exceptions import MlflowException
 from flows.checkout.workspace import artifact_folder
 from flows.records.record import fill_in_run
 from flows.tracking.spool import Event, Spool
+from transformer.files import write_text
 
+# Its text: by the time of a delivery the checkout may be on a branch that does not have the file.
+TRANSLATOR = Path(__file__).with_name("translator_model.py").read_text(encoding="utf-8")
 MAX_POINTS = 1000  # of one MLflow request
 MAX_TAG_CHARACTERS = 5000
 # What must be installed to load the registered model.
@@ -156,10 +159,12 @@ class Delivery:
             number = versions[0].version
         else:
             mlflow.set_tracking_uri(self.uri)
+            translator = self.spool.kept("translator_model.py")
+            write_text(translator, TRANSLATOR)
             with mlflow.start_run(run_id=self._run_id):
                 number = mlflow.pyfunc.log_model(
                     name="model",
-                    python_model=str(Path(__file__).with_name("translator_model.py")),
+                    python_model=str(translator),
                     artifacts={"model": str(self.spool.kept("model"))},
                     code_paths=[str(self.spool.kept("code/transformer"))],
                     pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in MODEL_REQUIREMENTS],

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import mlflow
@@ -12,6 +13,13 @@ from tiny_inputs import copy_checkout, write_tiny_inputs
 
 STAGES = ["download", "prepare", "tokenize", "train", "average", "evaluate"]
 OUTER_VARIABLES = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "GIT_DIR", "TRANSFORMER_WORKSPACE")
+
+
+def own_temporary_folder() -> Path:
+    """With the locks of devices: tests neither wait for a training of the user's nor keep one waiting."""
+    folder = Path(tempfile.gettempdir(), "transformer-tests")
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 class Workspace:
@@ -28,6 +36,7 @@ class Workspace:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "DVC_SITE_CACHE_DIR": str(folder.parent / "site-cache"),
             "PREFECT_HOME": str(folder.parent / "prefect-home"),
+            "TMPDIR": str(own_temporary_folder()),
             "PYTHONUNBUFFERED": "1",
         }
 
