@@ -24,6 +24,7 @@ from transformer.files import locked
 
 HOST = "127.0.0.1"
 POOL = "local"
+NOTE = "note: "  # begins what the set-up has to tell people
 HEARTBEAT_SECONDS = 30  # the shortest that Prefect takes
 START_SECONDS = 180.0  # a first start creates two databases
 SHORT_LIVES = 3  # in a row, after which a service is not started again
@@ -81,8 +82,14 @@ class Serving:
 
     def _set_up_server(self) -> None:
         setup = self._service("setup", [sys.executable, "-m", "flows.server.setup", "--no-worker-lives"])
+        begin = setup.log.stat().st_size if setup.log.exists() else 0
         setup.start()
-        if setup.wait():
+        status = setup.wait()
+        told = setup.log.read_bytes()[begin:].decode(errors="replace").splitlines()
+        for line in told:
+            if line.startswith((NOTE, "error: ")):
+                print(line, flush=True)
+        if status:
             raise ServiceError(f"the pool, automations or deployments could not be made: see {setup.log}")
 
     def keep(self) -> None:
