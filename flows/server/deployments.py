@@ -150,9 +150,7 @@ def _deployed(client: SyncPrefectClient, wanted: Content, before: _Deployed | No
     return live
 
 
-def _remember(
-    client: SyncPrefectClient, wanted: Content, live: DeploymentResponse, before: _Deployed | None
-) -> None:
+def _remember(client: SyncPrefectClient, wanted: Content, live: DeploymentResponse, before: _Deployed | None) -> None:
     """What the file says is what counts as brought there, also where the server's own setting was kept."""
     value = {"deployment": wanted["name"], "id": str(live.id), "hashes": _hashes(wanted)}
     name = _variable(wanted["name"])

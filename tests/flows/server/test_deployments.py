@@ -193,8 +193,8 @@ WRONG = {
     "deployments: [{name: a}]": "prefect.yaml: deployments[0] has no entrypoint",
     "deployments: [{entrypoint: b}]": "prefect.yaml: deployments[0] has no name",
     "deployments: [{name: a, entrypoint: b}, {name: a, entrypoint: c}]": "a second deployment is named 'a'",
-    "deployments: [{name: a, entrypoint: b, schedules: [{crn: x}]}]": "'a': a schedule must have one of cron, interval, rrule",
-    "deployments: [{name: a, entrypoint: b, concurrency_limit: {limt: 1}}]": "'a': concurrency_limit must name a limit",
+    "deployments: [{name: a, entrypoint: b, schedules: [{crn: x}]}]": "'a': a schedule must have one of",
+    "deployments: [{name: a, entrypoint: b, concurrency_limit: {l: 1}}]": "'a': concurrency_limit must name a limit",
 }
 
 
