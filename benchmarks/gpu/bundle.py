@@ -82,13 +82,13 @@ def wheels(folder: Path, python: str = PYTHON) -> None:
     """
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
     lock = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8")
-    pins = folder.with_name("pins.txt")  # with hashes pip would want them of torch, too
-    pins.write_text("\n".join(re.findall(r"^[\w.-]+==[^\s;\\]+", lock, re.MULTILINE)), encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--only-binary=:all:",
-               "--python-version", python, "--implementation", "cp", *platforms,
-               "--constraint", str(pins), *BUNDLED.values()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    pins.unlink()
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:  # without hashes, as torch has none
+        pins.write("\n".join(re.findall(r"^[\w.-]+==[^\s;\\]+", lock, re.MULTILINE)))
+        pins.flush()
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--only-binary=:all:",
+                   "--python-version", python, "--implementation", "cp", *platforms,
+                   "--constraint", pins.name, *BUNDLED.values()]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         told = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         raise UserError(f"wheels for Python {python} cannot be had: {(told or ['pip failed'])[0]}")

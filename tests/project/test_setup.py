@@ -32,7 +32,7 @@ def project_requirements() -> list[str]:
     import tomllib
 
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    extras = [line for name in ("servers", "test") for line in project["optional-dependencies"][name]]
     return [*project["dependencies"], *(line for line in extras if not line.startswith(project["name"]))]
 
 
