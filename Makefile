@@ -79,7 +79,7 @@ repro: setup
 	@dvc --wait-for-lock repro
 	@echo
 	@python -m flows.summary
-	@python -m flows.tracking.send --wait
+	@python -m flows.tracking.send --wait || :
 	@echo 'Scores, plots and translations: reports/   the model: models/averaged   recorded runs: make ui'
 
 # One thread a process: there are more processes than cores, and more threads would only wait for one another.
@@ -107,7 +107,7 @@ sbom: setup-all
 	@echo 'sbom.json: what is installed in $(VENV), in CycloneDX'
 
 ui: setup
-	@mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	@mlflow ui --backend-store-uri "$$(python -c 'from flows.checkout.workspace import tracking_uri as uri; print(uri())')"
 
 # SERVE='--port 4201 --mlflow-port 5001' chooses other ports. exec: the signals of a service manager reach serve itself.
 serve: setup

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.checkout.own_store import ARTIFACTS, DATABASE, bring_addresses_here
 from transformer.files import locked
 from transformer.params import LanguageParams
 
@@ -59,12 +60,17 @@ def sender_lock(tracking: Path) -> Iterator[bool]:
 
 def artifact_folder() -> Path:
     """Where the workspace's own MLflow store keeps artifacts."""
-    return main_workspace() / "mlartifacts"
+    return main_workspace() / ARTIFACTS
 
 
 def tracking_uri(workspace: Path | None = None) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace or main_workspace()) / 'mlflow.db'}"
+    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one), which may have moved."""
+    folder = (workspace or main_workspace()).resolve()
+    own = f"sqlite:///{folder / DATABASE}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or own
+    if uri == own:
+        bring_addresses_here(folder)
+    return uri
 
 
 def model_name(languages: LanguageParams) -> str:

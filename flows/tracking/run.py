@@ -4,6 +4,7 @@ import functools
 import getpass
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,14 +12,15 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 import transformer
-from flows.checkout.workspace import DEFINITION, model_name, tracking_folder, tracking_uri
+from flows.checkout.workspace import DEFINITION, main_workspace, model_name, tracking_folder
 from flows.records import tags
 from flows.records.dvc_files import parse_definition
 from flows.records.execution import Execution
 from flows.records.nested_keys import as_texts, flatten
 from flows.records.provenance import pipeline_id
 from flows.records.record import record_path, write_record
-from flows.tracking.send import problem_to_tell, start_sender
+from flows.tracking.problem import problem_to_tell
+from flows.tracking.send import start_sender
 from flows.tracking.spool import Spool
 from flows.tracking.system_metrics import SystemMetrics
 from transformer.errors import InterruptedTrainingError
@@ -60,7 +62,7 @@ class StageRun:
         self._execution = Execution(files, params)
         self._spool = Spool.create(tracking_folder(), stage)
         self._spool.start(
-            uri=tracking_uri(),
+            uri=os.environ.get("MLFLOW_TRACKING_URI") or None,  # the workspace's own store may move before it is sent
             experiment=model_name(params.languages),
             name=stage,
             tags={
@@ -72,7 +74,7 @@ class StageRun:
                 **tags.machine_tags(self._execution.machine),
             },
             params=as_texts(self._execution.params),
-            record=str(record_path(Path.cwd(), stage)),
+            record=os.path.relpath(record_path(Path.cwd(), stage), main_workspace()),
         )
         start_sender()
         self._spool.append("tags", tags=tags.hash_tags("input", self._execution.inputs))
