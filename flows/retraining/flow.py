@@ -22,7 +22,6 @@ from flows.checkout.workspace import (
     MODEL,
     PARAMS,
     REPORTS,
-    TRACKING,
     main_workspace,
     model_name,
     tracking_folder,
@@ -40,7 +39,6 @@ from flows.retraining.overrides import overridden
 from flows.retraining.source_check import accept, link_local_files, source_check
 from flows.retraining.turn import missed_too_often, one_at_a_time
 from flows.tracking import send
-from flows.tracking.spool import Spool
 from transformer.errors import DataError, UserError
 from transformer.files import sha256_of, write_text
 from transformer.params import Params
@@ -148,9 +146,8 @@ def refresh(main: Path, worktree: Worktree, params: Params, mode: Literal["refus
 
 def deliver_records() -> None:
     """Wait until MLflow has all records, the new model version among them; what it does not take is in the log."""
-    send.wait_for_delivery(tracking_folder())
-    if waiting := Spool.waiting(tracking_folder()):
-        get_run_logger().warning("MLflow at %s: %d runs still wait in %s", tracking_uri(), len(waiting), TRACKING)
+    if problem := send.deliver(tracking_folder()):
+        get_run_logger().warning("%s", problem)
 
 
 @task(cache_policy=NO_CACHE, retries=PUSH_RETRIES, retry_delay_seconds=PUSH_RETRY_SECONDS)
