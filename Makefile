@@ -49,7 +49,7 @@ define install
 	    $(VENV)/bin/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r $(VENV)/$$file.txt; done; \
 	  $(VENV)/bin/python -m pip install --quiet "$$(sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)"; \
 	  $(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .; \
-	  $(VENV)/bin/python -m pip check; \
+	  told=$$($(VENV)/bin/python -m pip check) || { echo "error: $$told: constraints.txt lacks something: make lock" >&2; exit 1; }; \
 	  for stamp in .installed $(1); do { pwd; cat pyproject.toml constraints.txt; } > $(VENV)/$$stamp.new; mv $(VENV)/$$stamp.new $(VENV)/$$stamp; done; \
 	}
 endef

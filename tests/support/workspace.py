@@ -74,12 +74,13 @@ class Workspace:
         return mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.folder}/mlflow.db")
 
     def mlflow_runs(self) -> list[Run]:
-        """Every recorded run, oldest first."""
+        """Every recorded run of a stage, oldest first."""
         self.send()
         client = self.mlflow_client()
         experiment = client.get_experiment_by_name("transformer-en-de")
         assert experiment is not None
-        return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
+        runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+        return [run for run in runs if "stage" in run.data.tags]  # not those of whole pipelines
 
     def copy_to(self, folder: Path) -> "Workspace":
         """The same workspace elsewhere, with its DVC cache, outputs, git history and MLflow store.
