@@ -18,11 +18,13 @@ ORDER = (MADE_FROM, SCORES, DECISION)
 
 
 def with_part(description: str | None, heading: str, text: str) -> str:
-    """The description with this part in place of its former one, or where it belongs."""
-    parts = dict(re.findall(r"^## (.+?)\n+(.*?)\s*(?=^## |\Z)", description or "", re.MULTILINE | re.DOTALL))
+    """The description with this part in place of its former one, or where it belongs; what a person wrote stays."""
+    before, *rest = re.split(r"^## ", description or "", flags=re.MULTILINE)
+    parts = {name: body.strip() for name, _, body in (one.partition("\n") for one in rest)}
     parts[heading] = text.strip()
     ordered = [*[name for name in ORDER if name in parts], *[name for name in parts if name not in ORDER]]
-    return "\n\n".join(f"## {name}\n\n{parts[name]}" for name in ordered) + "\n"
+    own = [before.strip()] if before.strip() else []
+    return "\n\n".join([*own, *(f"## {name}\n\n{parts[name]}" for name in ordered)]) + "\n"
 
 
 def made_from(params: Params, code: Code, sha256: str, root: Path) -> str:

@@ -40,7 +40,9 @@ class PipelineRun:
         self._client.set_terminated(run.info.run_id, self._state(run), time)
 
     def _find(self) -> Run | None:
-        found = self._client.search_runs([self._experiment], f"tags.`{KIND}` = '{self._pipeline}'", ViewType.ALL)
+        found = self._client.search_runs(
+            [self._experiment], f"tags.`{KIND}` = '{self._pipeline}'", ViewType.ACTIVE_ONLY
+        )
         return found[0] if found else None
 
     def _state(self, run: Run) -> str:
