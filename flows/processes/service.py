@@ -85,6 +85,13 @@ class Service:
         except OSError:
             return False
 
+    def children(self) -> int:
+        """How many processes it has started itself that still live."""
+        try:
+            return len(psutil.Process(self.process.pid).children()) if self.process else 0
+        except psutil.NoSuchProcess:
+            return 0
+
     def stop(self, patience: float) -> None:
         """SIGTERM, and after `patience` seconds SIGKILL."""
         if self.process is None:

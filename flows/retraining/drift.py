@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Completed
 from pydantic import Field
 
 from flows.checkout.workspace import PARAMS, main_workspace
@@ -27,9 +27,7 @@ KEY = "drift"
 
 
 @flow(name="drift")
-def drift(
-    revision: str = "HEAD", promote: str = "auto", catch_up: Annotated[int, Field(ge=0)] = 1
-) -> str | State[Any] | None:
+def drift(revision: str = "HEAD", promote: str = "auto", catch_up: Annotated[int, Field(ge=0)] = 1) -> State[Any]:
     """Compare the sources of a revision's params.yaml with its registry and its last download; changes no file.
 
     Servers are first asked for size, ETag and date; a file is fetched and hashed only if these have changed. A change
@@ -41,7 +39,7 @@ def drift(
         catch_up: how many of the checks that were missed, while no worker ran, are made up for.
 
     Returns:
-        The id of the retraining's flow run, or None if nothing has changed.
+        Completed, with the id of the retraining's flow run or None; Cancelled for a check that is not made up for.
     """
     hide_stack_traces()
     if missed_too_often(catch_up):
@@ -50,7 +48,7 @@ def drift(
         return _drift(revision, promote, check)
 
 
-def _drift(revision: str, promote: str, check: Check) -> str | None:
+def _drift(revision: str, promote: str, check: Check) -> State[Any]:
     """As of `drift`; `check` is asked before a retraining is started."""
     main = main_workspace()
     commit = resolve(main, revision)
@@ -60,23 +58,31 @@ def _drift(revision: str, promote: str, check: Check) -> str | None:
         drifts = source_check(main, worktree.folder, params, thorough=False).drifts()
     _publish(params.download.corpora, drifts)
     if not drifts:
-        return None
+        return _ended(f"no source of {', '.join(params.download.corpora)} has changed", None)
     check()
     parameters = {"revision": commit, "refresh_data": "accept", "promote": promote}
-    return _retrain(parameters, hashlib.sha256(json.dumps([drift.problem for drift in drifts]).encode()).hexdigest())
+    change = hashlib.sha256(json.dumps([drift.problem for drift in drifts]).encode()).hexdigest()
+    run = _retrain(parameters, change)
+    changed = f"{len(drifts)} source{'s have' if drifts[1:] else ' has'} changed"
+    return _ended(f"{changed}: flow run {run.name} retrains", str(run.id))
 
 
-def _retrain(parameters: dict[str, Any], change: str) -> str:
+def _ended(conclusion: str, run: str | None) -> State[Any]:
+    """The flow's final state, with the conclusion as its message and the last line of its log."""
+    get_run_logger().info("%s", conclusion)
+    return Completed(message=conclusion, data=run)
+
+
+def _retrain(parameters: dict[str, Any], change: str) -> FlowRun:
     try:
-        run = run_deployment(
+        run: FlowRun = run_deployment(
             DEPLOYMENT, parameters=parameters, timeout=0, as_subflow=False, idempotency_key=f"drift-{change}"
         )
     except ObjectNotFound:
         raise UserError(
             f"the data has changed and there is no deployment {DEPLOYMENT}: prefect deploy --all"
         ) from None
-    get_run_logger().warning("the data has changed: flow run %s retrains", run.name)
-    return str(run.id)
+    return run
 
 
 def _publish(corpora: list[str], drifts: list[Drift]) -> None:

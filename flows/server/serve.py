@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.checkout.workspace import WORK, main_workspace, tracking_uri
+from flows.checkout.workspace import MLFLOW_UI_VARIABLE, WORK, main_workspace, tracking_uri
 from flows.processes.service import Service, ServiceError, adopt_orphans, end_families, orphans
 from transformer.errors import ParamsError, UserError
 from transformer.files import locked
@@ -54,6 +54,7 @@ class Serving:
                 "mlflow", _mlflow_command(mlflow_port, store), f"{self.mlflow_address}/health"
             )
             self.services.append(self.mlflow)
+        self.environment[MLFLOW_UI_VARIABLE] = self.mlflow_address
 
     def _service(self, name: str, command: list[str], health: str | None = None) -> Service:
         return Service(name, command, self.workspace, self.environment, self.logs / f"{name}.log", health)
@@ -108,8 +109,13 @@ class Serving:
                     self._set_up_server()
                 service.restart()
 
-    def stop(self) -> None:
-        """Stop the worker first: its runs save their state, report it, and are scheduled for the next start."""
+    def stop(self) -> str:
+        """Stop the worker first: its runs save their state, report it, and are scheduled for the next start.
+
+        Returns:
+            What was interrupted, in words.
+        """
+        runs = self.worker.children()
         began = datetime.now(UTC).isoformat()
         self.worker.stop(STOP_SECONDS)
         _until(lambda: not orphans(self.services), LINGER_SECONDS)
@@ -118,6 +124,7 @@ class Serving:
         for service in self.services:
             service.stop(STOP_SECONDS)
         end_families(orphans(self.services), STOP_SECONDS)
+        return f"{runs} run{'s' if runs > 1 else ''} will go on at the next start" if runs else "no run was going on"
 
     def _rerun_is_due(self, moment: str) -> bool:
         """Whether a run has crashed since then that is not scheduled again yet."""
@@ -200,7 +207,7 @@ def serve(port: int, mlflow_port: int) -> None:
         check_port(port, "--port")
         check_port(mlflow_port, "--mlflow-port")
         adopt_orphans()
-        serving = Serving(workspace, port, mlflow_port)
+        serving, began = Serving(workspace, port, mlflow_port), time.monotonic()
         try:
             serving.start()
             serving.keep()
@@ -208,7 +215,16 @@ def serve(port: int, mlflow_port: int) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave things running
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             print("stopping", flush=True)
-            serving.stop()
+            interrupted = serving.stop()
+            print(f"stopped after {duration(time.monotonic() - began)}: {interrupted}")
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units that matter to a person."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def main() -> None:
@@ -222,7 +238,7 @@ def main() -> None:
     try:
         serve(arguments.port, arguments.mlflow_port)
     except KeyboardInterrupt:
-        print("stopped")
+        pass
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

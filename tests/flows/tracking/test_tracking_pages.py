@@ -1,4 +1,4 @@
-"""What a person sees in MLflow: a run for each execution of the pipeline, and a readable page of a model's version."""
+"""What a person sees in MLflow: a run for each execution of the pipeline, a readable page of a version."""
 
 import json
 import shutil
