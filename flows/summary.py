@@ -66,7 +66,8 @@ def main() -> None:
         sys.exit(f"error: {METRICS} is damaged ({type(error).__name__}: {error}): run dvc repro --force evaluate")
     project = Project(root)
     found = compare_with_commit(project)
-    lines = in_words(project, found) if found else ["no results are committed here: there is nothing to compare these with"]
+    nothing = "no results are committed here: there is nothing to compare these with"
+    lines = in_words(project, found) if found else [nothing]
     console.print()
     for line in lines:
         console.print(escape(line), soft_wrap=True)
