@@ -15,12 +15,13 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup setup-test setup-all repro test test-all lint lock audit sbom ui serve ablations gpu-bundle gpu-rehearsal
+.PHONY: help setup setup-test setup-all repro test test-all undo lint lock audit sbom ui serve ablations gpu-bundle gpu-rehearsal
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make repro   set up .venv, run the pipeline (dvc repro), print the scores'
 	@echo 'make test    set up .venv with the test tools, run the tests (9 minutes); test-all: those that take longer too'
+	@echo 'make undo    after a stage has failed: its outputs as of its last run; STAGE=train: of one stage only'
 	@echo 'make lint    ruff, mypy, and who imports whom (import-linter)'
 	@echo 'make lock    write constraints.txt anew; UPGRADE=1: with the newest versions that pyproject.toml allows'
 	@echo 'make audit   ask the advisory database about every version of constraints.txt;  make sbom: sbom.json, CycloneDX'
@@ -65,7 +66,7 @@ setup:
 	$(check_git)
 
 setup-test:
-	$(call install,.installed-test,upkeep)
+	$(call install,.installed-test,ja)
 	$(check_git)
 
 # All of constraints.txt, the extra `servers` among it.
@@ -77,10 +78,15 @@ setup-all:
 repro: setup
 	@python -m flows.stages
 	@dvc --wait-for-lock repro
+	@python -m flows.restore --check
 	@echo
 	@python -m flows.summary
 	@python -m flows.tracking.send --wait || :
 	@echo 'Scores, plots and translations: reports/   the model: models/averaged   recorded runs: make ui'
+
+# Nothing but outputs that differ from dvc.lock is touched.
+undo: setup
+	@python -m flows.restore $(STAGE)
 
 # One thread a process: there are more processes than cores, and more threads would only wait for one another.
 test: setup-test

@@ -19,7 +19,8 @@ PARTS = {
     "# The pipeline.": [],
     "# Only for the extra `servers`.": ["servers"],
     "# Only for the extra `test`.": ["servers", "test"],
-    "# Only for the extra `upkeep`.": ["servers", "test", "upkeep"],
+    "# Only for the extra `ja`, and for `ko`.": ["servers", "test", "ja", "ko"],
+    "# Only for the extra `upkeep`.": ["servers", "test", "ja", "ko", "upkeep"],
 }
 OF_TORCH = re.compile(r"(torch|triton|nvidia-(?!ml-py)[\w-]+|cuda-[\w-]+)$")
 HEAD = """\

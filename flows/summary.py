@@ -23,11 +23,18 @@ def summary(metrics: Path, tokens_per_second: float | None = None) -> Group:
     """The test sets in one table, then for each of them every BLEU that people quote, beside those published."""
     content = json.loads(metrics.read_text(encoding="utf-8"))
     table = Table(
-        "test set", "sentences", "BLEU", "95 % interval", "chrF2", "TER", title="Averaged model, beam search"
+        "test set",
+        "sentences",
+        "BLEU",
+        "95 % interval",
+        "chrF2",
+        "chrF2++",
+        "TER",
+        title="Averaged model, beam search",
     )
     for name, scores in content["tests"].items():
         interval = f"{scores['bleu_low']:.1f} - {scores['bleu_high']:.1f}"
-        numbers = [f"{scores[key]:.1f}" for key in ("chrf", "ter")]
+        numbers = [f"{scores[key]:.1f}" for key in ("chrf", "chrf_plus_plus", "ter")]
         table.add_row(name, str(scores["sentences"]), f"{scores['bleu']:.1f}", interval, *numbers)
     table.caption = f"last single checkpoint: BLEU {content['last_checkpoint']['bleu']:.1f}"
     if tokens_per_second:

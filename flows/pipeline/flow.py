@@ -21,6 +21,8 @@ from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task
 
+from flows.checkout.preflight import check_checkout
+from flows.checkout.workspace import PARAMS
 from flows.pipeline.gpu_slot import gpu_slot
 from flows.pipeline.graph import Stage, read_graph
 from flows.pipeline.progress_artifact import ProgressArtifact
@@ -30,6 +32,7 @@ from flows.pipeline.wanted import NoLongerWanted, while_wanted
 from flows.processes import groups
 from flows.processes.die_with_parent import die_with_parent
 from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE
+from flows.restore.outputs import check_outputs, discard_damaged
 from transformer.errors import ExitCode, UserError
 
 _WORDS = {
@@ -51,7 +54,8 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
         Stage name -> `Completed`, `Skipped` or `Restored`.
 
     Raises:
-        ParamsError: dvc.yaml or a target is wrong.
+        ParamsError: params.yaml, data/corpora.yaml, dvc.yaml or a target is wrong.
+        DataError: an output is damaged.
         StageError: a stage failed; those that don't depend on it have run.
     """
     folder = Path(workspace).resolve()
@@ -60,6 +64,10 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
         die_with_parent()
     hide_stack_traces()
     stages = read_graph(folder, targets)
+    if (folder / PARAMS).exists():  # else the stages are not ours
+        check_checkout(folder)
+    for line in discard_damaged(folder):
+        get_run_logger().warning("%s", line)
     with while_wanted():
         outcomes = _run(run, stages, folder)
     publish_report(folder, outcomes)
@@ -79,6 +87,7 @@ def _run(run: str, stages: list[Stage], folder: Path) -> dict[str, str]:
         for name, future in futures.items():
             if not (future.state.is_completed() or future.state.is_pending()):  # pending: what it needs has failed
                 raise _failure(name, future)
+        check_outputs(folder, list(futures))
     except BaseException:
         groups.stop(run)
         raise

@@ -7,12 +7,14 @@ degenerate output may exceed the champion's only by a small margin.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from sacrebleu.metrics import CHRF
+from sacrebleu.metrics import BLEU, CHRF
 
+from transformer.bleu import bleu_metric
 from transformer.data.prepare.placeholders import placeholders
 from transformer.evaluation.analysis import MIN_SENTENCES, repeats
-from transformer.evaluation.scores import Metric, bleu_metric, paired_bootstrap
+from transformer.evaluation.scores import Metric, paired_bootstrap
 
 # For each rate of degenerate output: the limit while there is no champion, and by how much a candidate may exceed the
 # champion's rate. In a small test set two more sentences are always allowed.
@@ -66,6 +68,7 @@ def decide(
     language: str,
     significance: float,
     samples: int,
+    bleu_tokenizer: str | None = None,
 ) -> Decision:
     """Compare translations of the same test sets; without a champion, only the rates are checked.
 
@@ -75,13 +78,15 @@ def decide(
         language: the target's.
         significance: a score counts as worse where the paired bootstrap's p-value is below.
         samples: of the bootstrap.
+        bleu_tokenizer: instead of the one that the language needs.
     """
     checks: list[Check] = []
+    new_bleu = partial(bleu_metric, language, bleu_tokenizer)
     for name, new in candidate.items():
         old = champion[name] if champion is not None else None
         if old is not None:
-            checks += _score_checks(name, new, old, language, significance, samples)
-        checks += _rate_checks(name, new, old, language)
+            checks += _score_checks(name, new, old, new_bleu(), significance, samples)
+        checks += _rate_checks(name, new, old, new_bleu())
     failed = [check for check in checks if not check.passed]
     if failed:
         return Decision(False, "; ".join(map(_in_words, failed)), checks)
@@ -91,11 +96,11 @@ def decide(
 
 
 def _score_checks(
-    test_set: str, new: TestTranslations, old: TestTranslations, language: str, significance: float, samples: int
+    test_set: str, new: TestTranslations, old: TestTranslations, bleu: BLEU, significance: float, samples: int
 ) -> list[Check]:
     if (new.sources, new.references) != (old.sources, old.references):
         raise ValueError(f"{test_set}: the two models translated different test sets")
-    metrics: dict[str, Metric] = {"bleu": bleu_metric(language), "chrf": CHRF()}
+    metrics: dict[str, Metric] = {"bleu": bleu, "chrf": CHRF()}
     checks = _compare(test_set, "", metrics, new, old, significance, samples)
     groups = _origin_rows(new.origins)
     for origin, rows in groups.items():
@@ -137,9 +142,9 @@ def _compare(
     return checks
 
 
-def _rate_checks(test_set: str, new: TestTranslations, old: TestTranslations | None, language: str) -> list[Check]:
-    candidates = _rates(new, language)
-    champions = _rates(old, language) if old is not None else {}
+def _rate_checks(test_set: str, new: TestTranslations, old: TestTranslations | None, bleu: BLEU) -> list[Check]:
+    candidates = _rates(new, bleu)
+    champions = _rates(old, bleu) if old is not None else {}
     checks = []
     for name, (alone, slack) in RATES.items():
         (value, counted), champion = candidates[name], champions[name][0] if champions else None
@@ -148,9 +153,9 @@ def _rate_checks(test_set: str, new: TestTranslations, old: TestTranslations | N
     return checks
 
 
-def _rates(side: TestTranslations, language: str) -> dict[str, tuple[float, int]]:
+def _rates(side: TestTranslations, bleu: BLEU) -> dict[str, tuple[float, int]]:
     """Each rate, and how many sentences (for the length: words) it is a rate of."""
-    score = bleu_metric(language).corpus_score(side.hypotheses, [side.references])
+    score = bleu.corpus_score(side.hypotheses, [side.references])
     words = max(1, score.ref_len)
     empty = [not text.strip() for text, source in zip(side.hypotheses, side.sources, strict=True) if source.strip()]
     return {

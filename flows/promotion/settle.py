@@ -25,6 +25,7 @@ class Candidate:
     branch: str
     commit: str
     flow_run: str
+    bleu_tokenizer: str | None = None  # instead of the one that the language needs
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def _compare(
     if champion and champion.sha256 == candidate.version.sha256:
         return Decision(False, "it is the champion's model, byte for byte", [])
     translated = cache.of(champion, candidate.tests) if champion else None
-    return decide(candidate.tests, translated, candidate.language, significance, BOOTSTRAP_SAMPLES)
+    language, tokenizer = candidate.language, candidate.bleu_tokenizer
+    return decide(candidate.tests, translated, language, significance, BOOTSTRAP_SAMPLES, tokenizer)
 
 
 def _conclude(

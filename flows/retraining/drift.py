@@ -13,14 +13,14 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed
 from pydantic import Field
 
-from flows.checkout.workspace import PARAMS, main_workspace
+from flows.checkout.preflight import read_params
+from flows.checkout.workspace import main_workspace
 from flows.checkout.worktree import checked_out, resolve
 from flows.pipeline.flow import hide_stack_traces
 from flows.pipeline.wanted import Check, while_wanted
 from flows.retraining.source_check import Drift, link_local_files, source_check
 from flows.retraining.turn import missed_too_often, one_at_a_time
 from transformer.errors import UserError
-from transformer.params import load_params
 
 DEPLOYMENT = "retraining/retraining"
 KEY = "drift"
@@ -53,7 +53,7 @@ def _drift(revision: str, promote: str, check: Check) -> State[Any]:
     main = main_workspace()
     commit = resolve(main, revision)
     with checked_out(main, commit, str(runtime.flow_run.id)[-8:], f"{datetime.now(UTC):%Y-%m-%d}") as worktree:
-        params = load_params(worktree.folder / PARAMS)
+        params = read_params(worktree.folder)
         link_local_files(main, worktree.folder, params)
         drifts = source_check(main, worktree.folder, params, thorough=False).drifts()
     _publish(params.download.corpora, drifts)

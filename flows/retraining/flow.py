@@ -18,9 +18,11 @@ from prefect.states import Cancelled
 from pydantic import Field
 
 import flows.tracking.delivery  # noqa: F401  # which `send` imports only when it delivers
+from flows.checkout.preflight import check_machine
 from flows.checkout.workspace import (
     MODEL,
     PARAMS,
+    REGISTRY,
     REPORTS,
     main_workspace,
     model_name,
@@ -39,6 +41,8 @@ from flows.retraining.overrides import overridden
 from flows.retraining.source_check import accept, link_local_files, source_check
 from flows.retraining.turn import missed_too_often, one_at_a_time
 from flows.tracking import send
+from transformer.data.download.chosen import check_choice
+from transformer.data.download.corpora import parse_corpora
 from transformer.errors import DataError, UserError
 from transformer.files import sha256_of, write_text
 from transformer.params import Params
@@ -92,7 +96,9 @@ def _retrain(
     """As of `retraining`; `check` is asked before what can't be undone."""
     main = main_workspace()
     commit, origin, changes = resolve(main, revision), params_file(preset), overrides or {}
-    overridden(read_at(main, commit, origin), origin, changes)  # so that wrong params fail before anything starts
+    _, params = overridden(read_at(main, commit, origin), origin, changes)
+    check_choice(params, Path(REGISTRY), parse_corpora(read_at(main, commit, REGISTRY), REGISTRY))
+    check_machine(params.compute)
     short = str(runtime.flow_run.id)[-8:]  # the first characters are the time
     with checked_out(main, commit, short, f"{datetime.now(UTC):%Y-%m-%d}") as worktree:
         get_run_logger().info("branch %s from %s, in %s", worktree.branch, commit[:10], worktree.folder)
@@ -176,6 +182,7 @@ def settle_candidate(
         branch=worktree.branch,
         commit=commit,
         flow_run=str(runtime.flow_run.id),
+        bleu_tokenizer=params.evaluation.bleu_tokenizer,
     )
     approver = Approver(candidate, registered.name)
     settlement = settle(main, candidate, registered, rule, significance, approver, check)

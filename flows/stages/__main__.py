@@ -1,14 +1,20 @@
-"""`python -m flows.stages`: check params.yaml and data/corpora.yaml before `dvc repro` starts a stage.
+"""`python -m flows.stages`: what can be found wrong before `dvc repro` starts a stage.
 
-DVC deletes the outputs of a stage before it starts it, so that a stage that then finds a wrong value has cost them.
+Wrong params, a wrong data/corpora.yaml or device end it in one line; damaged objects leave DVC's cache.
 """
 
+import sys
 from pathlib import Path
 
-from flows.checkout.workspace import REGISTRY
-from flows.stages.runner import checked_params
-from transformer.data.download.download import chosen_corpora
+from flows.checkout.preflight import check_checkout
+from flows.restore.outputs import discard_damaged
+from transformer.errors import UserError
 
 if __name__ == "__main__":
-    with checked_params("check") as params:
-        chosen_corpora(params.download, params.languages, Path(REGISTRY))
+    try:
+        check_checkout()
+        for line in discard_damaged(Path.cwd()):
+            print(line)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

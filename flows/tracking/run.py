@@ -18,7 +18,7 @@ from flows.records.dvc_files import parse_definition
 from flows.records.execution import Execution
 from flows.records.nested_keys import as_texts, flatten
 from flows.records.provenance import pipeline_id
-from flows.records.record import Record, record_path, write_record
+from flows.records.record import Artifact, Record, record_path, write_record
 from flows.tracking.model_description import made_from, scores
 from flows.tracking.problem import problem_to_tell
 from flows.tracking.send import start_sender
@@ -113,6 +113,11 @@ class StageRun:
         sha256 = sha256_of(folder)
         text = made_from(self._params, self._execution.code, sha256, Path.cwd())
         self._spool.append("model", name=name, sha256=sha256, made_from=text)
+
+    @property
+    def inputs(self) -> list[Artifact]:
+        """What the stage reads, hashed when it began."""
+        return [] if self.broken else self._execution.inputs
 
     @_never_failing
     def finish(self) -> None:

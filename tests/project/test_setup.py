@@ -65,10 +65,10 @@ def test_torchs_build_is_left_to_the_index_and_its_version_is_not() -> None:
 
 
 def test_the_parts_of_the_lock_hold_what_their_extras_need() -> None:
-    parts = re.split(r"^# (?:The pipeline|Only for the extra `\w+`)\.$", lock(), flags=re.M)[1:]
+    parts = re.split(r"^# (?:The pipeline|Only for the extra `\w+`.*)\.$", lock(), flags=re.M)[1:]
     named = [set(re.findall(r"^([\w.-]+)==", part, re.M)) for part in parts]
-    for name, part in {"mlflow": 0, "setuptools": 0, "boto3": 1, "pytest": 2, "uv": 3}.items():
-        assert [name in names for names in named] == [number == part for number in range(4)], name
+    for name, part in {"mlflow": 0, "setuptools": 0, "boto3": 1, "pytest": 2, "ipadic": 3, "uv": 4}.items():
+        assert [name in names for names in named] == [number == part for number in range(5)], name
 
 
 def test_the_pins_that_prefects_server_needs() -> None:
@@ -182,7 +182,7 @@ def test_make_does_nothing_when_set_up_and_all_again_when_not(checkout: Path) ->
     assert "Installing" in make(checkout, "setup-test", python_).stdout
     needed = (checkout / ".venv" / "requirements.txt").read_text()
     assert re.search(r"^pytest==", needed, re.M)
-    assert not re.search(r"^uv==", needed, re.M)
+    assert not re.search(r"^(uv|ipadic)==", needed, re.M)
     assert make(checkout, "setup", python_).stdout == ""
 
     (checkout / ".venv" / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")  # an installation that fails half-way

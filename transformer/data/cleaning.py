@@ -27,6 +27,11 @@ def clean_text(text: str) -> str:
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
+def is_writable(text: str) -> bool:
+    """Whether a model can write `text`: cleaned training text holds no invisible character and only form NFC."""
+    return text.isascii() or (unicodedata.is_normalized("NFC", text) and _INVISIBLE.search(text) is None)
+
+
 def fold_text(clean: str) -> str:
     """The form in which two cleaned sentences count as the same one: letter case does not matter."""
     return clean.casefold()

@@ -10,12 +10,20 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
+from transformer.bleu import Tokenizer, check_tokenizer, tokenizer_for
 from transformer.decoding.translator import Translation, Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.analysis import GroupScores, by_length, by_origin, repeats
 from transformer.evaluation.attention_plots import draw_examples
 from transformer.evaluation.plots import draw_curves, draw_scores
-from transformer.evaluation.scores import CorpusScores, bleu_and_chrf, quoted_bleus, score_corpus, sentence_chrf
+from transformer.evaluation.scores import (
+    CorpusScores,
+    Score,
+    bleu_and_chrf,
+    quoted_bleus,
+    score_corpus,
+    sentence_chrf,
+)
 from transformer.files import write_json, write_text
 from transformer.model.checkpoints import read_index, read_weights
 from transformer.model.device import select_device, select_precision
@@ -58,26 +66,29 @@ def evaluate(
     sentences translated a second.
 
     Raises:
-        ParamsError: a test set is not in the corpus.
+        ParamsError: a test set is not in the corpus, or this machine lacks what `evaluation.bleu_tokenizer` needs.
         DataError: an input is missing or malformed.
     """
+    chosen = _checked_tokenizer(languages.target, evaluation)
     tests = read_test_sets(corpus / "test.parquet", evaluation.test_sets)
     draw_curves(reports / "plots", reports / "curves")
     averaged, last_checkpoint = _translators(model, checkpoints, decoding, select_device(device))
 
-    headline, language = tests[0], languages.target
+    headline, language, tokenizer = tests[0], languages.target, evaluation.bleu_tokenizer
     begun = time.monotonic()
     found = {test.name: _translate(averaged, test, "averaged model") for test in tests}
     seconds = time.monotonic() - begun
     for test in tests:
         _write_translations(reports / "translations" / f"{test.name}.jsonl", test, found[test.name])
-    metrics = {test.name: _metrics(test, found[test.name], language, evaluation.bootstrap_samples) for test in tests}
+    metrics = {test.name: _metrics(test, found[test.name], language, evaluation) for test in tests}
     hypotheses = [translation.text for translation in found[headline.name]]
-    lengths = by_length(headline.sources, hypotheses, headline.references, evaluation.length_buckets, language)
-    origins = by_origin(headline.origins, hypotheses, headline.references, language)
+    lengths = by_length(
+        headline.sources, hypotheses, headline.references, evaluation.length_buckets, language, tokenizer
+    )
+    origins = by_origin(headline.origins, hypotheses, headline.references, language, tokenizer)
 
     single = [one.text for one in _translate(last_checkpoint, headline, "last checkpoint")]
-    single_bleu, single_chrf = bleu_and_chrf(single, headline.references, language)
+    single_bleu, single_chrf = bleu_and_chrf(single, headline.references, language, tokenizer)
 
     draw_scores(reports / "plots", lengths, headline.name)
     draw_examples(
@@ -92,6 +103,7 @@ def evaluate(
         reports / "metrics.json",
         {
             "languages": f"{languages.source}-{language}",
+            "bleu_tokenizer": chosen._asdict(),
             "test": metrics[headline.name],
             "tests": metrics,
             "last_checkpoint": {"bleu": _rounded(single_bleu), "chrf": _rounded(single_chrf)},
@@ -100,6 +112,14 @@ def evaluate(
         },
     )
     return _measured(averaged, sum(len(test.sources) for test in tests), seconds)
+
+
+def _checked_tokenizer(language: str, evaluation: EvaluationParams) -> Tokenizer:
+    check_tokenizer(evaluation)
+    chosen = tokenizer_for(language, evaluation.bleu_tokenizer)
+    if chosen.reason:
+        log.warning("BLEU is computed on single characters (%s): %s", chosen.name, chosen.reason)
+    return chosen
 
 
 def _measured(translator: Translator, sentences: int, seconds: float) -> dict[str, Any]:
@@ -153,9 +173,9 @@ def _translate(translator: Translator, test: TestSet, what: str) -> list[Transla
     return [translations[0] for translations in found]
 
 
-def _metrics(test: TestSet, found: list[Translation], language: str, samples: int) -> dict[str, Any]:
-    hypotheses = [translation.text for translation in found]
-    scores = score_corpus(hypotheses, test.references, language, samples)
+def _metrics(test: TestSet, found: list[Translation], language: str, evaluation: EvaluationParams) -> dict[str, Any]:
+    hypotheses, tokenizer = [translation.text for translation in found], evaluation.bleu_tokenizer
+    scores = score_corpus(hypotheses, test.references, language, evaluation.bootstrap_samples, tokenizer)
     log.info("%s: BLEU %.2f, chrF2 %.2f, TER %.2f", test.name, scores.bleu.value, scores.chrf.value, scores.ter.value)
     return {
         **_score_entries(scores),
@@ -165,14 +185,15 @@ def _metrics(test: TestSet, found: list[Translation], language: str, samples: in
         "repetitive": sum(map(repeats, hypotheses)),
         "bleus": {
             name: {"bleu": _rounded(one.value), "label": one.label, "signature": one.signature}
-            for name, one in quoted_bleus(hypotheses, test.references, language).items()
+            for name, one in quoted_bleus(hypotheses, test.references, language, tokenizer).items()
         },
     }
 
 
 def _score_entries(scores: CorpusScores) -> dict[str, Any]:
     entries: dict[str, Any] = {}
-    for name, score in (("bleu", scores.bleu), ("chrf", scores.chrf), ("ter", scores.ter)):
+    for name in ("bleu", "chrf", "chrf_plus_plus", "ter"):
+        score: Score = getattr(scores, name)
         entries[name] = _rounded(score.value)
         entries[f"{name}_low"], entries[f"{name}_high"] = _rounded(score.low), _rounded(score.high)
         entries[f"{name}_signature"] = score.signature

@@ -15,9 +15,9 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 from sacremoses import MosesTokenizer
 
-# Languages written without spaces need another tokenizer than sacreBLEU's 13a; the signature names it.
-BLEU_TOKENIZERS = {"zh": "zh", "ja": "char", "th": "char"}
-STANDARD_TOKENIZER = "13a"
+from transformer.bleu import STANDARD, bleu_metric, tokenizer_for
+from transformer.languages import is_unsegmented, main_language
+
 TOKENISED, TOKENISED_SPLIT = "tokenised", "tokenised_split"
 # Target languages whose WMT 2014 results were published as tokenised BLEU, and whether their compounds were split.
 MOSES_LANGUAGES = {"de": True, "fr": False}
@@ -42,26 +42,48 @@ class CorpusScores:
     """What is reported for one test set; `length_ratio` is hypothesis over reference words."""
 
     bleu: Score
-    chrf: Score
+    chrf: Score  # chrF2
+    chrf_plus_plus: Score  # chrF2++: words and pairs of words count too
     ter: Score
     length_ratio: float
 
 
-def score_corpus(hypotheses: list[str], references: list[str], language: str, bootstrap_samples: int) -> CorpusScores:
-    """Cased BLEU, chrF2 and TER of one hypothesis and one reference a sentence; `language` is the target's."""
-    bleu, chrf, ter = bleu_metric(language), CHRF(), TER()
+def score_corpus(
+    hypotheses: list[str],
+    references: list[str],
+    language: str,
+    bootstrap_samples: int,
+    bleu_tokenizer: str | None = None,
+) -> CorpusScores:
+    """Cased BLEU, chrF2, chrF2++ and TER of one hypothesis and one reference a sentence.
+
+    `language` is the target's; `bleu_tokenizer` overrides the tokeniser that it needs.
+    """
+    bleu, ter = bleu_metric(language, bleu_tokenizer), ter_metric(language)
     bleu_score = bleu.corpus_score(hypotheses, [references], n_bootstrap=bootstrap_samples)
+
+    def scored(metric: Metric) -> Score:
+        return _score(metric, metric.corpus_score(hypotheses, [references], n_bootstrap=bootstrap_samples))
+
     return CorpusScores(
         _score(bleu, bleu_score),
-        _score(chrf, chrf.corpus_score(hypotheses, [references], n_bootstrap=bootstrap_samples)),
-        _score(ter, ter.corpus_score(hypotheses, [references], n_bootstrap=bootstrap_samples)),
+        scored(CHRF()),
+        scored(CHRF(word_order=2)),
+        scored(ter),
         length_ratio=bleu_score.sys_len / max(1, bleu_score.ref_len),
     )
 
 
-def bleu_and_chrf(hypotheses: list[str], references: list[str], language: str) -> tuple[float, float]:
+def ter_metric(language: str) -> TER:
+    """TER; for languages without spaces between words with its Asian options, which split ideographs and kana."""
+    return TER(normalized=True, asian_support=True) if is_unsegmented(language) else TER()
+
+
+def bleu_and_chrf(
+    hypotheses: list[str], references: list[str], language: str, bleu_tokenizer: str | None = None
+) -> tuple[float, float]:
     """The same BLEU and chrF2 in percent, without intervals."""
-    bleu = bleu_metric(language).corpus_score(hypotheses, [references]).score
+    bleu = bleu_metric(language, bleu_tokenizer).corpus_score(hypotheses, [references]).score
     chrf = CHRF().corpus_score(hypotheses, [references]).score
     return float(bleu), float(chrf)
 
@@ -103,21 +125,6 @@ def paired_bootstrap(
     }
 
 
-def bleu_metric(language: str) -> BLEU:
-    """BLEU with the tokeniser that sacreBLEU prescribes for the target language, 13a for most."""
-    return BLEU(tokenize=bleu_tokenizer(language))
-
-
-def bleu_tokenizer(language: str) -> str:
-    """sacreBLEU's name of the tokeniser for a target language."""
-    return BLEU_TOKENIZERS.get(main_language(language), STANDARD_TOKENIZER)
-
-
-def main_language(language: str) -> str:
-    """The language without script or region: `zh` of `zh-Hans`."""
-    return language.split("-")[0].lower()
-
-
 def _score(metric: Metric, result: Any) -> Score:
     mean, half_width = float(result._mean), float(result._ci)
     return Score(float(result.score), mean - half_width, mean + half_width, str(metric.get_signature()))
@@ -132,18 +139,22 @@ class QuotedBleu:
     signature: str
 
 
-def quoted_bleus(hypotheses: list[str], references: list[str], language: str) -> dict[str, QuotedBleu]:
+def quoted_bleus(
+    hypotheses: list[str], references: list[str], language: str, bleu_tokenizer: str | None = None
+) -> dict[str, QuotedBleu]:
     """BLEU of one reference a sentence in each of the ways in which results for the target `language` are quoted.
 
     Keys are sacreBLEU's names of its tokenisers, `lc` (13a, lower-cased), and for German and French `tokenised` and
-    `tokenised_split`. A language for which sacreBLEU has a tokeniser of its own has only that one.
+    `tokenised_split`. A language for which sacreBLEU has a tokeniser of its own has only that one, and the one that
+    `bleu_tokenizer` names.
     """
-    tokenizer = bleu_tokenizer(language)
-    found = {tokenizer: _quoted(f"sacreBLEU, {tokenizer}", bleu_metric(language), hypotheses, references)}
-    if tokenizer != STANDARD_TOKENIZER:
+    found = {}
+    for name in dict.fromkeys([tokenizer_for(language, bleu_tokenizer).name, tokenizer_for(language).name]):
+        found[name] = _quoted(f"sacreBLEU, {name}", bleu_metric(language, name), hypotheses, references)
+    if STANDARD not in found:
         return found
-    lowercase = BLEU(tokenize=STANDARD_TOKENIZER, lowercase=True)
-    found["lc"] = _quoted(f"sacreBLEU, {STANDARD_TOKENIZER}, -lc", lowercase, hypotheses, references)
+    lowercase = BLEU(tokenize=STANDARD, lowercase=True)
+    found["lc"] = _quoted(f"sacreBLEU, {STANDARD}, -lc", lowercase, hypotheses, references)
     found["intl"] = _quoted("sacreBLEU, intl", BLEU(tokenize="intl"), hypotheses, references)
     if main_language(language) in MOSES_LANGUAGES:
         found |= _tokenised_bleus(hypotheses, references, main_language(language))

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
-from safetensors.torch import save_file
 from torch import Tensor
 
 from transformer.errors import DataError
 from transformer.files import atomic_path, write_json
-from transformer.model.checkpoints import read_weights
+from transformer.model.checkpoints import read_weights, write_tensors
 from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams, LanguageParams, ModelParams
 from transformer.section import Section
@@ -65,8 +64,7 @@ def read_decoding(folder: Path) -> DecodingParams:
 def write_model(folder: Path, config: ModelConfig, weights: dict[str, Tensor], vocabulary: Vocabulary) -> None:
     """Write a model folder; equal arguments give equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / WEIGHTS_FILE) as temporary:
-        save_file(weights, temporary)
+    write_tensors(folder / WEIGHTS_FILE, weights)
     with atomic_path(folder / VOCABULARY_FILE) as temporary:
         temporary.write_bytes(vocabulary.model)
     write_config(folder, config)

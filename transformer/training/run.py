@@ -85,6 +85,7 @@ class Run:
     network: Network
     optimizer: torch.optim.Optimizer
     ranks: Alone
+    target_language: str = "en"  # whose tokeniser the validation BLEU takes
 
     @classmethod
     def prepare(
@@ -225,7 +226,9 @@ class Run:
                     self.model, self.valid, self.valid_sentences, self.micro_batch_tokens, self.precision
                 )
                 asked = self.valid_sentences[: self.settings.validation_bleu_sentences]
-                bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked) if len(asked) else None
+                bleu = None
+                if len(asked):
+                    bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked, self.target_language)
         except torch.OutOfMemoryError:
             raise self._too_small_a_memory() from None
         return Validation(loss, bleu)

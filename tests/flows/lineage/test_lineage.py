@@ -215,7 +215,7 @@ def two_models(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) 
     workspace = reproduced.copy_to(tmp_path_factory.mktemp("two") / "checkout")
     path = workspace.folder / "params.yaml"
     text = path.read_text().replace("  seed: 1\n", "  seed: 2\n")
-    path.write_text(text.replace("near_duplicate_jaccard: 1.0", "near_duplicate_jaccard: 0.6"))
+    path.write_text(text.replace("held_out: 1.0", "held_out: 0.6"))
     workspace.repro()
     workspace.send()
     workspace.git("commit", "-qam", "another seed")
@@ -228,7 +228,7 @@ def test_two_models_are_compared(
     enter(two_models, monkeypatch)
     assert main(["diff", "transformer-en-de/1", "transformer-en-de/2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["params"] == {"preparation.near_duplicate_jaccard": [1.0, 0.6], "training.seed": [1, 2]}
+    assert found["params"] == {"preparation.filters.held_out": [1.0, 0.6], "training.seed": [1, 2]}
     train = next(lines for lines in found["lines"] if lines["split"] == "train")
     assert (train["added"], len(train["removed"]) + train["common"]) == ([], 400)
     assert found["commits"]["uncommitted in b"] == ["params.yaml"]

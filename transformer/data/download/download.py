@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from transformer.data.download.archive import extract, require_space
 from transformer.data.download.cache import SourceCache
-from transformer.data.download.corpora import SIDES, Corpus, Entry, LocalCorpus, format_of, load_corpora
+from transformer.data.download.chosen import SPLITS, chosen_corpora, spelled
+from transformer.data.download.corpora import SIDES, Corpus, Entry, LocalCorpus, PartEntry, format_of, load_corpora
 from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, catalogue_languages
-from transformer.data.parts import Part, Split, write_parts
-from transformer.errors import DataError, ParamsError
+from transformer.data.parts import Part, write_parts
+from transformer.errors import DataError
 from transformer.files import atomic_path, sha256_of, write_json
 from transformer.params import DownloadParams, LanguageParams
 
 logger = logging.getLogger(__name__)
-SPLITS: dict[str, Split | None] = {"train": "train", "valid": "valid", "test": "test", "all": None}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def download(
         DownloadError: a source cannot be fetched, or the disk is too full.
         DataError: a source has another size or hash than data/corpora.yaml says.
     """
-    chosen = chosen_corpora(params, languages, corpora)
+    chosen = chosen_corpora(params, languages, load_corpora(corpora), corpora)
     patience = Patience(params.retries, params.timeout_seconds, sleep)
     sources = SourceCache(cache, patience, os.environ.get(MIRROR_VARIABLE))
     _check_disk(chosen, languages, sources)
@@ -83,41 +83,17 @@ def download(
     files: list[ManifestEntry] = []
     times: dict[str, str] = {}
     for name, entry in chosen.items():
+        pair = spelled(name, entry.languages, languages) if entry.languages else languages
         if isinstance(entry, LocalCorpus):
-            fetched = _fetch_local(name, entry, languages, corpora, raw)
+            fetched = _fetch_local(name, entry, pair, corpora, raw)
         else:
-            fetched = _fetch_published(name, entry, languages, sources, raw)
+            fetched = _fetch_published(name, entry, pair, sources, raw)
         parts += fetched.parts
         files += fetched.files
         times |= fetched.times
     write_parts(raw, parts)
     write_json(manifest, {"files": [vars(file) for file in files]})
     return times
-
-
-def chosen_corpora(params: DownloadParams, languages: LanguageParams, corpora: Path) -> dict[str, Entry]:
-    """The entries of the chosen corpora in data/corpora.yaml, the file `corpora`.
-
-    Raises:
-        ParamsError: unknown corpus or language, or a malformed data/corpora.yaml.
-    """
-    entries = load_corpora(corpora)
-    return {name: _chosen(entries, name, languages, corpora) for name in params.corpora}
-
-
-def _chosen(entries: dict[str, Entry], name: str, languages: LanguageParams, corpora: Path) -> Entry:
-    if name not in entries:
-        raise ParamsError(f"download.corpora: {corpora} has no corpus {name!r}; it has {', '.join(entries)}")
-    entry = entries[name]
-    if entry.languages:
-        _check_languages(name, entry.languages, languages)
-    return entry
-
-
-def _check_languages(name: str, available: list[str], languages: LanguageParams) -> None:
-    for key, language in (("source", languages.source), ("target", languages.target)):
-        if language not in available:
-            raise ParamsError(f"languages.{key} = {language!r}: corpus {name} has {', '.join(available)}")
 
 
 def needed_files(corpus: Corpus, languages: LanguageParams) -> dict[str, list[str]]:
@@ -135,9 +111,9 @@ def needed_files(corpus: Corpus, languages: LanguageParams) -> dict[str, list[st
 def _check_disk(chosen: dict[str, Entry], languages: LanguageParams, sources: SourceCache) -> None:
     wanted = {
         (file, entry.files[file])  # a set: corpora may share files
-        for entry in chosen.values()
+        for name, entry in chosen.items()
         if isinstance(entry, Corpus)
-        for file in needed_files(entry, languages)
+        for file in needed_files(entry, spelled(name, entry.languages, languages) if entry.languages else languages)
     }
     missing = sum(sources.missing_bytes(file, source) for file, source in wanted)
     sources.folder.mkdir(parents=True, exist_ok=True)
@@ -166,25 +142,26 @@ def _fetch_published(
             )
         )
         times[f"{name}/{file}"] = _utc(path.stat().st_mtime)
-    parts = [
-        Part(
-            corpus=name,
-            name=part.name,
-            split=part.split,
-            format=part.format,
-            source=f"{name}/{part.path(languages.source, 'src')}",
-            target=f"{name}/{part.path(languages.target, 'ref')}",
-            source_language=languages.source,
-            target_language=languages.target,
-            source_field=part.member.replace("{language}", languages.source),
-            target_field=part.member.replace("{language}", languages.target),
-        )
-        for part in corpus.parts
-    ]
-    for part, entry in zip(parts, corpus.parts, strict=True):
-        if part.format == "catalogue":
-            _check_languages(name, catalogue_languages(raw / part.source, entry.member), languages)
+    parts = [_published_part(name, part, languages, raw) for part in corpus.parts]
     return Fetched(parts, files, times)
+
+
+def _published_part(name: str, part: PartEntry, languages: LanguageParams, raw: Path) -> Part:
+    if part.format == "catalogue":  # which languages it has, its members tell
+        wheel = raw / name / part.path(languages.source, "src")
+        languages = spelled(name, catalogue_languages(wheel, part.member), languages)
+    return Part(
+        corpus=name,
+        name=part.name,
+        split=part.split,
+        format=part.format,
+        source=f"{name}/{part.path(languages.source, 'src')}",
+        target=f"{name}/{part.path(languages.target, 'ref')}",
+        source_language=languages.source,
+        target_language=languages.target,
+        source_field=part.member.replace("{language}", languages.source),
+        target_field=part.member.replace("{language}", languages.target),
+    )
 
 
 def _fetch_local(name: str, corpus: LocalCorpus, languages: LanguageParams, corpora: Path, raw: Path) -> Fetched:

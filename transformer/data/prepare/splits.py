@@ -29,12 +29,19 @@ def text_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
 
 
-def split_numbers(source_hashes: Hashes, params: PreparationParams) -> NDArray[np.int8]:
-    """For each pair the position in SPLITS, by its source alone: a growing corpus moves no pair to another split."""
+def split_numbers(source_hashes: Hashes, params: PreparationParams, drawn: frozenset[Split]) -> NDArray[np.int8]:
+    """For each pair the position in SPLITS, by its source alone: a growing corpus moves no pair to another split.
+
+    Only the splits `drawn` are taken from the pairs; the rest of them is train.
+    """
     shares = source_hashes.astype(np.float64) / 2**64
-    held_out = np.where(shares < params.test_share, SPLITS.index("test"), SPLITS.index("valid"))
-    is_train = shares >= params.test_share + params.valid_share
-    return np.where(is_train, SPLITS.index("train"), held_out).astype(np.int8)
+    in_test = shares < params.test_share
+    in_valid = ~in_test & (shares < params.test_share + params.valid_share)
+    numbers = np.full(len(shares), SPLITS.index("train"), dtype=np.int8)
+    for split, chosen in (("test", in_test), ("valid", in_valid)):
+        if split in drawn:
+            numbers[chosen] = SPLITS.index(split)
+    return numbers
 
 
 def first_occurrences(read: Callable[[], Iterable[Hashes]]) -> NDArray[np.bool_]:

@@ -1,0 +1,46 @@
+"""What can be known before any work starts: params.yaml, data/corpora.yaml, and the devices of this machine."""
+
+from pathlib import Path
+
+from flows.checkout.workspace import PARAMS, REGISTRY
+from transformer.bleu import check_tokenizer
+from transformer.data.download.chosen import check_choice
+from transformer.errors import ParamsError
+from transformer.params import ComputeParams, Params, load_params
+
+
+def read_params(folder: Path = Path()) -> Params:
+    """The params of a checkout, checked by themselves and against its corpus registry.
+
+    Raises:
+        ParamsError: one line that names the file, the key, the value and what is allowed.
+    """
+    params = load_params(folder / PARAMS)
+    check_choice(params, folder / REGISTRY)
+    check_tokenizer(params.evaluation)
+    return params
+
+
+def check_checkout(folder: Path = Path()) -> None:
+    """What `read_params` checks, and whether this machine has the devices that `compute` asks for.
+
+    Raises:
+        ParamsError: as of `read_params`, or there is no such device.
+    """
+    check_machine(read_params(folder).compute)
+
+
+def check_machine(compute: ComputeParams) -> None:
+    """Refuse devices that this machine does not have.
+
+    Raises:
+        ParamsError: names the key and what there is.
+    """
+    if compute.device in ("auto", "cpu") and compute.devices * compute.nodes == 1:
+        return
+    from transformer.training.launch import check_devices  # here: torch takes seconds to import
+
+    try:
+        check_devices(compute)
+    except ParamsError as error:
+        raise ParamsError(f"{PARAMS}: compute.device = {compute.device!r}: {error}") from None

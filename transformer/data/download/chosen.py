@@ -1,0 +1,90 @@
+"""What params.yaml chooses from the corpus registry: corpora, languages, test sets; every stage checks it first."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from transformer.data.download.corpora import Corpus, Entry, LocalCorpus, load_corpora
+from transformer.data.parts import Split
+from transformer.errors import ParamsError
+from transformer.languages import spelling_of
+from transformer.params import DownloadParams, LanguageParams, Params
+from transformer.section import did_you_mean
+
+SPLITS: dict[str, Split | None] = {
+    "train": "train",
+    "valid": "valid",
+    "test": "test",
+    "all": None,
+}  # of local corpora
+
+
+def check_choice(params: Params, path: Path, entries: dict[str, Entry] | None = None) -> None:
+    """Refuse corpora, languages and test sets that the registry `path` does not have.
+
+    `entries` are what it holds; default: what is there now.
+
+    Raises:
+        ParamsError: one line that names the key, the value and what there is.
+    """
+    entries = load_corpora(path) if entries is None else entries
+    chosen = chosen_corpora(params.download, params.languages, entries, path)
+    parts = [(name, split) for corpus, entry in chosen.items() for name, split in _parts(corpus, entry)]
+    _check_splits(params.download.corpora, parts)
+    drawn_from = None if any(split == "test" for _, split in parts) else "train"  # no official test set: drawn
+    names = [name for name, split in parts if split in ("test", None, drawn_from)]
+    for name in params.evaluation.test_sets:
+        if name not in names:
+            raise ParamsError(
+                f"evaluation.test_sets: {', '.join(params.download.corpora)} has no test set {name!r}; "
+                f"there are {', '.join(names)}{did_you_mean(name, names)}"
+            )
+
+
+def chosen_corpora(
+    params: DownloadParams, languages: LanguageParams, entries: dict[str, Entry], path: Path
+) -> dict[str, Entry]:
+    """The entries of the chosen corpora; `path` names the registry in errors.
+
+    Raises:
+        ParamsError: unknown corpus or language.
+    """
+    for name in params.corpora:
+        if name not in entries:
+            raise ParamsError(
+                f"download.corpora: {path} has no corpus {name!r}; it has {', '.join(entries)}"
+                f"{did_you_mean(name, entries)}"
+            )
+        entry = entries[name]
+        if entry.languages or isinstance(entry, LocalCorpus):  # a catalogue shows its languages when it is here
+            spelled(name, entry.languages, languages)
+    return {name: entries[name] for name in params.corpora}
+
+
+def spelled(name: str, available: Collection[str], languages: LanguageParams) -> LanguageParams:
+    """The language pair as the corpus `name` spells it: `zh_CN` where that is one of its languages, else `zh-Hans`.
+
+    Raises:
+        ParamsError: the corpus does not have a language; names the key and what there is.
+    """
+    found = {}
+    for key, language in (("source", languages.source), ("target", languages.target)):
+        spelling = spelling_of(language, available)
+        if spelling is None:
+            raise ParamsError(
+                f"languages.{key} = {language!r}: corpus {name} has {', '.join(available)}"
+                f"{did_you_mean(language, available)}"
+            )
+        found[key] = spelling
+    return LanguageParams(**found)
+
+
+def _parts(corpus: str, entry: Entry) -> list[tuple[str, Split | None]]:
+    """Name and official split of each part of a corpus."""
+    if isinstance(entry, Corpus):
+        return [(part.name, part.split) for part in entry.parts]
+    return [(f"{corpus}-{split}", SPLITS[split]) for split in entry.local]
+
+
+def _check_splits(corpora: list[str], parts: list[tuple[str, Split | None]]) -> None:
+    if not {split for _, split in parts} & {"train", None}:
+        raise ParamsError(f"download.corpora = {corpora}: none of them has a part with split train, or without one")
