@@ -1,5 +1,7 @@
 """The run above the stages of one execution of the pipeline, in MLflow's list of runs: its name, state and scores."""
 
+import json
+
 import mlflow
 from mlflow.entities import Metric, Run, RunTag, ViewType
 
@@ -8,6 +10,21 @@ PARENT = "mlflow.parentRunId"
 # The scores of a stage that stand in the list, under the names that comparing runs opens on.
 HEADLINES = {"BLEU": "test.bleu", "chrF2": "test.chrf", "validation loss": "valid/loss"}
 GOOD, RUNNING = "FINISHED", "RUNNING"
+# A view of the list of runs, at …/runs?viewStateShareKey=scores: by itself MLflow shows no scores there.
+VIEW_TAG = "mlflow.sharedViewState.scores"
+VIEW = {
+    "orderByKey": "attributes.start_time",
+    "orderByAsc": False,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "searchFilter": "",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "selectedColumns": [
+        *(f"attributes.`{name}`" for name in ("Created", "Duration")),
+        *(f"metrics.`{name}`" for name in HEADLINES),
+    ],
+}
 
 
 class PipelineRun:
@@ -24,9 +41,11 @@ class PipelineRun:
             time: when the stage began.
             tags: of the run, where it is new.
         """
-        run = self._find() or self._client.create_run(
-            self._experiment, time, {**tags, KIND: self._pipeline, "mlflow.source.name": "pipeline"}, name
-        )
+        run = self._find()
+        if run is None:
+            self._client.set_experiment_tag(self._experiment, VIEW_TAG, json.dumps(VIEW))
+            shown = {**tags, KIND: self._pipeline, "mlflow.source.name": "pipeline"}
+            run = self._client.create_run(self._experiment, time, shown, name)
         self._client.update_run(run.info.run_id, status=RUNNING)
         return str(run.info.run_id)
 

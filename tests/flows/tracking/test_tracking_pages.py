@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from flows.promotion.registered_model import RegisteredModel
 from flows.tracking.delivery import Delivery
 from flows.tracking.model_description import DECISION, MADE_FROM, SCORES, made_from, scores, with_part
-from flows.tracking.pipeline_run import KIND, PARENT
+from flows.tracking.pipeline_run import HEADLINES, KIND, PARENT, VIEW_TAG
 from flows.tracking.spool import Spool
 from transformer.params import Params
 
@@ -80,6 +80,8 @@ def test_the_stages_of_an_execution_are_below_a_run_with_the_scores(store: Store
     first, second = store.pipelines()
     assert (first.info.status, second.info.status) == ("FINISHED", "FAILED")
     assert first.data.metrics == {"BLEU": 32.4, "chrF2": 57.3, "validation loss": 2.3}
+    columns = json.loads(store.client.get_experiment_by_name("transformer-en-de").tags[VIEW_TAG])["selectedColumns"]
+    assert [name for name in columns if name.startswith("metrics")] == [f"metrics.`{name}`" for name in HEADLINES]
     below = [run.data.tags["stage"] for run in store.runs() if run.data.tags.get(PARENT) == first.info.run_id]
     assert below == ["train", "train", "evaluate"]
 
