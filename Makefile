@@ -106,7 +106,7 @@ lock: setup-all
 	@python deploy/lock.py $(if $(UPGRADE),--upgrade)
 
 audit: setup-all
-	@pip-audit --progress-spinner off --disable-pip --require-hashes -r constraints.txt
+	@pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r constraints.txt
 
 sbom: setup-all
 	@cyclonedx-py environment --output-reproducible --pyproject pyproject.toml -o sbom.json $(VENV)
