@@ -33,7 +33,7 @@ def bring_addresses_here(workspace: Path) -> int:
         with closing(sqlite3.connect(database, timeout=BUSY_SECONDS)) as connection, connection:
             changes = list(_changes(connection, workspace))
             for table, column, row, address in changes:
-                connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (address, row))
+                connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (address, row))  # noqa: S608  # names of ours
             return len(changes)
     except sqlite3.Error:
         return 0
@@ -44,7 +44,7 @@ def _changes(connection: sqlite3.Connection, workspace: Path) -> Iterator[tuple[
     for table, columns in ADDRESSES.items():
         known = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
         for column in known.intersection(columns):
-            rows = connection.execute(f"SELECT rowid, {column} FROM {table} WHERE {column} LIKE '%/ml%'")
+            rows = connection.execute(f"SELECT rowid, {column} FROM {table} WHERE {column} LIKE '%/ml%'")  # noqa: S608
             for row, address in rows.fetchall():
                 here = _address_here(address, workspace, always=table == "experiments")
                 if here and here != address:

@@ -32,6 +32,9 @@ DOWNLOADS, TRACKING = "work/downloads", "work/tracking"
 WORKSPACE_VARIABLE = "TRANSFORMER_WORKSPACE"  # set by a retraining, whose stages run in a worktree
 
 
+MLFLOW_UI_VARIABLE = "TRANSFORMER_MLFLOW_UI"  # set by `make serve`: the address of the MLflow page that it shows
+
+
 def main_workspace(start: Path | None = None) -> Path:
     """`TRANSFORMER_WORKSPACE`, or the workspace that `start` (default: the working folder) belongs to.
 

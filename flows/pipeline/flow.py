@@ -31,6 +31,7 @@ from flows.pipeline.progress_artifact import ProgressArtifact
 from flows.pipeline.report import publish_report
 from flows.pipeline.server_access import check_server_access
 from flows.pipeline.stage_process import Outcome, StageError, run_stage
+from flows.pipeline.wanted import NoLongerWanted, while_wanted
 from flows.processes import groups
 from flows.processes.die_with_parent import die_with_parent
 from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE
@@ -80,6 +81,14 @@ def _bring_up_to_date(folder: Path, stages: list[Stage], run: str) -> dict[str, 
         check_checkout(folder)
     for line in discard_damaged(folder):
         get_run_logger().warning("%s", line)
+    with while_wanted():
+        outcomes = _run(run, stages, folder)
+    publish_report(folder, outcomes)
+    return outcomes
+
+
+def _run(run: str, stages: list[Stage], folder: Path) -> dict[str, str]:
+    """Every stage, each once those it waits for are up to date; all of them are stopped when one thing goes wrong."""
     try:
         futures: dict[str, PrefectFuture[Any]] = {}
         for stage in stages:
@@ -236,6 +245,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("error: the pipeline was stopped; start again to continue", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
+    except NoLongerWanted as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
     for stage, outcome in outcomes.items():
         print(f"{stage}: {outcome.lower()}")

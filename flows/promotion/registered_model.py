@@ -13,6 +13,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from flows.checkout.workspace import WORK
+from flows.tracking.model_description import DECISION, with_part
+from flows.tracking.model_description import decision as decision_in_words
 from transformer.errors import ParamsError
 from transformer.files import locked, private_folder
 
@@ -138,6 +140,9 @@ class RegisteredModel:
         for key, value in {"event": asdict(event), "decision": decision, "reason": reason, **details}.items():
             text = value if isinstance(value, str) else json.dumps(value)
             self._client.set_model_version_tag(self.name, version.number, f"{PREFIX}{key}", text)
+        former = self._client.get_model_version(self.name, version.number).description
+        described = with_part(former, DECISION, decision_in_words(asdict(event), details))
+        self._client.update_model_version(self.name, version.number, described)
         return event
 
     def _remember(self, number: str, decision: str, reason: str, champion: str | None) -> Event:

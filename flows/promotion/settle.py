@@ -58,6 +58,7 @@ def settle(
     rule: Rule,
     significance: float,
     ask: Callable[[Decision, Version | None], Answer],
+    check: Callable[[], None] = lambda: None,
 ) -> Settlement:
     """Compare with the champion and move the alias if the rule, the gate and, for the rule `manual`, a person agree.
 
@@ -68,6 +69,7 @@ def settle(
         rule: `never` only compares.
         significance: of the gate.
         ask: called without the lock, and only for a candidate that passes the gate.
+        check: called before the alias moves and the decision is recorded; may raise to prevent it.
     """
     if settled := _settled(candidate, registered):
         return settled
@@ -80,6 +82,7 @@ def settle(
         registered.notice()
         if registered.champion() != before:  # another retraining was faster, or somebody has rolled back
             rival, decision = compare(candidate, cache, significance)
+        check()
         if rival and rival.version and rival.first and rule == "auto":
             registered.set_champion(rival.version)
             registered.record(rival.version, "promoted", FIRST, {"flow_run": ""})

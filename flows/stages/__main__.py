@@ -29,4 +29,4 @@ if __name__ == "__main__":
     sys.stdout.flush()
     if repro:
         # Without --wait-for-lock, a DVC command in another terminal when a stage ends would cost that stage's work.
-        os.execvp("dvc", ["dvc", "--wait-for-lock", "repro"])
+        os.execvp("dvc", ["dvc", "--wait-for-lock", "repro"])  # noqa: S606  # no shell is wanted between

@@ -12,7 +12,8 @@ from types import FrameType
 
 from flows.checkout.preflight import read_params
 from flows.checkout.site_cache import VARIABLE, configure
-from flows.checkout.workspace import WORK
+from flows.checkout.workspace import DEFINITION, WORK
+from flows.records.dvc_files import GPU_TAG, parse_definition
 from flows.records.provenance import FLOW_RUN_VARIABLE
 from flows.restore.outputs import check_inputs, locked_stages, restore
 from flows.stages.gpu_lock import gpu_lock
@@ -98,8 +99,8 @@ def _ignore_signals() -> None:
 
 
 def _device(stage: str, params: Params) -> AbstractContextManager[None]:
-    """Training gets its accelerator to itself; Prefect's own limits don't know of a `dvc repro` typed by a person."""
-    if stage != "train":
+    """A stage tagged `gpu` gets its device to itself; Prefect's limits don't know of a `dvc repro` typed by hand."""
+    if GPU_TAG not in parse_definition(Path(DEFINITION).read_bytes(), DEFINITION)[stage].tags:
         return nullcontext()
     from transformer.model.device import select_device  # here: torch takes seconds to import
 

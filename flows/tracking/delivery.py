@@ -11,9 +11,14 @@ from mlflow.exceptions import MlflowException
 
 from flows.checkout.workspace import artifact_folder, main_workspace, tracking_uri
 from flows.records.record import fill_in_run
+from flows.tracking.model_description import MADE_FROM, SCORES, with_part
+from flows.tracking.pipeline_run import PipelineRun, parent_tag
 from flows.tracking.problem import Problem
 from flows.tracking.spool import EVENTS_FILE, Event, Position, Refused, Spool
+from transformer.files import write_text
 
+# Its text: by the time of a delivery the checkout may be on a branch that does not have the file.
+TRANSLATOR = Path(__file__).with_name("translator_model.py").read_text(encoding="utf-8")
 MAX_POINTS = 1000  # of one MLflow request
 MAX_TAG_CHARACTERS = 5000
 # What must be installed to load the registered model.
@@ -126,6 +131,7 @@ class Delivery:
             "tags": self._log_tags,
             "artifact": self._log_artifact,
             "model": self._log_model,
+            "scores": self._log_scores,
             "end": self._end_run,
         }
         kind, self._last_time = events[0]["event"], events[-1]["time"]
@@ -199,6 +205,19 @@ class Delivery:
         )
         self._position.run = run.info.run_id
         self._client.log_batch(self._run_id, params=[Param(*item) for item in event["params"].items()])
+        if "parent" in event:
+            shared = {name: tags[name] for name in event["parent"]["tags"] if name in tags}
+            parent = self._pipeline(experiment).begin_stage(event["parent"]["name"], event["time"], shared)
+            self._client.log_batch(self._run_id, tags=[parent_tag(parent)])
+
+    def _pipeline(self, experiment: str) -> PipelineRun:
+        return PipelineRun(self._client, experiment, self._start["tags"]["pipeline"])
+
+    def _end_pipeline(self, time: int) -> None:
+        """After the stage's own end: what stands above it changes too."""
+        if "parent" in self._start:
+            experiment = self._client.get_run(self._run_id).info.experiment_id
+            self._pipeline(experiment).end_stage(self._run_id, time)
 
     def _experiment(self, name: str) -> str:
         experiment = self._client.get_experiment_by_name(name)
@@ -233,19 +252,34 @@ class Delivery:
             number = versions[0].version
         else:
             mlflow.set_tracking_uri(self.uri)
+            translator = self.spool.kept("translator_model.py")
+            write_text(translator, TRANSLATOR)
             with mlflow.start_run(run_id=self._run_id):
                 number = mlflow.pyfunc.log_model(
                     name="model",
-                    python_model=str(Path(__file__).with_name("translator_model.py")),
+                    python_model=str(translator),
                     artifacts={"model": str(self.spool.kept("model"))},
                     code_paths=[str(self.spool.kept("code/transformer"))],
                     pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in MODEL_REQUIREMENTS],
                     registered_model_name=event["name"],
                 ).registered_model_version
         self._client.set_model_version_tag(event["name"], str(number), "sha256", event["sha256"])
+        self._describe(event["name"], str(number), MADE_FROM, event.get("made_from", ""))
+
+    def _log_scores(self, event: Event) -> None:
+        """Tell the versions of the model that was evaluated; it may not be registered."""
+        same = f"name = '{event['name']}' and tags.sha256 = '{event['sha256']}'"
+        for found in self._client.search_model_versions(same):
+            self._describe(event["name"], str(found.version), SCORES, event["text"])
+
+    def _describe(self, name: str, number: str, heading: str, text: str) -> None:
+        if text:
+            former = self._client.get_model_version(name, number).description
+            self._client.update_model_version(name, number, with_part(former, heading, text))
 
     def _end_run(self, event: Event) -> None:
         self._client.set_terminated(self._run_id, event["status"], event["time"])
+        self._end_pipeline(event["time"])
         if "record" in self._start:
             fill_in_run(main_workspace() / self._start["record"], self.spool.id, self._run_id)
 
@@ -255,6 +289,7 @@ class Delivery:
             tag = [RunTag("error", "the stage's process ended without a word, as SIGKILL does it")]
             self._client.log_batch(self._run_id, tags=tag)
             self._client.set_terminated(self._run_id, "KILLED", self._last_time)
+            self._end_pipeline(self._last_time)
         self._position.ended = True
         self.spool.set_position(self._position)
 

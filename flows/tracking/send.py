@@ -105,23 +105,30 @@ def _tell(tracking: Path, problems: list[Problem], told: str) -> str:
     return line
 
 
-def send_in_foreground(tracking: Path, to: str | None) -> int:
-    """Deliver until nothing is left, or say in a line what is; returns the exit status.
+def deliver(tracking: Path) -> str:
+    """Wait until nothing is left, or return in a line what is, and why.
 
     A sender that runs already delivers; this process does where there is none.
     """
-    logging.disable()  # MLflow logs stack traces of its database
-    spools = Spool.waiting(tracking)
-    for spool in spools if to else []:
-        spool.redirect(str(to))
     while Spool.waiting(tracking):
         with sender_lock(tracking) as free:
             problems = send_all(tracking, linger=0.0, patience=5.0) if free else []
         if problems:
-            print(in_a_line(problems, tracking))
-            return ExitCode.FAILURE
+            return in_a_line(problems, tracking)
         if not free:
             time.sleep(LOOK_SECONDS)
+    return ""
+
+
+def send_in_foreground(tracking: Path, to: str | None) -> int:
+    """Deliver until nothing is left, or say in a line what is; returns the exit status."""
+    logging.disable()  # MLflow logs stack traces of its database
+    spools = Spool.waiting(tracking)
+    for spool in spools if to else []:
+        spool.redirect(str(to))
+    if problem := deliver(tracking):
+        print(problem)
+        return ExitCode.FAILURE
     sent = f"records of {len(spools)} run{'s' if len(spools) > 1 else ''} sent" if spools else "nothing waits"
     print(f"MLflow: {to or tracking_uri()}: {sent}")
     return ExitCode.OK

@@ -92,7 +92,12 @@ class Workspace:
 
 
 def runs(store: Path) -> list[Run]:
-    """All runs in a store, newest first."""
+    """All runs of stages in a store, newest first."""
+    return [run for run in all_runs(store) if "stage" in run.data.tags]
+
+
+def all_runs(store: Path) -> list[Run]:
+    """Those and the runs of whole pipelines above them."""
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store}")
     return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
 
