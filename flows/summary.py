@@ -23,11 +23,18 @@ def summary(metrics: Path, tokens_per_second: float | None = None) -> Group:
     """The test sets in one table, then for each of them every BLEU that people quote, beside those published."""
     content = json.loads(metrics.read_text(encoding="utf-8"))
     table = Table(
-        "test set", "sentences", "BLEU", "95 % interval", "chrF2", "TER", title="Averaged model, beam search"
+        "test set",
+        "sentences",
+        "BLEU",
+        "95 % interval",
+        "chrF2",
+        "chrF2++",
+        "TER",
+        title="Averaged model, beam search",
     )
     for name, scores in content["tests"].items():
         interval = f"{scores['bleu_low']:.1f} - {scores['bleu_high']:.1f}"
-        numbers = [f"{scores[key]:.1f}" for key in ("chrf", "ter")]
+        numbers = [f"{scores[key]:.1f}" for key in ("chrf", "chrf_plus_plus", "ter")]
         table.add_row(name, str(scores["sentences"]), f"{scores['bleu']:.1f}", interval, *numbers)
     table.caption = f"last single checkpoint: BLEU {content['last_checkpoint']['bleu']:.1f}"
     if tokens_per_second:
@@ -62,13 +69,15 @@ def main() -> None:
         console.print(summary(root / METRICS, training_speed(root)))
     except FileNotFoundError:
         sys.exit(f"error: {METRICS} is missing: run make repro")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         sys.exit(f"error: {METRICS} is damaged ({type(error).__name__}: {error}): run dvc repro --force evaluate")
     project = Project(root)
-    if found := compare_with_commit(project):
-        console.print()
-        for line in in_words(project, found):
-            console.print(escape(line), soft_wrap=True)
+    found = compare_with_commit(project)
+    nothing = "no results are committed here: there is nothing to compare these with"
+    lines = in_words(project, found) if found else [nothing]
+    console.print()
+    for line in lines:
+        console.print(escape(line), soft_wrap=True)
 
 
 if __name__ == "__main__":

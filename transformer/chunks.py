@@ -128,7 +128,7 @@ def _run(task: Callable[[Shared, Chunk], Result], shared: Path, chunk: Chunk) ->
 
 @lru_cache(maxsize=1)
 def _load(path: Path) -> Any:
-    return pickle.loads(path.read_bytes())  # written by the parent process a moment ago
+    return pickle.loads(path.read_bytes())  # noqa: S301  # written by the parent process a moment ago
 
 
 def map_chunks(

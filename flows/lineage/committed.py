@@ -133,13 +133,14 @@ def _verdicts(project: Project, found: Comparison) -> Iterator[str]:
         yield "the test sets may differ, so the scores are not compared"
         return
     committed = project.git.below(found.commit, HYPOTHESES)
-    language = str(flatten(project.lock[EVALUATE].params).get("languages.target", "en"))
+    params = flatten(project.lock[EVALUATE].params)
+    language, tokenizer = str(params.get("languages.target", "en")), params.get("evaluation.bleu_tokenizer")
     for name, (references, ours) in hypotheses_in(project.root / TRANSLATIONS).items():
         theirs = committed.get(f"{name}.txt", b"").decode().splitlines()
         if len(theirs) != len(ours):
             yield f"{name}: the commit has no translations to compare with"
             continue
-        for one in compare(name, theirs, ours, references, language):
+        for one in compare(name, theirs, ours, references, language, tokenizer):
             verdict = "a significant difference" if one.p_value < SIGNIFICANT else "no significant difference"
             scores = f"{one.b:.2f} here, {one.a:.2f} committed"
             yield f"{name}: {one.metric} {scores}: {verdict} (paired bootstrap, p = {one.p_value:.3f})"

@@ -63,7 +63,7 @@ def diff(project: Project, a: Chain, b: Chain) -> Difference:
         commits=_commits(project, a, b),
         environment=_changes(_environment(a), _environment(b)),
         scores=None if first is None or second is None else _changes(first, second),
-        significance=paired_scores(project, scored_a, scored_b, language),
+        significance=paired_scores(project, scored_a, scored_b, language, params.get("evaluation.bleu_tokenizer")),
     )
 
 

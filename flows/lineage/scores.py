@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sacrebleu.metrics import CHRF
@@ -12,7 +12,9 @@ from flows.lineage.chain import Chain, chain_of_record, files_of
 from flows.lineage.project import Project
 from flows.records.nested_keys import flatten
 from flows.records.record import md5s
-from transformer.evaluation.scores import Metric, bleu_metric, paired_bootstrap
+from transformer.bleu import bleu_metric
+from transformer.evaluation.references import Reference
+from transformer.evaluation.scores import Metric, paired_bootstrap
 
 SAMPLES = 1000  # of the paired bootstrap
 SIGNIFICANT = 0.05  # p-values below it
@@ -51,7 +53,9 @@ def with_evaluation(project: Project, chain: Chain) -> Chain:
     return chain
 
 
-def paired_scores(project: Project, a: Chain, b: Chain, language: str) -> list[PairedScore]:
+def paired_scores(
+    project: Project, a: Chain, b: Chain, language: str, bleu_tokenizer: str | None = None
+) -> list[PairedScore]:
     """sacreBLEU's paired bootstrap of BLEU and chrF2 for each test set that both translated."""
     files = [files_of(project, chain, TRANSLATIONS) for chain in (a, b)]
     found: list[PairedScore] = []
@@ -59,22 +63,32 @@ def paired_scores(project: Project, a: Chain, b: Chain, language: str) -> list[P
         sides = [_translations(project, f"{TRANSLATIONS}/{name}", one[name]) for one in files]
         common = [key for key in sides[0] if key in sides[1]]
         one, other = ([side[key] for key in common] for side in sides)
-        references = [reference for _, reference in common]
-        found += compare(name.removesuffix(".jsonl"), one, other, references, language)
+        references = [references for _, *references in common]
+        found += compare(name.removesuffix(".jsonl"), one, other, references, language, bleu_tokenizer)
     return found
 
 
-def _translations(project: Project, path: str, md5: str) -> dict[tuple[str, str], str]:
+def _translations(project: Project, path: str, md5: str) -> dict[tuple[str, ...], str]:
+    """The hypotheses by source and references."""
     content = project.content(path, md5)
     lines = [json.loads(line) for line in (content or b"").decode().splitlines()]
-    return {(line["source"], line["reference"]): line["hypothesis"] for line in lines}
+    return {
+        (line["source"], line["reference"], *line.get("further_references", [])): line["hypothesis"] for line in lines
+    }
 
 
-def compare(test_set: str, a: list[str], b: list[str], references: list[str], language: str) -> Iterator[PairedScore]:
+def compare(
+    test_set: str,
+    a: list[str],
+    b: list[str],
+    references: Sequence[Reference],
+    language: str,
+    bleu_tokenizer: str | None = None,
+) -> Iterator[PairedScore]:
     """BLEU and chrF2 of two translations of the same sentences; nothing where they are equal."""
     if a == b:
         return
     logging.getLogger("sacrebleu").setLevel(logging.ERROR)  # it logs its progress
-    metrics: dict[str, Metric] = {"BLEU": bleu_metric(language), "chrF2": CHRF()}
+    metrics: dict[str, Metric] = {"BLEU": bleu_metric(language, bleu_tokenizer), "chrF2": CHRF()}
     for metric, one in paired_bootstrap(a, b, references, metrics, SAMPLES).items():
         yield PairedScore(test_set, len(references), metric, one.baseline, one.system, one.p_value)

@@ -7,12 +7,15 @@ degenerate output may exceed the champion's only by a small margin.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from sacrebleu.metrics import CHRF
+from sacrebleu.metrics import BLEU, CHRF
 
+from transformer.bleu import bleu_metric
 from transformer.data.prepare.placeholders import placeholders
 from transformer.evaluation.analysis import MIN_SENTENCES, repeats
-from transformer.evaluation.scores import Metric, bleu_metric, paired_bootstrap
+from transformer.evaluation.references import Reference, first_of, streams
+from transformer.evaluation.scores import Metric, paired_bootstrap
 
 # For each rate of degenerate output: the limit while there is no champion, and by how much a candidate may exceed the
 # champion's rate. In a small test set two more sentences are always allowed.
@@ -33,9 +36,14 @@ class TestTranslations:
     __test__ = False  # pytest takes classes called Test… for its own
 
     sources: list[str]
-    references: list[str]
+    references: list[Reference]
     origins: list[str]
     hypotheses: list[str]
+
+    def __post_init__(self) -> None:
+        lengths = {len(column) for column in (self.sources, self.references, self.origins, self.hypotheses)}
+        if len(lengths) > 1:
+            raise ValueError(f"translations of a test set differ in length: {sorted(lengths)}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,8 @@ def decide(
     language: str,
     significance: float,
     samples: int,
+    rival: str = "the champion",
+    bleu_tokenizer: str | None = None,
 ) -> Decision:
     """Compare translations of the same test sets; without a champion, only the rates are checked.
 
@@ -75,27 +85,31 @@ def decide(
         language: the target's.
         significance: a score counts as worse where the paired bootstrap's p-value is below.
         samples: of the bootstrap.
+        rival: what to call `champion` where another model stands in for it.
+        bleu_tokenizer: instead of the one that the language needs.
     """
     checks: list[Check] = []
+    new_bleu = partial(bleu_metric, language, bleu_tokenizer)
     for name, new in candidate.items():
         old = champion[name] if champion is not None else None
         if old is not None:
-            checks += _score_checks(name, new, old, language, significance, samples)
-        checks += _rate_checks(name, new, old, language)
+            checks += _score_checks(name, new, old, new_bleu(), significance, samples)
+        checks += _rate_checks(name, new, old, new_bleu())
     failed = [check for check in checks if not check.passed]
     if failed:
-        return Decision(False, "; ".join(map(_in_words, failed)), checks)
+        return Decision(False, "; ".join(_in_words(check, rival) for check in failed), checks)
     if champion is None:
         return Decision(True, "no champion yet", checks)
-    return Decision(True, "not significantly worse, no guard fails", checks)
+    than = "" if rival == "the champion" else f" than {rival}"
+    return Decision(True, f"not significantly worse{than}, no guard fails", checks)
 
 
 def _score_checks(
-    test_set: str, new: TestTranslations, old: TestTranslations, language: str, significance: float, samples: int
+    test_set: str, new: TestTranslations, old: TestTranslations, bleu: BLEU, significance: float, samples: int
 ) -> list[Check]:
     if (new.sources, new.references) != (old.sources, old.references):
         raise ValueError(f"{test_set}: the two models translated different test sets")
-    metrics: dict[str, Metric] = {"bleu": bleu_metric(language), "chrf": CHRF()}
+    metrics: dict[str, Metric] = {"bleu": bleu, "chrf": CHRF()}
     checks = _compare(test_set, "", metrics, new, old, significance, samples)
     groups = _origin_rows(new.origins)
     for origin, rows in groups.items():
@@ -115,8 +129,12 @@ def _origin_rows(origins: list[str]) -> dict[str, list[int]]:
 
 
 def _rows(side: TestTranslations, rows: list[int]) -> TestTranslations:
-    columns = (side.sources, side.references, side.origins, side.hypotheses)
-    return TestTranslations(*([column[row] for row in rows] for column in columns))
+    return TestTranslations(
+        [side.sources[row] for row in rows],
+        [side.references[row] for row in rows],
+        [side.origins[row] for row in rows],
+        [side.hypotheses[row] for row in rows],
+    )
 
 
 def _compare(
@@ -137,9 +155,9 @@ def _compare(
     return checks
 
 
-def _rate_checks(test_set: str, new: TestTranslations, old: TestTranslations | None, language: str) -> list[Check]:
-    candidates = _rates(new, language)
-    champions = _rates(old, language) if old is not None else {}
+def _rate_checks(test_set: str, new: TestTranslations, old: TestTranslations | None, bleu: BLEU) -> list[Check]:
+    candidates = _rates(new, bleu)
+    champions = _rates(old, bleu) if old is not None else {}
     checks = []
     for name, (alone, slack) in RATES.items():
         (value, counted), champion = candidates[name], champions[name][0] if champions else None
@@ -148,9 +166,9 @@ def _rate_checks(test_set: str, new: TestTranslations, old: TestTranslations | N
     return checks
 
 
-def _rates(side: TestTranslations, language: str) -> dict[str, tuple[float, int]]:
+def _rates(side: TestTranslations, bleu: BLEU) -> dict[str, tuple[float, int]]:
     """Each rate, and how many sentences (for the length: words) it is a rate of."""
-    score = bleu_metric(language).corpus_score(side.hypotheses, [side.references])
+    score = bleu.corpus_score(side.hypotheses, streams(side.references))
     words = max(1, score.ref_len)
     empty = [not text.strip() for text, source in zip(side.hypotheses, side.sources, strict=True) if source.strip()]
     return {
@@ -166,7 +184,7 @@ def _losses(side: TestTranslations) -> list[bool]:
     losses = []
     for source, reference, text in zip(side.sources, side.references, side.hypotheses, strict=True):
         expected = placeholders(source)
-        if expected and placeholders(reference) == expected:
+        if expected and placeholders(first_of(reference)) == expected:
             losses.append(placeholders(text) != expected)
     return losses
 
@@ -176,9 +194,9 @@ def _share(marks: list[bool]) -> tuple[float, int]:
     return round(sum(marks) / count, DECIMALS), count
 
 
-def _in_words(check: Check) -> str:
+def _in_words(check: Check, rival: str) -> str:
     where = f"{check.test_set}: {check.name}"
     if check.p_value is not None:
-        scores = f"{check.candidate:.2f} is significantly below the champion's {check.champion:.2f}"
+        scores = f"{check.candidate:.2f} is significantly below {rival}'s {check.champion:.2f}"
         return f"{where} {scores} (p = {check.p_value:.4f})"
     return f"{where} {check.candidate} is above {check.limit}"

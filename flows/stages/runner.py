@@ -4,29 +4,49 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 
-from flows.checkout.workspace import PARAMS
+from flows.checkout.preflight import read_params
+from flows.checkout.site_cache import VARIABLE, configure
+from flows.checkout.workspace import DEFINITION, WORK
+from flows.records.dvc_files import GPU_TAG, parse_definition
 from flows.records.provenance import FLOW_RUN_VARIABLE
+from flows.restore.outputs import check_inputs, locked_stages, restore
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
-from transformer.errors import ExitCode, UserError, trouble_of_the_machine
-from transformer.params import Params, load_params
+from transformer.credentials import without_credentials
+from transformer.errors import ExitCode, UserError
+from transformer.files import disk_problem, private_folder
+from transformer.params import Params
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Starting again would end in the same way, so the results of the last run are worth more than what this one left.
+NOTHING_MADE = (ExitCode.BAD_PARAMS, ExitCode.BAD_DATA, ExitCode.DIVERGED, ExitCode.OUT_OF_MEMORY)
 
 
 def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     """Run `work` as stage `name`; ends the process with `transformer.errors.ExitCode` when it fails."""
+    _keep_to_ourselves()
     with checked_params(name) as params, _device(name, params), recorded(name, params) as run:
         try:
+            if _started_by_dvc():
+                check_inputs(Path.cwd(), run.inputs)
             work(params, run)
         except BaseException:
             _ignore_signals()
             raise
+
+
+def _keep_to_ourselves() -> None:
+    """Shut `work` to other users; name DVC's site cache where a person started `dvc` without `make setup`."""
+    with suppress(OSError):  # a full disk is for the stage to tell
+        private_folder(Path(WORK))
+        if "DVC_STAGE" in os.environ and VARIABLE not in os.environ and (folder := configure(Path())):
+            print(f"DVC's site cache is {folder} from now on, not /var/tmp/dvc, which others can write", flush=True)
 
 
 @contextmanager
@@ -38,19 +58,33 @@ def checked_params(name: str) -> Iterator[Params]:
     for number in SIGNALS:
         signal.signal(number, _stop)
     try:
-        yield load_params(Path(PARAMS))
+        yield read_params()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        if _started_by_dvc() and error.exit_code in NOTHING_MADE:
+            _put_back(name)
         sys.exit(error.exit_code)
+    except Exception as error:
+        reason = disk_problem(error) if isinstance(error, OSError) else None
+        told = f"error: {reason}" if reason else traceback.format_exc()
+        print(without_credentials(told), file=sys.stderr)
+        sys.exit(ExitCode.FAILURE)
     except KeyboardInterrupt:
         print(f"error: stage {name} was stopped; start again to continue", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
-    except Exception as error:
-        trouble = trouble_of_the_machine(error)
-        if trouble is None:
-            raise
-        print(f"error: {trouble}", file=sys.stderr)
-        sys.exit(trouble.exit_code)
+
+
+def _started_by_dvc() -> bool:
+    return "DVC_STAGE" in os.environ
+
+
+def _put_back(stage: str) -> None:
+    """DVC has deleted the stage's outputs before it started it; dvc.lock still names them, so they come back."""
+    try:
+        if stage in locked_stages(Path.cwd()):
+            print(*restore(Path.cwd(), [stage]).lines, sep="\n", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"warning: the outputs of the last run are not back ({error}): make undo", file=sys.stderr)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
@@ -65,8 +99,8 @@ def _ignore_signals() -> None:
 
 
 def _device(stage: str, params: Params) -> AbstractContextManager[None]:
-    """Training gets its accelerator to itself; Prefect's own limits don't know of a `dvc repro` typed by a person."""
-    if stage != "train":
+    """A stage tagged `gpu` gets its device to itself; Prefect's limits don't know of a `dvc repro` typed by hand."""
+    if GPU_TAG not in parse_definition(Path(DEFINITION).read_bytes(), DEFINITION)[stage].tags:
         return nullcontext()
     from transformer.model.device import select_device  # here: torch takes seconds to import
 

@@ -5,12 +5,29 @@ from pathlib import Path
 from typing import Any
 
 from transformer.data.parts import Part
-from transformer.params import PreparationParams
+from transformer.params import FilterParams, PreparationParams
 
 Pairs = list[tuple[str, str]]
-PARAMS = PreparationParams(
-    max_words=20, max_length_ratio=1.5, near_duplicate_jaccard=0.8, valid_share=0.1, test_share=0.1, batch_pairs=7,
-)  # fmt: skip
+FILTERS = FilterParams(
+    empty=True,
+    identical=True,
+    length=20,
+    length_in_characters=40,
+    length_ratio=1.5,
+    placeholder_mismatch=True,
+    number_mismatch="any",
+    wrong_script=True,
+    duplicates="source",
+    held_out=0.8,
+    held_out_target=0.8,
+)
+PARAMS = PreparationParams(filters=FILTERS, valid_share=0.1, test_share=0.1, batch_pairs=7, max_line_bytes=1 << 20)
+
+
+def with_filters(**changed: Any) -> PreparationParams:
+    """PARAMS with other settings of filters, checked."""
+    filters = FilterParams.model_validate({**FILTERS.model_dump(), **changed})
+    return PARAMS.model_copy(update={"filters": filters})
 
 
 def part(name: str, split: str | None, **fields: Any) -> Part:

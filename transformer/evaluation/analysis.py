@@ -1,9 +1,10 @@
 """Where the quality comes from: BLEU and chrF by source length and by origin, and degenerate outputs."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from transformer.evaluation.references import Reference
 from transformer.evaluation.scores import bleu_and_chrf
 
 MIN_SENTENCES = 20  # of an origin that is listed on its own; corpus BLEU of fewer sentences means nothing
@@ -33,23 +34,33 @@ def length_bucket(words: int, upper_bounds: list[int]) -> str:
 
 
 def by_length(
-    sources: list[str], hypotheses: list[str], references: list[str], upper_bounds: list[int], language: str
+    sources: list[str],
+    hypotheses: list[str],
+    references: Sequence[Reference],
+    upper_bounds: list[int],
+    language: str,
+    bleu_tokenizer: str | None = None,
 ) -> dict[str, GroupScores]:
     """Scores of each bucket of source words that holds a sentence, shortest first."""
     lengths = [len(source.split()) for source in sources]
     buckets = dict.fromkeys(length_bucket(length, upper_bounds) for length in sorted(lengths))
     members = [length_bucket(length, upper_bounds) for length in lengths]
-    return _by_group(buckets, members, hypotheses, references, language)
+    return _by_group(buckets, members, hypotheses, references, language, bleu_tokenizer)
 
 
 def by_origin(
-    origins: list[str], hypotheses: list[str], references: list[str], language: str
+    origins: list[str],
+    hypotheses: list[str],
+    references: Sequence[Reference],
+    language: str,
+    bleu_tokenizer: str | None = None,
 ) -> dict[str, GroupScores]:
     """Scores of each origin by name; origins of fewer than MIN_SENTENCES sentences together are `other`."""
     counts = {origin: origins.count(origin) for origin in sorted(set(origins))}
     members = [origin if counts[origin] >= MIN_SENTENCES else OTHER for origin in origins]
     groups = [origin for origin, count in counts.items() if count >= MIN_SENTENCES]
-    return _by_group([*groups, *({OTHER} & set(members))], members, hypotheses, references, language)
+    groups += sorted({OTHER} & set(members))
+    return _by_group(groups, members, hypotheses, references, language, bleu_tokenizer)
 
 
 def repeats(text: str) -> bool:
@@ -58,11 +69,17 @@ def repeats(text: str) -> bool:
 
 
 def _by_group(
-    groups: Iterable[str], members: list[str], hypotheses: list[str], references: list[str], language: str
+    groups: Iterable[str],
+    members: list[str],
+    hypotheses: list[str],
+    references: Sequence[Reference],
+    language: str,
+    bleu_tokenizer: str | None,
 ) -> dict[str, GroupScores]:
     scores = {}
     for group in groups:
         rows = [row for row, member in enumerate(members) if member == group]
-        bleu, chrf = bleu_and_chrf([hypotheses[row] for row in rows], [references[row] for row in rows], language)
+        ours, theirs = [hypotheses[row] for row in rows], [references[row] for row in rows]
+        bleu, chrf = bleu_and_chrf(ours, theirs, language, bleu_tokenizer)
         scores[group] = GroupScores(len(rows), bleu, chrf)
     return scores

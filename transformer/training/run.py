@@ -85,6 +85,7 @@ class Run:
     network: Network
     optimizer: torch.optim.Optimizer
     ranks: Alone
+    target_language: str = "en"  # whose tokeniser the validation BLEU takes
 
     @classmethod
     def prepare(
@@ -95,9 +96,15 @@ class Run:
         tokens: Path,
         ranks: Alone | None = None,
     ) -> "Run":
-        """Open the data and initialise the network from the seed."""
+        """Open the data and initialise the network from the seed.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
         vocabulary = Vocabulary.load(tokens / VOCABULARY_FILE)
         train, valid = (TokenSplit.open(tokens, split) for split in ("train", "valid"))
+        for split in (train, valid):
+            split.check_ids(tokens, vocabulary.size)
         return cls.start(shape, settings, compute, vocabulary, train, valid, ranks)
 
     @classmethod
@@ -225,7 +232,9 @@ class Run:
                     self.model, self.valid, self.valid_sentences, self.micro_batch_tokens, self.precision
                 )
                 asked = self.valid_sentences[: self.settings.validation_bleu_sentences]
-                bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked) if len(asked) else None
+                bleu = None
+                if len(asked):
+                    bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked, self.target_language)
         except torch.OutOfMemoryError:
             raise self._too_small_a_memory() from None
         return Validation(loss, bleu)

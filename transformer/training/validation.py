@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import sacrebleu
 import torch
 
+from transformer.bleu import bleu_metric
 from transformer.decoding.greedy import greedy
 from transformer.model.transformer import Transformer
 from transformer.tokens.store import TokenSplit
@@ -46,12 +46,14 @@ def validation_loss(
 
 
 @torch.no_grad()
-def greedy_bleu(model: Transformer, vocabulary: Vocabulary, split: TokenSplit, sentences: Indices) -> float:
-    """sacreBLEU of greedy translations of these sentences against their references."""
+def greedy_bleu(
+    model: Transformer, vocabulary: Vocabulary, split: TokenSplit, sentences: Indices, language: str
+) -> float:
+    """sacreBLEU of greedy translations of these sentences against their references; `language` is the target's."""
     by_length = sentences[np.argsort(split.source.lengths[sentences], kind="stable")]
     hypotheses: list[str] = []
     for batch in micro_batches(split, by_length, GREEDY_TOKENS):
         source = assemble(split, batch).source.to(model.device)
         hypotheses += [vocabulary.decode(ids) for ids in greedy(model, source)]
     references = [vocabulary.decode(split.target[index].tolist()) for index in by_length]
-    return float(sacrebleu.corpus_bleu(hypotheses, [references]).score)
+    return float(bleu_metric(language).corpus_score(hypotheses, [references]).score)

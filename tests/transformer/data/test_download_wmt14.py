@@ -20,7 +20,7 @@ from transformer.data.download.download import download
 from transformer.data.download.transfer import MIRROR_VARIABLE
 from transformer.data.prepare.prepare import prepare
 from transformer.errors import UserError
-from transformer.params import DownloadParams, LanguageParams, PreparationParams
+from transformer.params import DownloadParams, LanguageParams, load_params
 
 REGISTRY = Path(__file__).parents[3] / "data" / "corpora.yaml"
 LINES = {"training": 400, "held_out": 12}
@@ -132,10 +132,8 @@ def test_the_entries_from_download_to_corpus(
     raw = fetch(tmp_path, registry_of(replica, tmp_path), corpus, "en", target)
     assert {"bytes=1000-", "bytes=1007-", "bytes=3007-"} <= {asked for _, asked in site.requests}
     assert {path for path, _ in site.requests} <= replica.keys()
-    params = PreparationParams(
-        max_words=250, max_length_ratio=1.5, near_duplicate_jaccard=0.5, valid_share=0.03, test_share=0.04,
-        batch_pairs=300,
-    )  # fmt: skip
+    params = load_params(REGISTRY.parents[1] / "presets" / "wmt14-en-de-base.yaml").preparation
+    params = params.model_copy(update={"batch_pairs": 300})
     prepare(params, raw, tmp_path / "corpus", tmp_path / "report.json", tmp_path / "work", LocalExecutor(1))
     splits = {split: pq.read_table(tmp_path / "corpus" / f"{split}.parquet") for split in ("train", "valid", "test")}
     assert splits["train"].num_rows == len(training) * LINES["training"]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from raw_parts import PARAMS, Pairs, part, random_pairs, write_lines
+from raw_parts import PARAMS, Pairs, part, random_pairs, with_filters, write_lines
 
 from transformer.chunks import LocalExecutor
-from transformer.data.parts import write_parts
+from transformer.data.parts import Part, write_parts
 from transformer.data.prepare import splits as split_files
 from transformer.data.prepare.prepare import prepare
 from transformer.errors import DataError
@@ -52,6 +53,8 @@ def official(tmp_path: Path) -> Path:
         ("Open the door", "Открой дверь"),
         ("our DOG sleeps & snores.", "Der Hund schläft und schnarcht."),
         ("A completely different validation sentence 77", "Noch ein ganz anderer Satz 77"),
+        ("The hound rests and grunts.", "unser Hund schläft & schnarcht."),
+        ("Something else once more 99", "Ein ganz anderer Satz 99"),
         ("A green tree", "Ein grüner Baum"),
     ]
     for name, pairs in (("books", train), ("dev", valid), ("exam", test)):
@@ -67,23 +70,32 @@ def test_official_splits(tmp_path: Path, official: Path) -> None:
         ("A green tree", "Ein grüner Baum", "books"),
     ]
     assert rows["valid"] == [("A completely different validation sentence 5", "Ein ganz anderer Satz 5", "dev")]
-    # Line for line; sources are cleaned, references are as published.
+    # Line for line; sources are cleaned, references are as published but for their entities.
     assert rows["test"] == [
-        ("Our dog sleeps & snores.", "Unser Hund schläft &amp; schnarcht.", "exam"),
+        ("Our dog sleeps & snores.", "Unser Hund schläft & schnarcht.", "exam"),
         ("Same", "Same", "exam"),
         ("", "leer", "exam"),
         ("Our dog sleeps & snores.", "Noch\u00a0einmal  dieselbe\xad Zeile", "exam"),
         ("1", ("zwei und drei " * 9).strip(), "exam"),
     ]
     reasons = "empty identical length length_ratio placeholder_mismatch number_mismatch wrong_script duplicate_pair"
-    reasons += " duplicate_source held_out_exact held_out_near"
-    assert report["pairs"] == {"read": 19, "train": 2, "valid": 1, "test": 5}
-    assert report["removed"] == dict.fromkeys(reasons.split(), 1)
+    reasons += " duplicate_source held_out_exact held_out_near held_out_target_exact held_out_target_near"
+    removed = {**dict.fromkeys(reasons.split(), 1), "length_in_characters": 0}
+    assert report["pairs"] == {"read": 21, "train": 2, "valid": 1, "test": 5}
+    assert report["removed"] == removed
     assert report["parts"]["books"] == {
-        "read": 13,
+        "read": 15,
         "kept": {"train": 2, "valid": 0, "test": 0},
-        "removed": dict.fromkeys(reasons.split(), 1),
+        "removed": removed,
+        "unwritable_references": 0,
     }
+    assert report["parts"]["exam"]["unwritable_references"] == 1  # the soft hyphen
+    examples = (tmp_path / "reports" / "removed" / "books.tsv").read_text(encoding="utf-8").splitlines()
+    assert examples[0] == "filter\tsource\ttarget"
+    assert [line.split("\t")[0] for line in examples[1:]] == reasons.split()
+    assert "number_mismatch\tChapter 3 begins\tKapitel 4 beginnt" in examples
+    assert "duplicate_source\tA red house\tDas rote Haus" in examples
+    assert "held_out_target_near\tSomething else once more 99\tEin ganz anderer Satz 99" in examples
     assert report["parts"]["exam"]["kept"] == {"train": 0, "valid": 0, "test": 5}
     assert sum(report["parts"]["exam"]["removed"].values()) == 0
     assert report["words"]["train"] == {"source": 6, "target": 6}
@@ -200,15 +212,42 @@ def test_every_format(tmp_path: Path, write: Callable[[Path, Pairs], dict[str, s
 
 def test_empty_split_names_what_to_change(tmp_path: Path, official: Path) -> None:
     write_parts(official, [part("books", "train"), part("dev", "valid")])
-    with pytest.raises(DataError, match=r"^the test split is empty, .*raise preparation\.test_share") as caught:
-        run(tmp_path, official)
+    with pytest.raises(
+        DataError, match=r"^the test split is empty: at preparation\.test_share = 1e-09 none of 4"
+    ) as caught:
+        run(tmp_path, official, PARAMS.model_copy(update={"test_share": 1e-9}))
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "reports").exists()
+    assert not (tmp_path / "reports" / "corpus.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "parts", "told"),
+    [
+        (
+            [("same", "same")] * 5 + [("", "leer")],
+            [part("text", "train")],
+            "all 6 training pairs were removed, 5 by preparation.filters.identical, 1 by preparation.filters.empty; "
+            "mend the corpus or switch that filter off",
+        ),
+        (
+            [("a b", "c d")],
+            [part("text", "test")],
+            "no corpus brings training pairs; give one with `train` or `all` (published: split train, or none)",
+        ),
+    ],
+)
+def test_an_empty_train_split_says_why(tmp_path: Path, pairs: Pairs, parts: list[Part], told: str) -> None:
+    write_lines(tmp_path / "raw", "text", pairs)
+    write_lines(tmp_path / "raw", "dev", [("x y", "z z")])
+    write_parts(tmp_path / "raw", [*parts, part("dev", "valid"), part("dev", "test")])
+    with pytest.raises(DataError) as caught:
+        run(tmp_path, tmp_path / "raw")
+    assert str(caught.value) == f"the train split is empty: {told}"
 
 
 def test_malformed_input_leaves_no_split_behind(tmp_path: Path, official: Path) -> None:
     (official / "exam.de").write_text("only one line\n")
-    with pytest.raises(DataError, match=r"exam\.en has 5 lines, .*exam\.de has 1: pair 2 has no target"):
+    with pytest.raises(DataError, match=r"exam\.en: it has 5 lines and .*exam\.de has 1: pair 2 has no target"):
         run(tmp_path, official)
     assert list((tmp_path / "corpus").iterdir()) == []
 
@@ -218,13 +257,131 @@ def test_raw_folder_without_parts(tmp_path: Path) -> None:
         prepare(PARAMS, tmp_path, tmp_path / "corpus", tmp_path / "corpus.json", tmp_path / "work", LocalExecutor(1))
 
 
-@pytest.mark.parametrize("batch_pairs", [1, 2, 3, 97])
-def test_chunks_that_lose_all_their_pairs_change_nothing(tmp_path: Path, batch_pairs: int) -> None:
-    raw = tmp_path / "raw"
-    good = random_pairs(40, seed=3)
-    same = [("untranslated line", "untranslated line")] * 7
-    write_lines(raw, "crawl", [*same, *good[:20], *same, *good[20:], *same])
-    write_parts(raw, [part("crawl", None)])
-    expected = run(tmp_path / "whole", raw, PARAMS.model_copy(update={"batch_pairs": 10_000}))
-    assert sum(map(len, expected[0].values())) == len(good)
-    assert run(tmp_path / "chunks", raw, PARAMS.model_copy(update={"batch_pairs": batch_pairs})) == expected
+@pytest.mark.parametrize("seed", range(6))
+def test_the_output_does_not_depend_on_the_chunks(tmp_path: Path, seed: int) -> None:
+    """Random corpora, with and without official splits, in which whole stretches are removed."""
+    random_ = random.Random(seed)
+    blocks: list[Pairs] = []
+    for number in range(8):
+        good = random_pairs(random_.randint(1, 15), seed=100 * seed + number)
+        bad = random_.choice(
+            [("", ""), ("untranslated", "untranslated"), ("Hello {name}", "Hallo {wer}"), ("a", "b " * 30)]
+        )
+        blocks += [good, [bad] * random_.randint(1, 12)]
+    blocks += [blocks[0]]  # duplicates, too
+    for name, pairs in (("crawl", [pair for block in blocks for pair in block]), ("dev", blocks[2] + blocks[1])):
+        write_lines(tmp_path / "raw", name, pairs)
+    parts = [part("crawl", None)] if seed % 2 else [part("crawl", "train"), part("dev", "valid"), part("dev", "test")]
+    write_parts(tmp_path / "raw", parts)
+    written = []
+    for batch_pairs in (10_000, 1, 2, 3, 97):
+        folder = tmp_path / str(batch_pairs)
+        run(folder, tmp_path / "raw", PARAMS.model_copy(update={"batch_pairs": batch_pairs}))
+        written.append((sha256_of(folder / "corpus"), sha256_of(folder / "reports")))
+    assert set(written) == {written[0]}
+
+
+def pairs_of(rows: dict[str, Rows]) -> list[tuple[str, str]]:
+    return sorted((source, target) for split in SPLITS for source, target, _ in rows[split])
+
+
+def test_duplicates_by_source_by_pair_or_not_at_all(tmp_path: Path) -> None:
+    pairs = random_pairs(60, seed=6)
+    text = [*pairs, *((source, f"{target} auch") for source, target in pairs[:9]), *pairs[:5]]
+    write_lines(tmp_path / "raw", "crawl", text)
+    write_parts(tmp_path / "raw", [part("crawl", None)])
+    expected = {"source": sorted(pairs), "pair": sorted(set(text)), False: sorted(text)}
+    for rule, kept in expected.items():
+        rows, report = run(tmp_path / str(rule), tmp_path / "raw", with_filters(duplicates=rule, held_out=False))
+        assert pairs_of(rows) == kept
+        removed = report["removed"]
+        assert (removed["duplicate_pair"], removed["duplicate_source"]) == {
+            "source": (5, 9), "pair": (5, 0), False: (0, 0)
+        }[rule]  # fmt: skip
+        # Translations of the same source never come apart.
+        splits = {
+            source: {split for split in SPLITS for other, _, _ in rows[split] if other == source}
+            for source, _ in kept
+        }
+        assert all(len(found) == 1 for found in splits.values())
+
+
+def test_decontamination_can_be_switched_off_on_either_side(tmp_path: Path, official: Path) -> None:
+    expected = (("held_out", 3), ("held_out_target", 4))  # one is near on both sides
+    for off, kept in expected:
+        rows, report = run(tmp_path / off, official, with_filters(**{off: False}))
+        assert len(rows["train"]) == kept
+        assert report["removed"][f"{off}_exact"] == report["removed"][f"{off}_near"] == 0
+
+
+@pytest.mark.parametrize(("given", "missing"), [("test", "valid"), ("valid", "test"), ("", "valid test")])
+def test_a_missing_split_is_drawn_from_train(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, given: str, missing: str
+) -> None:
+    pairs, held_out = random_pairs(200, seed=7), random_pairs(20, seed=8)
+    write_lines(tmp_path / "raw", "crawl", pairs)
+    write_lines(tmp_path / "raw", "exam", held_out)
+    parts = [part("crawl", "train")] + ([part("exam", given)] if given else [])
+    write_parts(tmp_path / "raw", parts)
+    with caplog.at_level("INFO"):
+        rows, _ = run(tmp_path / "out", tmp_path / "raw")
+    write_parts(tmp_path / "raw", [part("crawl", None)])
+    whole, _ = run(tmp_path / "whole", tmp_path / "raw")
+    for split in missing.split():  # the same lines as if the corpus had no splits at all
+        assert rows[split] == whole[split]
+        assert f"no corpus has a {split} split: 0.1 of the training sources are held out" in caplog.text
+    assert len(pairs_of(rows)) == 200 + (20 if given else 0)
+    if given:
+        assert len(rows[given]) == 20
+
+
+def test_a_filter_that_removes_more_than_a_third_is_named_with_its_switch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = random_pairs(100, seed=9)
+    text = [(source, source if number < 40 else target) for number, (source, target) in enumerate(pairs)]
+    write_lines(tmp_path / "raw", "crawl", text)
+    write_parts(tmp_path / "raw", [part("crawl", None)])
+    run(tmp_path / "out", tmp_path / "raw")
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "crawl: the filter identical removed 40 of 100 pairs; reports/removed/crawl.tsv shows examples, "
+        "preparation.filters.identical: false switches it off"
+    ]
+    caplog.clear()
+    _, report = run(tmp_path / "off", tmp_path / "raw", with_filters(identical=False))
+    assert (report["removed"]["identical"], caplog.records) == (0, [])
+
+
+@pytest.mark.parametrize("batch_pairs", [3, 10_000])
+def test_examples_are_a_sample_that_does_not_depend_on_chunks(tmp_path: Path, batch_pairs: int) -> None:
+    same = [(f"line {word}", f"line {word}") for word, _ in random_pairs(45, seed=10)]
+    write_lines(tmp_path / "raw", "crawl", [*random_pairs(30, seed=11), *same, *random_pairs(30, seed=11)])
+    write_parts(tmp_path / "raw", [part("crawl", None)])
+    for size in (batch_pairs, 50):
+        run(tmp_path / str(size), tmp_path / "raw", PARAMS.model_copy(update={"batch_pairs": size}))
+    found = [(tmp_path / str(size) / "reports/removed/crawl.tsv").read_text() for size in (batch_pairs, 50)]
+    assert found[0] == found[1]
+    filters = [line.split("\t")[0] for line in found[0].splitlines()[1:]]
+    assert {name: filters.count(name) for name in filters} == {"identical": 20, "duplicate_pair": 20}
+    assert [line for line in found[0].splitlines() if line.startswith("identical")] != [
+        f"identical\t{source}\t{target}" for source, target in same[:20]
+    ]
+
+
+def test_references_that_no_model_can_write_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_lines(tmp_path / "raw", "crawl", random_pairs(200, seed=12))
+    references = [
+        "Gr\u00f6\u00dfe",
+        "Gro\u0308\u00dfe",
+        "Wort\u00adart",
+        "Zeile\u200b",
+        "1\u00a0000 Euro",
+        "می\u200cخواهم",
+    ]
+    write_lines(tmp_path / "raw", "exam", [(f"line {n}", text) for n, text in enumerate(references)])
+    write_parts(tmp_path / "raw", [part("crawl", "train"), part("exam", "test")])
+    rows, report = run(tmp_path / "out", tmp_path / "raw")
+    assert [target for _, target, _ in rows["test"]] == references  # as published
+    assert report["parts"]["exam"]["unwritable_references"] == 3
+    assert "exam: references with characters that the model can never write (" in caplog.text
+    assert "): 3; they stay as published" in caplog.text

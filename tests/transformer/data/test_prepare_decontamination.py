@@ -5,13 +5,14 @@ from functools import partial
 
 import numpy as np
 import pytest
+from raw_parts import PARAMS
 
 from transformer.data.cleaning import fold_text
+from transformer.data.parts import Split
 from transformer.data.prepare import decontamination, splits
-from transformer.data.prepare.decontamination import HeldOutSources, bit_counts, columns_at_least, trigram_sets
+from transformer.data.prepare.decontamination import HeldOutTexts, bit_counts, columns_at_least, trigram_sets
 from transformer.data.prepare.placeholders import mask
 from transformer.data.prepare.splits import SPLITS, first_occurrences, split_numbers, text_hash
-from transformer.params import PreparationParams
 
 
 def shingles(text: str) -> set[str]:
@@ -51,7 +52,7 @@ def test_near_duplicates_equal_brute_force(threshold: float, alphabet: str, monk
     held_out = random_texts(80, seed=1, alphabet=alphabet)
     train = random_texts(100, seed=2, alphabet=alphabet) + edited(held_out, seed=3)
     expected = [nearest(text, held_out) >= threshold for text in train]
-    assert HeldOutSources(held_out, threshold).near(train).tolist() == expected
+    assert HeldOutTexts(held_out, threshold).near(train).tolist() == expected
     assert any(expected)
 
 
@@ -64,20 +65,20 @@ def test_pieces_of_longer_texts(threshold: float) -> None:
     pieces = [text[: round(len(text) * threshold) + random_.randint(-2, 4)] for text in mixed for _ in range(5)]
     for held_out, train in ((mixed, pieces), (pieces, mixed)):
         expected = [nearest(text, held_out) >= threshold for text in train]
-        assert HeldOutSources(held_out, threshold).near(train).tolist() == expected
+        assert HeldOutTexts(held_out, threshold).near(train).tolist() == expected
         assert 0 < sum(expected) < len(expected)
 
 
 def test_a_similarity_of_exactly_the_threshold_counts() -> None:
     # abcde and abcdxyz... share abc and bcd of 3 + 5 - 2 = 6 trigrams
-    assert HeldOutSources(["abcde"], 2 / 6).near(["abcdxyz"]).tolist() == [True]
-    assert HeldOutSources(["abcde"], 2 / 6 + 1e-6).near(["abcdxyz"]).tolist() == [False]
+    assert HeldOutTexts(["abcde"], 2 / 6).near(["abcdxyz"]).tolist() == [True]
+    assert HeldOutTexts(["abcde"], 2 / 6 + 1e-6).near(["abcdxyz"]).tolist() == [False]
     # 7 of 25 trigrams: in floating point 0.28 * 25 is a little more than 7
-    assert HeldOutSources(["abcdefghi"], 0.28).near(["abcdefghijklmnopqrstuvwxyz!"]).tolist() == [True]
+    assert HeldOutTexts(["abcdefghi"], 0.28).near(["abcdefghijklmnopqrstuvwxyz!"]).tolist() == [True]
 
 
 def test_case_digits_and_placeholders_are_set_aside() -> None:
-    index = HeldOutSources(["Battery 1 of {device}"], 1.0)
+    index = HeldOutTexts(["Battery 1 of {device}"], 1.0)
     assert index.near(["BATTERY 22 of {name}", "Battery 1 of device", "Battery one of {device}"]).tolist() == [
         True,
         False,
@@ -87,9 +88,9 @@ def test_case_digits_and_placeholders_are_set_aside() -> None:
 
 
 def test_nothing_held_out_and_nothing_to_check() -> None:
-    assert HeldOutSources([], 0.5).near(["a", "abc"]).tolist() == [False, False]
-    assert HeldOutSources(["", "abc"], 0.5).near(["", "ab", "abc"]).tolist() == [False, False, True]
-    assert HeldOutSources(["abc"], 0.5).near([]).tolist() == []
+    assert HeldOutTexts([], 0.5).near(["a", "abc"]).tolist() == [False, False]
+    assert HeldOutTexts(["", "abc"], 0.5).near(["", "ab", "abc"]).tolist() == [False, False, True]
+    assert HeldOutTexts(["abc"], 0.5).near([]).tolist() == []
 
 
 def test_trigram_sets_of_more_characters_than_fit_beside_their_row() -> None:
@@ -136,18 +137,15 @@ def test_text_hash_is_fixed_for_ever() -> None:
 
 
 def test_split_shares() -> None:
-    params = PreparationParams(
-        max_words=10,
-        max_length_ratio=1.5,
-        near_duplicate_jaccard=0.5,
-        valid_share=0.05,
-        test_share=0.1,
-        batch_pairs=1,
-    )
+    params = PARAMS.model_copy(update={"valid_share": 0.05, "test_share": 0.1})
+    both: frozenset[Split] = frozenset({"valid", "test"})
     hashes = np.array([text_hash(f"sentence {number}") for number in range(20000)], dtype=np.uint64)
-    splits = [SPLITS[number] for number in split_numbers(hashes, params)]
+    splits = [SPLITS[number] for number in split_numbers(hashes, params, both)]
     # Four standard deviations of a binomial distribution.
     assert abs(splits.count("test") - 2000) < 4 * (20000 * 0.1 * 0.9) ** 0.5
     assert abs(splits.count("valid") - 1000) < 4 * (20000 * 0.05 * 0.95) ** 0.5
-    ends = split_numbers(np.array([0, 2**64 - 1], dtype=np.uint64), params)
+    ends = split_numbers(np.array([0, 2**64 - 1], dtype=np.uint64), params, both)
     assert [SPLITS[number] for number in ends] == ["test", "train"]
+    # A split that is not drawn leaves its pairs in train, and moves none of the others.
+    only_valid = [SPLITS[number] for number in split_numbers(hashes, params, frozenset({"valid"}))]
+    assert only_valid == ["train" if split == "test" else split for split in splits]

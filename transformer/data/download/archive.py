@@ -10,8 +10,9 @@ from typing import IO
 
 from rich.filesize import decimal
 
+from transformer.data.compression import DAMAGE, unpacked
 from transformer.errors import DataError, DownloadError
-from transformer.files import ARCHIVE_ERRORS, CHUNK_BYTES, atomic_path
+from transformer.files import CHUNK_BYTES, atomic_path
 from transformer.progress import byte_progress
 
 # Errors of the system that an archive causes: it points before its beginning, a member is both a file and a folder.
@@ -31,10 +32,10 @@ def extract(archive: Path, members: list[str], folder: Path) -> None:
     for member in members:
         if PurePosixPath(member).is_absolute() or ".." in PurePosixPath(member).parts:
             raise DataError(f"{archive}: member {member} would leave the folder it is extracted to")
-    take_out = _from_zip if archive.suffix == ".zip" else _from_tar
     try:
+        take_out = _from_zip if zipfile.is_zipfile(archive) else _from_tar
         missing = take_out(archive, set(members), folder)
-    except (*ARCHIVE_ERRORS, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, *DAMAGE, OSError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno not in OF_THE_ARCHIVE:
             raise  # a problem of the disk
         reason = " ".join(str(error).split())
@@ -48,7 +49,7 @@ def _from_tar(archive: Path, wanted: set[str], folder: Path) -> set[str]:
     with (
         archive.open("rb") as packed,
         byte_progress(f"extracting {archive.name}", archive.stat().st_size) as progress,
-        tarfile.open(fileobj=packed, mode="r:*") as tar,
+        tarfile.open(fileobj=unpacked(packed), mode="r|") as tar,  # not r:*, which knows no zstd
     ):
         while wanted and (entry := tar.next()) is not None:
             name = entry.name.removeprefix("./")

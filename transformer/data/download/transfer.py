@@ -12,14 +12,14 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import requests
 import urllib3
 from rich.filesize import decimal
 
+from transformer.credentials import without_credentials
 from transformer.errors import DataError, DownloadError
-from transformer.files import ARCHIVE_ERRORS
 from transformer.progress import byte_progress
 
 logger = logging.getLogger(__name__)
@@ -32,11 +32,15 @@ BUSY_STATUSES = {408, 425, 429}  # besides 5xx: those after which another attemp
 
 
 def mirrored(url: str, mirror: str | None) -> str:
-    """`https://host/path` as `<mirror>/host/path`; unchanged without a mirror."""
+    """`https://host/path?query` as `<mirror>/host/path?query`; unchanged without a mirror."""
     if not mirror:
         return url
-    parts = urlsplit(url)
-    return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}"
+    return f"{mirror.rstrip('/')}/{_without_scheme(url)}"
+
+
+def _without_scheme(url: str) -> str:
+    """Host, path and query."""
+    return url.partition("://")[2]
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class ResumingDownloader:
         if url.startswith(("http://", "https://")):
             self._fetch_patiently(url)
         else:
-            self._copy(Path(unquote(urlsplit(url).path)) if url.startswith("file://") else Path(url))
+            self._copy(Path(unquote(url.removeprefix("file://")) if url.startswith("file://") else url))
         with self.partial.open("rb") as stream:
             os.fsync(stream.fileno())
         self.partial.replace(output_file)
@@ -94,7 +98,12 @@ class ResumingDownloader:
                     raise DownloadError(_unreachable(url, str(cut))) from None
                 wait = min(FIRST_WAIT_SECONDS * 2 ** (failures - 1), LONGEST_WAIT_SECONDS)
                 logger.warning(
-                    "%s: %s; next try in %.0f s (%d of %d)", url, cut, wait, failures, self.patience.retries
+                    "%s: %s; next try in %.0f s (%d of %d)",
+                    without_credentials(url),
+                    cut,
+                    wait,
+                    failures,
+                    self.patience.retries,
                 )
                 self.patience.sleep(wait)
 
@@ -186,10 +195,10 @@ def _reason(error: Exception) -> str:
 
 
 def _unreachable(url: str, reason: str) -> str:
-    where = urlsplit(url).netloc + urlsplit(url).path
+    url = without_credentials(url)
     return (
         f"{url} could not be fetched ({reason}): check the network and start again (it resumes),"
-        f" or set {MIRROR_VARIABLE} to a folder or URL that holds {where}"
+        f" or set {MIRROR_VARIABLE} to a folder or URL that holds {_without_scheme(url)}"
     )
 
 
@@ -256,5 +265,5 @@ def catalogue_languages(wheel: Path, pattern: str) -> list[str]:
     try:
         with zipfile.ZipFile(wheel) as members:
             return sorted({match[1] for name in members.namelist() if (match := fits.match(name))})
-    except ARCHIVE_ERRORS:
-        raise DataError(f"{wheel} is not a zip archive") from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise DataError(f"{wheel} is not a zip archive, or damaged ({error})") from None

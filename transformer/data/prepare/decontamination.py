@@ -1,6 +1,6 @@
-"""Decontamination: training sources that a held-out set already holds, word for word or nearly.
+"""Decontamination: training text that a held-out set already holds, word for word or nearly, on either side.
 
-Two sources are near-identical when the Jaccard similarity of their sets of character trigrams, letter case,
+Two texts are near-identical when the Jaccard similarity of their sets of character trigrams, letter case,
 placeholders and digits ignored, reaches a threshold. The search is exact: sets of sizes a and b reach a Jaccard of
 t only if they share at least t a and t b trigrams, and how many a text shares with each held-out set is counted for
 64 sets at a time. Each trigram has a row of bits, one for each held-out set, and the rows of the text's trigrams
@@ -10,6 +10,7 @@ is, as it would with an inverted index.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow
@@ -22,7 +23,8 @@ from transformer.tokens.ranges import Integers, offsets, ranges
 CODE_POINT_BITS = 21  # three code points fit into 63 bits, so trigrams are compared themselves, not by a hash
 ROWS_AT_A_TIME = 512  # texts whose trigrams are sorted together
 BLOCK_ROWS = 16  # of them, texts of similar size whose bits are counted together: the rows of bits fit into a cache
-EXACT, NEAR = 1, 2
+# What a verdict on a training pair says, by its number less one; 0: nothing held out is similar.
+VERDICTS = ("held_out_exact", "held_out_near", "held_out_target_exact", "held_out_target_near")
 Words = NDArray[np.uint64]
 _NONE, _ALL = np.uint64(0), ~np.uint64(0)
 
@@ -74,14 +76,14 @@ def _changes(values: Integers) -> NDArray[np.bool_]:
     return changes
 
 
-class HeldOutSources:
-    """An index over the held-out sources that finds training sources equal or similar to one of them."""
+class HeldOutTexts:
+    """An index over one side of the held-out pairs that finds training texts equal or similar to one of them."""
 
-    def __init__(self, sources: Sequence[str], threshold: float) -> None:
-        """`sources` are cleaned texts; `threshold` is the Jaccard similarity, in (0, 1]."""
+    def __init__(self, texts: Sequence[str], threshold: float) -> None:
+        """`texts` are cleaned; `threshold` is the Jaccard similarity, in (0, 1]."""
         self._threshold = threshold
-        self._exact = {fold_text(source) for source in sources}
-        sets = trigram_sets(sorted({fold_text(mask(source)) for source in sources} - {""}))
+        self._exact = {fold_text(text) for text in texts}
+        sets = trigram_sets(sorted({fold_text(mask(text)) for text in texts} - {""}))
         # Sets are renumbered by size, so that those whose size can match a text's are consecutive.
         number = np.empty(len(sets.sizes), dtype=np.int64)
         number[np.argsort(sets.sizes, kind="stable")] = np.arange(len(sets.sizes))
@@ -92,13 +94,13 @@ class HeldOutSources:
         np.bitwise_or.at(holders, (sets.which, rows >> 3), (1 << (rows & 7)).astype(np.uint8))
         self._holders = holders.view("<u8")  # (known trigrams + 1, sets / 64): bits; the last row is empty
 
-    def exact(self, sources: Sequence[str]) -> NDArray[np.bool_]:
-        """Whether each of n cleaned sources equals a held-out one except for letter case; shape (n,)."""
-        return np.array([fold_text(source) in self._exact for source in sources], dtype=bool)
+    def exact(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether each of n cleaned texts equals a held-out one except for letter case; shape (n,)."""
+        return np.array([fold_text(text) in self._exact for text in texts], dtype=bool)
 
-    def near(self, sources: Sequence[str]) -> NDArray[np.bool_]:
-        """Whether each of n cleaned sources reaches the threshold with any held-out one; shape (n,)."""
-        masked = [fold_text(mask(source)) for source in sources]
+    def near(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether each of n cleaned texts reaches the threshold with any held-out one; shape (n,)."""
+        masked = [fold_text(mask(text)) for text in texts]
         parts = [self._near(masked[i : i + ROWS_AT_A_TIME]) for i in range(0, len(masked), ROWS_AT_A_TIME)]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
 
@@ -149,11 +151,22 @@ class HeldOutSources:
         return least
 
 
-def judge_chunk(held_out: HeldOutSources, sources: pyarrow.Array) -> pyarrow.Table:
-    """A column `verdict` (int8) for n cleaned sources: EXACT, NEAR, or 0 where no held-out one is similar."""
-    texts = sources.to_pylist()
-    verdict = np.where(held_out.exact(texts), EXACT, np.where(held_out.near(texts), NEAR, 0))
-    return pyarrow.table({"verdict": verdict.astype(np.int8)})
+class HeldOut(NamedTuple):
+    """What training pairs are compared with; None: that side is not compared."""
+
+    sources: HeldOutTexts | None
+    targets: HeldOutTexts | None
+
+
+def judge_chunk(held_out: HeldOut, pairs: pyarrow.Table) -> pyarrow.Table:
+    """A column `verdict` (int8) for n cleaned pairs: 0, or 1 + the place in VERDICTS of the first that is true."""
+    verdict = np.zeros(pairs.num_rows, dtype=np.int8)
+    for side, texts, exact, near in (("source", held_out.sources, 1, 2), ("target", held_out.targets, 3, 4)):
+        rows = np.flatnonzero(verdict == 0)
+        if texts is not None and len(rows):
+            column = pairs.column(side).take(rows).to_pylist()
+            verdict[rows] = np.where(texts.exact(column), exact, np.where(texts.near(column), near, 0))
+    return pyarrow.table({"verdict": verdict})
 
 
 def bit_counts(words: Words) -> list[Words]:

@@ -1,7 +1,6 @@
-"""What a translation must carry over unchanged: placeholders, tags, URLs and numbers."""
+"""What a translation must carry over unchanged: placeholders, tags and URLs."""
 
 import re
-import unicodedata
 
 _PLACEHOLDER = re.compile(
     r"""https?://[^\s<>"'()\[\]{}]*[^\s<>"'()\[\]{}.,;:!?]  # a URL, without the punctuation after it
@@ -12,9 +11,6 @@ _PLACEHOLDER = re.compile(
     re.VERBOSE,
 )
 _DIGITS = re.compile(r"\d+")
-# Digits with separators inside: 1,000.5 and 1.000,5 and 1'000; a space only before groups of three.
-_NUMBER = re.compile(r"\d{1,3}(?:\s\d{3})+(?!\d)(?:[.,]\d+)?|\d+(?:[.,'’]\d+)*")
-_SEPARATOR = re.compile(r"\D")
 
 
 def placeholders(text: str) -> list[str]:
@@ -29,20 +25,6 @@ def _may_hold_placeholders(text: str) -> bool:
 def without_placeholders(text: str) -> str:
     """`text` with a space for each placeholder, tag and URL."""
     return _PLACEHOLDER.sub(" ", text)
-
-
-def numbers(text: str) -> list[str]:
-    """The numbers of `text` as sorted strings of ASCII digits.
-
-    Separators are dropped, because languages swap them: 1,000.5 and 1.000,5 are both "10005".
-    """
-    if _DIGITS.search(text) is None:  # a quick check, as most sentences have none
-        return []
-    return sorted("".join(map(_ascii_digit, _SEPARATOR.sub("", number))) for number in _NUMBER.findall(text))
-
-
-def _ascii_digit(digit: str) -> str:
-    return str(unicodedata.decimal(digit))
 
 
 def mask(text: str) -> str:

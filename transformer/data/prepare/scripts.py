@@ -1,68 +1,26 @@
-"""Writing systems: which script a language is written in, and how much of a sentence is in another one."""
+"""Writing systems: how long a text is in letters, and how much of it is in another script than its language's."""
 
 import re
 from functools import cache
 
+import regex
+
 from transformer.data.prepare.placeholders import without_placeholders
+from transformer.languages import scripts_of
 
 _HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-# Unicode blocks of each script, as the inside of a regular expression's character class.
-_BLOCKS = {
-    "Latn": "A-Za-z\xaa\xb5\xba\xc0-\xd6\xd8-\xf6\xf8-\u02b8\u1d00-\u1dbf\u1e00-\u1eff"
-    "\u2c60-\u2c7f\ua722-\ua7ff\uff21-\uff5a",
-    "Cyrl": "\u0400-\u052f\u1c80-\u1c8f\u2de0-\u2dff\ua640-\ua69f",
-    "Grek": "\xb5\u0370-\u03ff\u1f00-\u1fff",
-    "Armn": "\u0530-\u058f\ufb13-\ufb17",
-    "Hebr": "\u0590-\u05ff\ufb1d-\ufb4f",
-    "Arab": "\u0600-\u06ff\u0750-\u077f\u0870-\u08ff\ufb50-\ufdff\ufe70-\ufefc",
-    "Deva": "\u0900-\u097f\ua8e0-\ua8ff",
-    "Beng": "\u0980-\u09ff",
-    "Guru": "\u0a00-\u0a7f",
-    "Gujr": "\u0a80-\u0aff",
-    "Taml": "\u0b80-\u0bff",
-    "Telu": "\u0c00-\u0c7f",
-    "Knda": "\u0c80-\u0cff",
-    "Mlym": "\u0d00-\u0d7f",
-    "Sinh": "\u0d80-\u0dff",
-    "Thai": "\u0e00-\u0e7f",
-    "Laoo": "\u0e80-\u0eff",
-    "Mymr": "\u1000-\u109f",
-    "Geor": "\u10a0-\u10ff\u1c90-\u1cbf\u2d00-\u2d2f",
-    "Ethi": "\u1200-\u139f",
-    "Khmr": "\u1780-\u17ff",
-    "Hani": _HAN,
-    "Jpan": "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f" + _HAN,
-    "Kore": "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff" + _HAN,
-}
-# The languages that are not written in Latin letters; all others are assumed to be.
-_SCRIPT_OF = {
-    language: script
-    for script, languages in {
-        "Cyrl": "ru uk be bg mk sr kk ky mn tg tt",
-        "Grek": "el",
-        "Armn": "hy",
-        "Hebr": "he yi",
-        "Arab": "ar fa ur ps sd ug ckb",
-        "Deva": "hi ne mr sa",
-        "Beng": "bn as",
-        "Guru": "pa",
-        "Gujr": "gu",
-        "Taml": "ta",
-        "Telu": "te",
-        "Knda": "kn",
-        "Mlym": "ml",
-        "Sinh": "si",
-        "Thai": "th",
-        "Laoo": "lo",
-        "Mymr": "my",
-        "Geor": "ka",
-        "Ethi": "am ti",
-        "Khmr": "km",
-        "Hani": "zh yue",
-        "Jpan": "ja",
-        "Kore": "ko",
-    }.items()
-    for language in languages.split()
+# ISO 15924 codes that stand for several of Unicode's scripts, or for a style of one.
+_UNICODE_SCRIPTS = {
+    "Hans": ("Hani", "Bopo"),
+    "Hant": ("Hani", "Bopo"),
+    "Hanb": ("Hani", "Bopo"),
+    "Jpan": ("Hani", "Hira", "Kana"),
+    "Hrkt": ("Hira", "Kana"),
+    "Kore": ("Hang", "Hani"),
+    "Aran": ("Arab",),
+    "Cyrs": ("Cyrl",),
+    "Latf": ("Latn",),
+    "Latg": ("Latn",),
 }
 _LETTER = re.compile(r"[^\W\d_]")
 _ACRONYM = re.compile(r"\b[A-Z][A-Z0-9]+\b")
@@ -73,41 +31,43 @@ _ACRONYM = re.compile(r"\b[A-Z][A-Z0-9]+\b")
 _IDEOGRAPH = re.compile(f"[{_HAN}]")
 _KANA = re.compile("[\u3040-\u30ff]")
 _HANGUL = re.compile("[\uac00-\ud7a3]")
+# The vowel signs of the Indic scripts and the points of Arabic and Hebrew belong to the letter before them. Thai and
+# Lao save as much by writing no spaces and no other vowels.
+_MARK = regex.compile(r"[\p{M}--[\p{Script=Thai}\p{Script=Laoo}]]", regex.V1)
 
 
 def length_in_letters(text: str) -> float:
-    """The number of characters, where those that stand for whole syllables or words count as several letters."""
+    """The number of characters without marks; those that stand for syllables or words count as several letters."""
     if text.isascii():
         return len(text)
-    further = ((_IDEOGRAPH, 2.0), (_KANA, 0.5), (_HANGUL, 1.0))
+    further = ((_IDEOGRAPH, 2.0), (_KANA, 0.5), (_HANGUL, 1.0), (_MARK, -1.0))
     return len(text) + sum(letters * len(characters.findall(text)) for characters, letters in further)
 
 
 @cache
-def script_of(language: str) -> str:
-    """The script (ISO 15924) of a language code such as "de", "zh-Hans" or "sr_Latn"; Latin where unknown."""
-    base, *subtags = re.split("[-_]", language)
-    named = next((tag.title() for tag in subtags if tag.title() in _BLOCKS), None)
-    return named or _SCRIPT_OF.get(base.lower(), "Latn")
+def foreign_letter(language: str) -> regex.Pattern[str] | None:
+    """A letter of a script that the language is not written in; None where its scripts are unknown.
 
-
-@cache
-def _foreign_letter(script: str) -> re.Pattern[str]:
-    return re.compile(rf"[^\W\d_{_BLOCKS[script]}]")
+    Letters that several scripts share (Unicode's Common and Inherited, such as the long-vowel mark of kana) are at
+    home everywhere.
+    """
+    names = {name for script in scripts_of(language) for name in _UNICODE_SCRIPTS.get(script, (script,))}
+    try:
+        own = "".join(rf"\p{{Script={name}}}" for name in sorted(names))
+        return regex.compile(rf"[\p{{L}}--[{own}\p{{Script=Zyyy}}\p{{Script=Zinh}}]]", regex.V1) if names else None
+    except regex.error:  # a script without characters in Unicode
+        return None
 
 
 def is_wrong_script(text: str, language: str) -> bool:
-    """Whether less than half of the letters of `text`, by `length_in_letters`, belong to the language's script.
+    """Whether less than half of the letters of `text`, by `length_in_letters`, belong to the language's scripts.
 
     Placeholders, tags and URLs do not count, and neither do acronyms in capitals ("USB"), which most languages
-    leave in Latin letters. A text without other letters is never wrong.
+    leave in Latin letters. A text without other letters is never wrong, nor one in a language of unknown script.
     """
-    script = script_of(language)
-    if script == "Latn" and text.isascii():
-        return False
-    foreign_letter = _foreign_letter(script)
-    if foreign_letter.search(text) is None:
+    foreign = foreign_letter(language)
+    if foreign is None or (text.isascii() and "Latn" in scripts_of(language)) or foreign.search(text) is None:
         return False
     words = _ACRONYM.sub("", without_placeholders(text))
-    foreign, all_letters = ("".join(letter.findall(words)) for letter in (foreign_letter, _LETTER))
-    return 2 * length_in_letters(foreign) > length_in_letters(all_letters)
+    in_another, in_any = ("".join(letter.findall(words)) for letter in (foreign, _LETTER))
+    return 2 * length_in_letters(in_another) > length_in_letters(in_any)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from flows.checkout.site_cache import use_private_site_cache
 from flows.records.hashes import DIRECTORY_SUFFIX
 from transformer.errors import DataError
 from transformer.files import CHUNK_BYTES
@@ -46,6 +47,10 @@ class DvcStore:
         except (ValueError, KeyError, TypeError):
             return None
 
+    def path_of(self, md5: str) -> Path:
+        """Where a local store keeps, or would keep, the object."""
+        return Path(self._odb.oid_to_path(md5))
+
     def _chunks(self, md5: str) -> Iterator[bytes] | None:
         try:
             stream = self._odb.fs.open(self._odb.oid_to_path(md5), "rb")
@@ -71,6 +76,7 @@ class DvcStores:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo  # here: it takes half a second
 
+        use_private_site_cache(self.root)
         try:
             return Repo(str(self.root))
         except DvcException as error:
