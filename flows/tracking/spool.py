@@ -136,13 +136,17 @@ class Spool:
         first = next(self.events(0), None)
         if first is None or first[0]["event"] == DAMAGED:
             return False
-        writer = first[0]["writer"]
-        if writer["host"] != socket.gethostname():
+        try:
+            writer = first[0]["writer"]
+            pid, created, host = int(writer["pid"]), float(writer["created"]), str(writer["host"])
+        except (KeyError, TypeError, ValueError):  # a damaged event that is still JSON
+            return False
+        if host != socket.gethostname():
             return True
         try:
-            process = psutil.Process(writer["pid"])
-            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - writer["created"]) < 1
-        except psutil.NoSuchProcess:
+            process = psutil.Process(pid)
+            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - created) < 1
+        except (psutil.NoSuchProcess, ValueError):
             return False
 
     def remove(self) -> None:

@@ -29,8 +29,9 @@ from flows.records.dvc_files import parse_definition
 from flows.records.record import parse_record
 from flows.tracking.spool import Spool
 from transformer.data.download.archive import extract
+from transformer.data.download.chosen import chosen_corpora
 from transformer.data.download.corpora import Corpus, load_corpora
-from transformer.data.download.download import chosen_corpora, needed_files
+from transformer.data.download.download import needed_files
 from transformer.data.download.transfer import catalogue_languages
 from transformer.data.parts import PARTS_FILE, Format, Part, read_parts, write_parts
 from transformer.data.prepare.prepare import read_part
@@ -201,9 +202,10 @@ def read_registry(folder: Path, random_: random.Random) -> None:
     path = folder / "corpora.yaml"
     own = b"mine:\n  local:\n    train: {en: a.en, de: a.de}\n    all: {file: x.tsv, en: 0, de: 1}\n"
     path.write_bytes(damaged((CHECKOUT / "data" / "corpora.yaml").read_bytes() + own, random_))
-    for name, entry in load_corpora(path).items():
-        languages = LanguageParams(source="en", target=random_.choice(["de", "fr", "xx"]))
-        chosen_corpora(DownloadParams(corpora=[name], retries=0, timeout_seconds=1), languages, path)
+    entries = load_corpora(path)
+    for name, entry in entries.items():
+        languages = LanguageParams(source="en", target=random_.choice(["de", "fr", "ja"]))
+        chosen_corpora(DownloadParams(corpora=[name], retries=0, timeout_seconds=1), languages, entries, path)
         if isinstance(entry, Corpus):
             for members in needed_files(entry, languages).values():
                 assert not any(member.startswith("/") or ".." in Path(member).parts for member in members)
