@@ -97,10 +97,7 @@ class Spool:
                 if not line.endswith(b"\n"):
                     return
                 offset += len(line)
-                try:
-                    yield json.loads(line), offset
-                except ValueError:
-                    yield {"event": DAMAGED, "time": 0}, offset
+                yield _event(line), offset
 
     def address(self) -> str | None:
         """The tracking URI that the events are for; None: the workspace's own store, wherever that is now."""
@@ -123,7 +120,7 @@ class Spool:
             kept = json.loads(path.read_text(encoding="utf-8"))
             refused = [Refused(**one) for one in kept.pop("refused")]
             found = Position(**kept, refused=refused)
-        except (ValueError, TypeError, KeyError):  # damaged: what is sent again does no harm
+        except (ValueError, TypeError, KeyError, AttributeError):  # damaged: what is sent again does no harm
             return start
         return found if found.address == start.address else start
 
@@ -153,6 +150,17 @@ class Spool:
         """Delete the spool: the server has everything."""
         (self.folder / EVENTS_FILE).unlink()  # first: a folder without events is not a spool any more
         shutil.rmtree(self.folder)
+
+
+def _event(line: bytes) -> Event:
+    """The event of a line; a changed byte may leave JSON that is none."""
+    damaged = {"event": DAMAGED, "time": 0}
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return damaged
+    whole = isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("time"), int)
+    return event if whole else damaged
 
 
 def _link(source: str, target: str) -> None:
