@@ -12,20 +12,18 @@ from typing import Any
 import pytest
 from faulty_checkout import FAULTS, MADE, Checkout
 from published_corpus import published_files
-from raw_parts import part, random_pairs, write_lines
+from raw_parts import PARAMS, part, random_pairs, write_lines
 
 from transformer.chunks import LocalExecutor
 from transformer.data.parts import write_parts
 from transformer.data.prepare.prepare import prepare
 from transformer.data.tokenize import tokenize as tokenize_stage
 from transformer.files import files_below, sha256_of
-from transformer.params import PreparationParams, TokenizationParams
+from transformer.params import TokenizationParams
 
 pytestmark = pytest.mark.slow
 NAMED = "One byte changed in {}: noticed before use, named, and made good"
-PREPARATION = PreparationParams(
-    max_words=20, max_length_ratio=1.5, near_duplicate_jaccard=0.8, valid_share=0.1, test_share=0.1, batch_pairs=40,
-)  # fmt: skip
+PREPARATION = PARAMS.model_copy(update={"batch_pairs": 40})
 TOKENIZATION = TokenizationParams(vocabulary_size=300, character_coverage=1.0, training_pairs=10_000)
 
 
