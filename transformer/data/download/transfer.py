@@ -20,6 +20,7 @@ from rich.filesize import decimal
 
 from transformer.credentials import without_credentials
 from transformer.errors import DataError, DownloadError
+from transformer.files import ARCHIVE_ERRORS
 from transformer.progress import byte_progress
 
 logger = logging.getLogger(__name__)
@@ -265,5 +266,5 @@ def catalogue_languages(wheel: Path, pattern: str) -> list[str]:
     try:
         with zipfile.ZipFile(wheel) as members:
             return sorted({match[1] for name in members.namelist() if (match := fits.match(name))})
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise DataError(f"{wheel} is not a zip archive, or damaged ({error})") from None
+    except ARCHIVE_ERRORS as error:
+        raise DataError(f"{wheel} is not a zip archive, or damaged ({' '.join(str(error).split())})") from None
