@@ -1,8 +1,8 @@
 """Valid input, damaged at random, for everything that reads what may come from outside: `python fuzzing.py TARGET …`.
 
 A target writes its input into a folder and reads it with the project's code; all that may come out is a `UserError`
-of one line. The process that runs it may die or hang like any program that reads damaged data in C: whoever started it
-finds the input in the folder.
+of one line. The process may die or hang, like any program that reads damaged data in C: whoever started it finds the
+input in the folder.
 """
 
 import gzip
@@ -45,8 +45,9 @@ MEMORY_BYTES = 6 << 30
 PAIRS = [(f"The light number {n} is on.", f"Das Licht {n} ist an.") for n in range(40)]
 INTERESTING = [
     b"\0", b"\xff", b"\n", b"\r", b"\t", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"..", b"/", b"../../x", b"/etc/passwd",
-    b"-1", b"1e999", b"NaN", b"null", b"{}", b"[]", b'"', b"'", b":", b"- ", b"&a", b"*a", b"!!python/object:os.system",
-    b"<seg>", b"</doc>",    b"\xe2\x80\xa8", b"99999999999999999999", b"true", b"%", b"{language}", b"\\ud800", b"<<: ",
+    b"-1", b"1e999", b"NaN", b"null", b"{}", b"[]", b'"', b"'", b":", b"- ", b"&a", b"*a", b"<seg>",
+    b"!!python/object:os.system", b"</doc>", b"\xe2\x80\xa8", b"99999999999999999999", b"true", b"%",
+    b"{language}", b"\\ud800", b"<<: ",
 ]  # fmt: skip
 
 
