@@ -21,6 +21,7 @@ from flows.records.dvc_files import parse_lock
 from flows.records.hashes import hash_path
 from flows.records.record import parse_record, record_path
 from transformer.errors import DataError, UserError
+from transformer.evaluation.references import reference_in
 from transformer.files import write_text
 
 PROGRAM = Path(__file__).with_name("translate.py")
@@ -45,8 +46,8 @@ def evaluated(checkout: Path, test_sets: list[str]) -> dict[str, TestTranslation
 def _read(path: Path) -> TestTranslations:
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        keys = ("source", "reference", "origin", "hypothesis")
-        return TestTranslations(*([row[key] for row in rows] for key in keys))
+        sources, origins, hypotheses = ([row[key] for row in rows] for key in ("source", "origin", "hypothesis"))
+        return TestTranslations(sources, list(map(reference_in, rows)), origins, hypotheses)
     except FileNotFoundError:
         raise DataError(f"{path} is missing: run the evaluate stage first (dvc repro evaluate)") from None
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
