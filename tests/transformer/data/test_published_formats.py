@@ -45,13 +45,17 @@ def parquet() -> bytes:
 
 FORMATS: dict[str, tuple[bytes, dict[str, Any]]] = {
     "tsv": ("".join(f"{n}\t{de}\t{en}\n" for n, (en, de) in enumerate(PAIRS)).encode(), {"en": 2, "de": 1}),
-    "jsonl": ("".join(json.dumps({"en": en, "de": de}) + "\n" for en, de in PAIRS).encode(), {"en": "en", "de": "de"}),
+    "jsonl": (
+        "".join(json.dumps({"en": en, "de": de}) + "\n" for en, de in PAIRS).encode(),
+        {"en": "en", "de": "de"},
+    ),
     "parquet": (parquet(), {"en": "translation.en", "de": "translation.de"}),
     "tmx": (f"<tmx><body>{TU}</body></tmx>".encode(), {"de": "de-DE"}),
     "xliff": (f'<xliff srcLang="en" trgLang="de"><file>{UNITS}</file></xliff>'.encode(), {}),
     "po": ("".join(f'msgid "{en}"\nmsgstr "{de}"\n\n' for en, de in PAIRS).encode(), {"en": "msgid", "de": "msgstr"}),
     "wmt-xml": (
-        f'<dataset><doc><src lang="en">{SEGMENTS[0]}</src><ref lang="de">{SEGMENTS[1]}</ref></doc></dataset>'.encode(),
+        f'<dataset><doc><src lang="en">{SEGMENTS[0]}</src>'
+        f'<ref lang="de">{SEGMENTS[1]}</ref></doc></dataset>'.encode(),
         {},
     ),
 }  # fmt: skip
