@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
+from transformer.data.cleaning import resolve_entities
 from transformer.errors import DataError, ExitCode, ParamsError, UserError
 from transformer.model.folder import read_decoding
 from transformer.params import DecodingParams
@@ -66,7 +67,8 @@ def translate(options: argparse.Namespace) -> None:
     translator = Translator.load(options.model, options.device, decoding=decoding)
     first_line = 1
     with _progress(options.file) as advance:
-        for lines in chunks(_lines(options.file), interactive=options.file is None and sys.stdin.isatty()):
+        texts = map(resolve_entities, _lines(options.file))
+        for lines in chunks(texts, interactive=options.file is None and sys.stdin.isatty()):
             found = translator.translate_nbest(
                 lines, options.nbest or 1, first_line=first_line, on_translated=advance
             )
@@ -89,11 +91,13 @@ def attention(options: argparse.Namespace) -> None:
     from transformer.evaluation.attention_plots import draw_attention
 
     translator = Translator.load(options.model, options.device)
-    target = options.target
-    if target is None:
-        target = translator.translate([options.sentence])[0]
+    sentence = resolve_entities(options.sentence)
+    if options.target is None:
+        target = translator.translate([sentence])[0]
         print(target)
-    maps = attention_maps(translator.model, translator.vocabulary, options.sentence, target)
+    else:
+        target = resolve_entities(options.target)
+    maps = attention_maps(translator.model, translator.vocabulary, sentence, target)
     for path in draw_attention(options.out, maps, options.layer, options.head):
         print(path)
 

@@ -57,7 +57,7 @@ class LanguageParams(Section):
     @classmethod
     def _not_the_source(cls, target: str, known: ValidationInfo) -> str:
         if "source" in known.data and same_language(known.data["source"], target):
-            raise ValueError("it is the source too; name another language")
+            raise ValueError(f"the source, {known.data['source']!r}, is the same language; name another one")
         return target
 
 
@@ -99,13 +99,14 @@ class PreparationParams(Section):
     valid_share: float = Field(gt=0, lt=0.5)  # of the sources of a corpus without that split
     test_share: float = Field(gt=0, lt=0.5)
     batch_pairs: Count  # pairs of a chunk: what a process holds, and an interruption loses, at a time
+    max_line_bytes: int = Field(ge=1024, le=1 << 30)  # of a raw file; a longer line is an error
 
 
 class TokenizationParams(Section):
     """The byte-pair vocabulary that both languages share."""
 
     vocabulary_size: int = Field(ge=261, le=1_000_000)  # pieces, special ids and byte pieces included
-    character_coverage: float = Field(gt=0.9, le=1)  # share of characters with a piece; rarer ones become bytes
+    character_coverage: float = Field(ge=0.98, le=1)  # share of characters with a piece; SentencePiece's limits
     training_pairs: Count  # pairs of the training split that the vocabulary is learned on, at most
 
 
@@ -202,6 +203,8 @@ class EvaluationParams(Section):
         Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K", "char", "none"]
         | None
     )
+    comet_checkpoint: str | None  # a local file of a COMET model; null: no COMET
+    comet_python: str | None  # a Python that has unbabel-comet; null: this one
     bootstrap_samples: int = Field(ge=100, le=1_000_000)  # of the 95 % interval
     length_buckets: list[Count] = Field(min_length=1)  # upper bounds of source lengths in words, ascending
     attention_sentences: int = Field(ge=0, le=1000)  # of the headline test set, whose attention is drawn

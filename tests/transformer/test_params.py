@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny_inputs import TINY_PARAMS
 
 from transformer.errors import ParamsError
-from transformer.params import Params, load_params, params_from
+from transformer.params import FilterParams, Params, load_params, params_from
 
 CHECKOUT = Path(__file__).parents[2]
 PRESETS = sorted((CHECKOUT / "presets").glob("*.yaml"))
@@ -115,3 +116,63 @@ def test_a_file_that_is_no_params_file_is_named(tmp_path: Path, text: str, told:
 def test_params_cannot_be_changed(tiny_params: Params) -> None:
     with pytest.raises(ValueError, match="frozen"):
         tiny_params.training.seed = 2
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "told"),
+    [
+        ("en", "xx", "languages.target = 'xx': 'xx' is not a known language code: write it as in de, deu, zh-Hans"),
+        ("jp", "en", "languages.source = 'jp': 'jp' is not a known language code: did you mean ja?"),
+        ("en", False, 'languages.target = False: a bare no or false is no text in YAML: write "no", in quotes'),
+        ("en", 3, "languages.target = 3: input should be a valid string"),
+        ("de", "deu", "languages.target = 'deu': the source, 'de', is the same language"),
+        ("zh_CN", "zho_Hans", "languages.target = 'zho_Hans': the source, 'zh_CN', is the same language"),
+    ],
+)
+def test_languages_are_checked_before_any_work(source: object, target: object, told: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        params_from({**TINY_PARAMS, "languages": {"source": source, "target": target}}, "p")
+    assert str(caught.value).startswith(f"p: {told}")
+
+
+@pytest.mark.parametrize("target", ["no", "nor", "zh-Hant", "zho_Hans", "pt_BR", "sr-Latn"])
+def test_every_spelling_of_a_language_is_taken_as_it_is(target: str) -> None:
+    languages = {"source": "en", "target": target}
+    assert params_from({**TINY_PARAMS, "languages": languages}, "p").languages.target == target
+
+
+def test_every_filter_can_be_switched_off() -> None:
+    off = dict.fromkeys(FilterParams.model_fields, False)
+    found = params_from({**TINY_PARAMS, "preparation": {**TINY_PARAMS["preparation"], "filters": off}}, "p")
+    assert not any(found.preparation.filters.model_dump().values())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("length", True, "preparation.filters.length = True: input should be a valid integer"),
+        ("length", 0, "preparation.filters.length = 0: input should be greater than or equal to 1"),
+        ("length_ratio", 0.5, "preparation.filters.length_ratio = 0.5: input should be greater than or equal to 1"),
+        ("number_mismatch", True, "preparation.filters.number_mismatch = True: input should be 'any' or 'conflict'"),
+        ("empty", None, "preparation.filters.empty = None: input should be a valid boolean"),
+        ("typo", 1, "preparation.filters.typo is not a key; allowed here: empty, identical, length,"),
+    ],
+)
+def test_wrong_settings_of_filters(key: str, value: object, told: str) -> None:
+    filters = {**TINY_PARAMS["preparation"]["filters"], key: value}
+    with pytest.raises(ParamsError) as caught:
+        params_from({**TINY_PARAMS, "preparation": {**TINY_PARAMS["preparation"], "filters": filters}}, "p")
+    assert str(caught.value).startswith(f"p: {told}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("max_words", "preparation.filters.length"),
+        ("max_length_ratio", "preparation.filters.length_ratio"),
+        ("near_duplicate_jaccard", "preparation.filters.held_out"),
+    ],
+)
+def test_filters_that_have_moved_say_where_they_are(old: str, new: str) -> None:
+    with pytest.raises(ParamsError, match=rf"preparation\.{old} is not a key; it has moved, write {new} instead"):
+        params_from({**TINY_PARAMS, "preparation": {**TINY_PARAMS["preparation"], old: 1}}, "p")

@@ -22,9 +22,9 @@ INTEGER, NUMBER, TEXT_WANTED = "should be a valid integer", "should be a valid n
 # As they are written in params.yaml; several keys at once where a relation needs it. The first one is named.
 WRONG: list[tuple[dict[str, str], str]] = [
     # languages
-    ({"languages.source": "de"}, "languages.target = 'de': it is the source too; name another language"),
-    ({"languages.target": "en"}, "languages.target = 'en': it is the source too"),
-    ({"languages.target": "EN"}, "languages.target = 'EN': it is the source too"),
+    ({"languages.source": "de"}, "languages.target = 'de': the source, 'de', is the same language; name another one"),
+    ({"languages.target": "en"}, "languages.target = 'en': the source, 'en', is the same"),
+    ({"languages.target": "EN"}, "languages.target = 'EN': the source, 'en', is the same"),
     ({"languages.target": "d"}, "languages.target = 'd': 'd' is not a known language code: write it as in de, deu, zh-Hans or"),
     ({"languages.target": "''"}, "languages.target = '': '' is not a known language code"),
     ({"languages.target": "../de"}, "languages.target = '../de': '../de' is not a known language code"),

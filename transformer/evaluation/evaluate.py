@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from transformer.bleu import Tokenizer, check_tokenizer, tokenizer_for
+from transformer.bleu import check_tokenizer, tokenizer_for
 from transformer.decoding.translator import Translation, Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.analysis import GroupScores, by_length, by_origin, repeats
 from transformer.evaluation.attention_plots import draw_examples
+from transformer.evaluation.comet_score import check_comet, comet_score
 from transformer.evaluation.plots import draw_curves, draw_scores
+from transformer.evaluation.references import Reference, first_of, reference_entries
 from transformer.evaluation.scores import (
     CorpusScores,
     Score,
@@ -34,6 +37,7 @@ from transformer.progress import sentence_progress
 log = logging.getLogger(__name__)
 
 DECIMALS = 2  # of percentages
+COMET_DECIMALS = 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class TestSet:
 
     name: str
     sources: list[str]
-    references: list[str]
+    references: Sequence[Reference]
     origins: list[str]
 
 
@@ -66,31 +70,29 @@ def evaluate(
     sentences translated a second.
 
     Raises:
-        ParamsError: a test set is not in the corpus, or this machine lacks what `evaluation.bleu_tokenizer` needs.
+        ParamsError: a test set is not in the corpus, or this machine lacks what a metric needs.
         DataError: an input is missing or malformed.
     """
-    chosen = _checked_tokenizer(languages.target, evaluation)
+    check_comet(evaluation)
+    check_tokenizer(evaluation)
+    tokenizer = tokenizer_for(languages.target, evaluation.bleu_tokenizer)
+    if tokenizer.reason:
+        log.warning("BLEU is computed with the tokeniser %s: %s", tokenizer.name, tokenizer.reason)
     tests = read_test_sets(corpus / "test.parquet", evaluation.test_sets)
     draw_curves(reports / "plots", reports / "curves")
     averaged, last_checkpoint = _translators(model, checkpoints, decoding, select_device(device))
 
-    headline, language, tokenizer = tests[0], languages.target, evaluation.bleu_tokenizer
+    headline, language = tests[0], languages.target
     begun = time.monotonic()
     found = {test.name: _translate(averaged, test, "averaged model") for test in tests}
     seconds = time.monotonic() - begun
     for test in tests:
         _write_translations(reports / "translations" / f"{test.name}.jsonl", test, found[test.name])
-    metrics = {test.name: _metrics(test, found[test.name], language, evaluation) for test in tests}
+    on_gpu = averaged.device.type == "cuda"
+    metrics = {test.name: _metrics(test, found[test.name], language, evaluation, on_gpu) for test in tests}
     hypotheses = [translation.text for translation in found[headline.name]]
-    lengths = by_length(
-        headline.sources, hypotheses, headline.references, evaluation.length_buckets, language, tokenizer
-    )
-    origins = by_origin(headline.origins, hypotheses, headline.references, language, tokenizer)
-
     single = [one.text for one in _translate(last_checkpoint, headline, "last checkpoint")]
-    single_bleu, single_chrf = bleu_and_chrf(single, headline.references, language, tokenizer)
 
-    draw_scores(reports / "plots", lengths, headline.name)
     draw_examples(
         reports / "attention",
         averaged.model,
@@ -103,23 +105,34 @@ def evaluate(
         reports / "metrics.json",
         {
             "languages": f"{languages.source}-{language}",
-            "bleu_tokenizer": chosen._asdict(),
+            "bleu_tokenizer": tokenizer._asdict(),
             "test": metrics[headline.name],
             "tests": metrics,
-            "last_checkpoint": {"bleu": _rounded(single_bleu), "chrf": _rounded(single_chrf)},
-            "by_length": _groups(lengths),
-            "by_origin": _groups(origins),
+            **_headline_entries(headline, hypotheses, single, language, evaluation, reports / "plots"),
         },
     )
     return _measured(averaged, sum(len(test.sources) for test in tests), seconds)
 
 
-def _checked_tokenizer(language: str, evaluation: EvaluationParams) -> Tokenizer:
-    check_tokenizer(evaluation)
-    chosen = tokenizer_for(language, evaluation.bleu_tokenizer)
-    if chosen.reason:
-        log.warning("BLEU is computed on single characters (%s): %s", chosen.name, chosen.reason)
-    return chosen
+def _headline_entries(
+    test: TestSet,
+    hypotheses: list[str],
+    single: list[str],
+    language: str,
+    evaluation: EvaluationParams,
+    plots: Path,
+) -> dict[str, Any]:
+    """Scores of the last checkpoint, whose translations are `single`, and the model's by length and origin."""
+    tokenizer, bounds = evaluation.bleu_tokenizer, evaluation.length_buckets
+    bleu, chrf = bleu_and_chrf(single, test.references, language, tokenizer)
+    lengths = by_length(test.sources, hypotheses, test.references, bounds, language, tokenizer)
+    origins = by_origin(test.origins, hypotheses, test.references, language, tokenizer)
+    draw_scores(plots, lengths, test.name)
+    return {
+        "last_checkpoint": {"bleu": _rounded(bleu), "chrf": _rounded(chrf)},
+        "by_length": _groups(lengths),
+        "by_origin": _groups(origins),
+    }
 
 
 def _measured(translator: Translator, sentences: int, seconds: float) -> dict[str, Any]:
@@ -139,15 +152,20 @@ def read_test_sets(path: Path, names: list[str]) -> list[TestSet]:
     """
     if not path.exists():
         raise DataError(f"{path} is missing: run the prepare stage first (dvc repro prepare)")
-    rows = pq.read_table(path, columns=["source", "target", "origin"]).to_pylist()
-    members: dict[str, list[dict[str, str]]] = {}
+    rows = pq.read_table(path).to_pylist()
+    members: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         members.setdefault(row["origin"].split("/")[0], []).append(row)
     if missing := [name for name in names if name not in members]:
         there = ", ".join(sorted(members)) or "none"
         raise ParamsError(f"evaluation.test_sets: {missing[0]!r} is not a test set of {path}; those there: {there}")
     return [
-        TestSet(name, *([row[column] for row in members[name]] for column in ("source", "target", "origin")))
+        TestSet(
+            name,
+            [row["source"] for row in members[name]],
+            [[row["target"], *row["further"]] if row.get("further") else row["target"] for row in members[name]],
+            [row["origin"] for row in members[name]],
+        )
         for name in names
     ]
 
@@ -173,12 +191,15 @@ def _translate(translator: Translator, test: TestSet, what: str) -> list[Transla
     return [translations[0] for translations in found]
 
 
-def _metrics(test: TestSet, found: list[Translation], language: str, evaluation: EvaluationParams) -> dict[str, Any]:
+def _metrics(
+    test: TestSet, found: list[Translation], language: str, evaluation: EvaluationParams, on_gpu: bool
+) -> dict[str, Any]:
     hypotheses, tokenizer = [translation.text for translation in found], evaluation.bleu_tokenizer
     scores = score_corpus(hypotheses, test.references, language, evaluation.bootstrap_samples, tokenizer)
     log.info("%s: BLEU %.2f, chrF2 %.2f, TER %.2f", test.name, scores.bleu.value, scores.chrf.value, scores.ter.value)
     return {
         **_score_entries(scores),
+        **_comet_entries(test, hypotheses, evaluation, on_gpu),
         "sentences": len(hypotheses),
         "length_ratio": round(scores.length_ratio, 4),
         "empty": hypotheses.count(""),
@@ -200,6 +221,16 @@ def _score_entries(scores: CorpusScores) -> dict[str, Any]:
     return entries
 
 
+def _comet_entries(
+    test: TestSet, hypotheses: list[str], evaluation: EvaluationParams, on_gpu: bool
+) -> dict[str, Any]:
+    if evaluation.comet_checkpoint is None:
+        return {}
+    score = comet_score(test.sources, hypotheses, list(map(first_of, test.references)), evaluation, on_gpu)
+    log.info("%s: COMET %.4f", test.name, score.value)
+    return {"comet": round(score.value, COMET_DECIMALS), "comet_signature": score.signature}
+
+
 def _groups(groups: dict[str, GroupScores]) -> dict[str, dict[str, float]]:
     return {
         name: {"sentences": group.sentences, "bleu": _rounded(group.bleu), "chrf": _rounded(group.chrf)}
@@ -214,7 +245,7 @@ def _write_translations(path: Path, test: TestSet, found: list[Translation]) -> 
     lines = (
         {
             "source": source,
-            "reference": reference,
+            **reference_entries(reference),
             "hypothesis": translation.text,
             "score": round(translation.score, 4),
             "chrf": _rounded(sentence),

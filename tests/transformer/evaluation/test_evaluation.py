@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from sacrebleu.metrics import BLEU, CHRF, TER
 from tiny_model import sentence, tiny_config, tiny_vocabulary, tiny_weights
 
 from transformer.decoding.translator import Translator
@@ -17,7 +18,6 @@ from transformer.evaluation.analysis import MIN_SENTENCES, by_length, by_origin,
 from transformer.evaluation.evaluate import evaluate, read_test_sets
 from transformer.evaluation.plots import draw_curves, read_curve
 from transformer.evaluation.scores import (
-    Score,
     bleu_and_chrf,
     bleu_metric,
     paired_bootstrap,
@@ -69,6 +69,17 @@ def test_metrics_equal_sacrebleus_command_line(tmp_path: Path) -> None:
         assert score.signature == expected["signature"]
         assert score.low < score.value < score.high
 
+    options = ("--chrf-word-order", "2", "--ter-normalized", "--ter-asian-support")
+    plus_plus, ter = command_line(tmp_path, hypotheses, references, *options)[1:]
+    assert (plus_plus["name"], scores.chrf_plus_plus.value) == (
+        "chrF2++",
+        pytest.approx(plus_plus["score"], abs=1e-4),
+    )
+    assert "|nw:2|" in scores.chrf_plus_plus.signature
+    thai = score_corpus(hypotheses, references, "th", 100, "13a")
+    assert thai.ter.value == pytest.approx(ter["score"], abs=1e-4)
+    assert thai.ter.signature.replace("bs:100|seed:12345|", "") == ter["signature"]
+
     bleu, chrf, _ = command_line(tmp_path, hypotheses, references)
     assert bleu_and_chrf(hypotheses, references, "de") == pytest.approx((bleu["score"], chrf["score"]), abs=1e-4)
     assert scores.length_ratio == pytest.approx(
@@ -88,10 +99,17 @@ def test_perfect_and_hopeless_translations() -> None:
     assert (nothing.bleu.value, nothing.chrf.value, nothing.ter.value) == pytest.approx((0, 0, 100))
 
 
-@pytest.mark.parametrize(("language", "tokenizer"), [("de", "13a"), ("zh-Hans", "zh"), ("ja", "char")])
-def test_languages_without_spaces_have_their_own_tokenizer(language: str, tokenizer: str) -> None:
-    score: Score = score_corpus(["今天天气很好。"] * 3, ["今天天气不好。"] * 3, language, 100).bleu
-    assert f"|tok:{tokenizer}|" in score.signature
+@pytest.mark.parametrize(
+    ("language", "tokenizer", "asian"),
+    [("de", "13a", "norm:no|punct:yes|asian:no"), ("zh_CN", "zh", "norm:yes|punct:yes|asian:yes")],
+)
+def test_languages_without_spaces_have_their_own_tokenizers(language: str, tokenizer: str, asian: str) -> None:
+    scores = score_corpus(["今天天气很好。"] * 3, ["今天天气不好。"] * 3, language, 100)
+    assert f"|tok:{tokenizer}|" in scores.bleu.signature
+    assert f"|{asian}|" in scores.ter.signature
+    # One of seven characters is wrong, or the only word.
+    assert scores.ter.value == pytest.approx(100 / 7 if language == "zh_CN" else 100)
+    assert "|tok:intl|" in score_corpus(["a"], ["a"], language, 100, "intl").bleu.signature
 
 
 def test_buckets_at_hand_counted_lengths() -> None:
@@ -253,6 +271,38 @@ def test_stage_repeated_gives_the_same_bytes(workspace: Path, tiny_params: Param
     run_stage(workspace, tiny_params)
     assert outputs() == first
     assert len(first) == 13
+
+
+def test_several_references_all_count(workspace: Path, tiny_params: Params) -> None:
+    """sacreBLEU over two streams is the oracle; a sentence of the second set has only one."""
+    rows = [(sentence(seed, 4), sentence(seed + 500, 4), "tiny-test") for seed in range(8)] + [("a", "A", "second")]
+    further = [[sentence(seed + 900, 4)] for seed in range(8)] + [None]
+    path = write_test_split(workspace / "corpus", rows)
+    frame = pd.read_parquet(path)
+    frame["further"] = further
+    frame.to_parquet(path)
+    run_stage(workspace, tiny_params)
+    test = json.loads((workspace / "reports" / "metrics.json").read_text())["test"]
+    lines = (workspace / "reports" / "translations" / "tiny-test.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [one["further_references"] for one in found] == further[:8]
+    hypotheses = [one["hypothesis"] for one in found]
+    columns = [[row[1] for row in rows[:8]], [one[0] for one in further[:8] if one]]
+    for name, metric in (("bleu", BLEU()), ("chrf", CHRF()), ("ter", TER())):
+        assert test[name] == pytest.approx(metric.corpus_score(hypotheses, columns).score, abs=0.006)
+        assert test[f"{name}_signature"].startswith("nrefs:2|")
+    assert test["bleus"]["13a"]["bleu"] == test["bleu"]
+    assert "further_references" not in (workspace / "reports" / "translations" / "second.jsonl").read_text()
+
+
+def test_stage_on_degenerate_test_sets(workspace: Path, tiny_params: Params) -> None:
+    """Three lines with an empty reference, and one without a source, of which nothing can be translated."""
+    rows = [(sentence(1, 4), "nothing like it", "tiny-test"), (sentence(2, 3), "", "tiny-test")]
+    write_test_split(workspace / "corpus", [*rows, (sentence(3, 2), "z", "tiny-test"), ("", "leer", "second")])
+    run_stage(workspace, tiny_params)
+    metrics = json.loads((workspace / "reports" / "metrics.json").read_text())["tests"]
+    assert (metrics["tiny-test"]["sentences"], metrics["second"]["sentences"]) == (3, 1)
+    assert (metrics["second"]["bleu"], metrics["second"]["chrf"], metrics["second"]["ter"]) == (0, 0, 100)
 
 
 @pytest.mark.parametrize("name", ["corpus/test.parquet", "reports/curves/training.csv",
