@@ -59,10 +59,9 @@ setup-test:
 	$(call install,.installed-test,.[test])
 	$(check_git)
 
-# Without --wait-for-lock, a DVC command in another terminal at the moment a stage ends would cost that stage's work.
+# Checks what can be checked before, then becomes `dvc --wait-for-lock repro`.
 repro: setup
-	@python -m flows.stages
-	@dvc --wait-for-lock repro
+	@python -m flows.stages repro
 	@python -m flows.restore --check
 	@echo
 	@python -m flows.summary

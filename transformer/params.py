@@ -57,7 +57,7 @@ class LanguageParams(Section):
     @classmethod
     def _not_the_source(cls, target: str, known: ValidationInfo) -> str:
         if "source" in known.data and same_language(known.data["source"], target):
-            raise ValueError("it is the source too; name another language")
+            raise ValueError(f"the source, {known.data['source']!r}, is the same language; name another one")
         return target
 
 
@@ -99,13 +99,14 @@ class PreparationParams(Section):
     valid_share: float = Field(gt=0, lt=0.5)  # of the sources of a corpus without that split
     test_share: float = Field(gt=0, lt=0.5)
     batch_pairs: Count  # pairs of a chunk: what a process holds, and an interruption loses, at a time
+    max_line_bytes: int = Field(ge=1024, le=1 << 30)  # of a raw file; a longer line is an error
 
 
 class TokenizationParams(Section):
     """The byte-pair vocabulary that both languages share."""
 
     vocabulary_size: int = Field(ge=261, le=1_000_000)  # pieces, special ids and byte pieces included
-    character_coverage: float = Field(gt=0.9, le=1)  # share of characters with a piece; rarer ones become bytes
+    character_coverage: float = Field(ge=0.98, le=1)  # share of characters with a piece; SentencePiece's limits
     training_pairs: Count  # pairs of the training split that the vocabulary is learned on, at most
 
 
@@ -188,9 +189,17 @@ class DecodingParams(Section):
     """Beam search as in section 6.1 of the paper."""
 
     beam: int = Field(ge=1, le=64)
-    alpha: float = Field(ge=0, le=10)  # exponent of the length penalty ((5 + length) / 6) ** alpha
+    alpha: float = Field(ge=0)  # exponent of the length penalty ((5 + length) / 6) ** alpha
     max_extra_length: CountFromZero  # longest hypothesis = source tokens + this
-    batch_tokens: int = Field(ge=1, le=LARGEST)  # padded source tokens translated at a time
+    batch_tokens: int = Field(ge=1)  # padded source tokens translated at a time
+
+    @field_validator("alpha", "max_extra_length", "batch_tokens")
+    @classmethod
+    def _is_no_mistake(cls, value: float, field: ValidationInfo) -> float:
+        most = 10 if field.field_name == "alpha" else LARGEST
+        if value > most:
+            raise ValueError(f"more than {most} is no search")
+        return value
 
 
 class EvaluationParams(Section):

@@ -4,32 +4,41 @@ from pathlib import Path
 
 from flows.checkout.workspace import PARAMS, REGISTRY
 from transformer.bleu import check_tokenizer
-from transformer.data.download.chosen import check_choice
+from transformer.data.download.chosen import check_choice, check_local_files, chosen_corpora
+from transformer.data.download.corpora import load_corpora
 from transformer.errors import ParamsError
 from transformer.evaluation.comet_score import check_comet
 from transformer.params import ComputeParams, Params, load_params
 
 
 def read_params(folder: Path = Path()) -> Params:
-    """The params of a checkout, checked by themselves and against its corpus registry.
+    """The params of a checkout, checked by themselves and, where it is there, against the corpus registry.
 
     Raises:
         ParamsError: one line that names the file, the key, the value and what is allowed.
     """
     params = load_params(folder / PARAMS)
-    check_choice(params, folder / REGISTRY)
+    if (folder / REGISTRY).exists():  # DVC and `download` miss it, the other stages don't
+        check_choice(params, folder / REGISTRY)
     check_tokenizer(params.evaluation)
     check_comet(params.evaluation)
     return params
 
 
 def check_checkout(folder: Path = Path()) -> None:
-    """What `read_params` checks, and whether this machine has the devices that `compute` asks for.
+    """What `read_params` checks, the user's own files, and whether this machine has the devices of `compute`.
 
     Raises:
         ParamsError: as of `read_params`, or there is no such device.
     """
-    check_machine(read_params(folder).compute)
+    params = read_params(folder)
+    registry = folder / REGISTRY
+    check_local_files(
+        chosen_corpora(params.download, params.languages, load_corpora(registry), registry),
+        params.languages,
+        registry,
+    )
+    check_machine(params.compute)
 
 
 def check_machine(compute: ComputeParams) -> None:

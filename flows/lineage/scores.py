@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sacrebleu.metrics import CHRF
@@ -13,6 +13,7 @@ from flows.lineage.project import Project
 from flows.records.nested_keys import flatten
 from flows.records.record import md5s
 from transformer.bleu import bleu_metric
+from transformer.evaluation.references import Reference
 from transformer.evaluation.scores import Metric, paired_bootstrap
 
 SAMPLES = 1000  # of the paired bootstrap
@@ -62,22 +63,25 @@ def paired_scores(
         sides = [_translations(project, f"{TRANSLATIONS}/{name}", one[name]) for one in files]
         common = [key for key in sides[0] if key in sides[1]]
         one, other = ([side[key] for key in common] for side in sides)
-        references = [reference for _, reference in common]
+        references = [references for _, *references in common]
         found += compare(name.removesuffix(".jsonl"), one, other, references, language, bleu_tokenizer)
     return found
 
 
-def _translations(project: Project, path: str, md5: str) -> dict[tuple[str, str], str]:
+def _translations(project: Project, path: str, md5: str) -> dict[tuple[str, ...], str]:
+    """The hypotheses by source and references."""
     content = project.content(path, md5)
     lines = [json.loads(line) for line in (content or b"").decode().splitlines()]
-    return {(line["source"], line["reference"]): line["hypothesis"] for line in lines}
+    return {
+        (line["source"], line["reference"], *line.get("further_references", [])): line["hypothesis"] for line in lines
+    }
 
 
 def compare(
     test_set: str,
     a: list[str],
     b: list[str],
-    references: list[str],
+    references: Sequence[Reference],
     language: str,
     bleu_tokenizer: str | None = None,
 ) -> Iterator[PairedScore]:

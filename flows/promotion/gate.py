@@ -14,6 +14,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from transformer.bleu import bleu_metric
 from transformer.data.prepare.placeholders import placeholders
 from transformer.evaluation.analysis import MIN_SENTENCES, repeats
+from transformer.evaluation.references import Reference, first_of, streams
 from transformer.evaluation.scores import Metric, paired_bootstrap
 
 # For each rate of degenerate output: the limit while there is no champion, and by how much a candidate may exceed the
@@ -35,7 +36,7 @@ class TestTranslations:
     __test__ = False  # pytest takes classes called Test… for its own
 
     sources: list[str]
-    references: list[str]
+    references: list[Reference]
     origins: list[str]
     hypotheses: list[str]
 
@@ -120,8 +121,12 @@ def _origin_rows(origins: list[str]) -> dict[str, list[int]]:
 
 
 def _rows(side: TestTranslations, rows: list[int]) -> TestTranslations:
-    columns = (side.sources, side.references, side.origins, side.hypotheses)
-    return TestTranslations(*([column[row] for row in rows] for column in columns))
+    return TestTranslations(
+        [side.sources[row] for row in rows],
+        [side.references[row] for row in rows],
+        [side.origins[row] for row in rows],
+        [side.hypotheses[row] for row in rows],
+    )
 
 
 def _compare(
@@ -155,7 +160,7 @@ def _rate_checks(test_set: str, new: TestTranslations, old: TestTranslations | N
 
 def _rates(side: TestTranslations, bleu: BLEU) -> dict[str, tuple[float, int]]:
     """Each rate, and how many sentences (for the length: words) it is a rate of."""
-    score = bleu.corpus_score(side.hypotheses, [side.references])
+    score = bleu.corpus_score(side.hypotheses, streams(side.references))
     words = max(1, score.ref_len)
     empty = [not text.strip() for text, source in zip(side.hypotheses, side.sources, strict=True) if source.strip()]
     return {
@@ -171,7 +176,7 @@ def _losses(side: TestTranslations) -> list[bool]:
     losses = []
     for source, reference, text in zip(side.sources, side.references, side.hypotheses, strict=True):
         expected = placeholders(source)
-        if expected and placeholders(reference) == expected:
+        if expected and placeholders(first_of(reference)) == expected:
             losses.append(placeholders(text) != expected)
     return losses
 

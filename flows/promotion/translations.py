@@ -14,6 +14,7 @@ from pathlib import Path
 from flows.promotion.gate import TestTranslations
 from flows.promotion.registered_model import RegisteredModel, Version
 from transformer.errors import DataError, UserError
+from transformer.evaluation.references import reference_in
 from transformer.files import write_text
 
 PROGRAM = Path(__file__).with_name("translate.py")
@@ -31,8 +32,8 @@ def evaluated(reports: Path, test_sets: list[str]) -> dict[str, TestTranslations
 def _read(path: Path) -> TestTranslations:
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        keys = ("source", "reference", "origin", "hypothesis")
-        return TestTranslations(*([row[key] for row in rows] for key in keys))
+        sources, origins, hypotheses = ([row[key] for row in rows] for key in ("source", "origin", "hypothesis"))
+        return TestTranslations(sources, list(map(reference_in, rows)), origins, hypotheses)
     except FileNotFoundError:
         raise DataError(f"{path} is missing: run the evaluate stage first (dvc repro evaluate)") from None
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:

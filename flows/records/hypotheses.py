@@ -3,15 +3,16 @@
 import json
 from pathlib import Path
 
+from transformer.evaluation.references import Reference, reference_in
 from transformer.files import write_text
 
 
-def hypotheses_in(translations: Path) -> dict[str, tuple[list[str], list[str]]]:
+def hypotheses_in(translations: Path) -> dict[str, tuple[list[Reference], list[str]]]:
     """The references and hypotheses of each test set in `reports/translations`, in the order of the corpus."""
     found = {}
     for path in sorted(translations.glob("*.jsonl")):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        found[path.stem] = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
+        found[path.stem] = list(map(reference_in, rows)), [row["hypothesis"] for row in rows]
     return found
 
 

@@ -17,12 +17,14 @@ from dvc.exceptions import DvcException
 from flows.checkout.workspace import MANIFEST, REGISTRY
 from flows.retraining.overrides import commented_yaml
 from transformer.data.download.cache import address_of, downloader_of
+from transformer.data.download.chosen import spelled
 from transformer.data.download.corpora import LocalCorpus, SourceFile, load_corpora
-from transformer.data.download.download import local_parts, needed_files
+from transformer.data.download.download import needed_files
+from transformer.data.download.local import local_files
 from transformer.data.download.transfer import MIRROR_VARIABLE, Patience
 from transformer.errors import DataError
 from transformer.files import atomic_path, sha256_of, write_json
-from transformer.params import Params
+from transformer.params import LanguageParams, Params
 
 MEMORY = "work/sources.json"
 Validators = dict[str, str]
@@ -72,32 +74,26 @@ class SourceCheck:
         found: list[Drift | None] = []
         for name in self.params.download.corpora:
             entry = entries[name]
+            languages = spelled(name, entry, self.params.languages)
             if isinstance(entry, LocalCorpus):
-                found += self._local(name, entry)
+                found += self._local(name, entry, languages)
             else:
-                files = needed_files(entry, self.params.languages)
+                files = needed_files(entry, languages)
                 found += [self._published(name, file, entry.files[file]) for file in files]
         write_json(self.memory, self._remembered)
         return [drift for drift in found if drift]
 
-    def _local(self, corpus: str, entry: LocalCorpus) -> Iterator[Drift]:
-        for _part, behind in local_parts(corpus, entry, self.params.languages):
-            for raw, file in behind.items():
-                path = self.folder / file
-                if not path.is_file():
-                    raise DataError(f"{REGISTRY}: {corpus}: {file} does not exist")
-                digest, before = sha256_of(path), self._downloaded.get(raw)
-                if digest != before:
-                    expected = f"was {before} at the last download" if before else "was never downloaded"
-                    size = path.stat().st_size
-                    yield Drift(
-                        corpus,
-                        str(file),
-                        f"{file} is {digest} and {expected}",
-                        digest,
-                        size,
-                        "file" if before else "new file",
-                    )
+    def _local(self, corpus: str, entry: LocalCorpus, languages: LanguageParams) -> Iterator[Drift]:
+        for raw, file in local_files(corpus, entry, languages):
+            path = self.folder / file
+            if not path.is_file():
+                raise DataError(f"{REGISTRY}: {corpus}: {file} does not exist")
+            digest, before = sha256_of(path), self._downloaded.get(raw)
+            if digest != before:
+                expected = f"was {before} at the last download" if before else "was never downloaded"
+                problem = f"{file} is {digest} and {expected}"
+                size = path.stat().st_size
+                yield Drift(corpus, str(file), problem, digest, size, "file" if before else "new file")
 
     def _published(self, corpus: str, file: str, source: SourceFile) -> Drift | None:
         before = self._downloaded.get(f"{corpus}/{file}")
@@ -182,8 +178,7 @@ def link_local_files(main: Path, folder: Path, params: Params) -> None:
         entry = entries.get(name)
         if not isinstance(entry, LocalCorpus):
             continue
-        for _part, behind in local_parts(name, entry, params.languages):
-            for file in behind.values():
-                if not (folder / file).exists() and (main / file).is_file():
-                    (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / file).symlink_to(main / file)
+        for _raw, file in local_files(name, entry, spelled(name, entry, params.languages)):
+            if not (folder / file).exists() and (main / file).is_file():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / file).symlink_to(main / file)

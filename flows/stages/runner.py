@@ -15,6 +15,7 @@ from flows.restore.outputs import check_inputs, locked_stages, restore
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
 from transformer.errors import ExitCode, UserError
+from transformer.files import disk_problem
 from transformer.params import Params
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -49,6 +50,11 @@ def checked_params(name: str) -> Iterator[Params]:
         if _started_by_dvc() and error.exit_code in NOTHING_MADE:
             _put_back(name)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if (reason := disk_problem(error)) is None:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        sys.exit(ExitCode.FAILURE)
     except KeyboardInterrupt:
         print(f"error: stage {name} was stopped; start again to continue", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)

@@ -74,6 +74,14 @@ def test_stdin_and_file_give_one_line_each(elsewhere: Path) -> None:
     assert from_file.stdout == piped.stdout
 
 
+def test_entities_are_resolved_once(elsewhere: Path, called: Command) -> None:
+    plain = called(text=f"{sentence(1, 3)} & &lt; x\n".encode())
+    assert called(text=f"{sentence(1, 3)} &amp; &amp;lt; x\n".encode()).stdout != plain.stdout != b""
+    lines = [f"{sentence(1, 3)} & &lt; x"]
+    expected = Translator.load(elsewhere / "models" / "averaged", "auto").translate(lines)
+    assert called(text=f"{sentence(1, 3)} &amp; &amp;lt; x\n".encode()).stdout.decode() == f"{expected[0]}\n"
+
+
 def test_the_models_own_settings_hold_unless_told_otherwise(elsewhere: Path, called: Command) -> None:
     model = shutil.copytree(elsewhere / "models" / "averaged", elsewhere / "greedy")
     write_json(model / "decoding.json", {**TINY_DECODING.model_dump(), "beam": 1})

@@ -1,9 +1,10 @@
 """Where the quality comes from: BLEU and chrF by source length and by origin, and degenerate outputs."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from transformer.evaluation.references import Reference
 from transformer.evaluation.scores import bleu_and_chrf
 
 MIN_SENTENCES = 20  # of an origin that is listed on its own; corpus BLEU of fewer sentences means nothing
@@ -35,7 +36,7 @@ def length_bucket(words: int, upper_bounds: list[int]) -> str:
 def by_length(
     sources: list[str],
     hypotheses: list[str],
-    references: list[str],
+    references: Sequence[Reference],
     upper_bounds: list[int],
     language: str,
     bleu_tokenizer: str | None = None,
@@ -50,7 +51,7 @@ def by_length(
 def by_origin(
     origins: list[str],
     hypotheses: list[str],
-    references: list[str],
+    references: Sequence[Reference],
     language: str,
     bleu_tokenizer: str | None = None,
 ) -> dict[str, GroupScores]:
@@ -71,7 +72,7 @@ def _by_group(
     groups: Iterable[str],
     members: list[str],
     hypotheses: list[str],
-    references: list[str],
+    references: Sequence[Reference],
     language: str,
     bleu_tokenizer: str | None,
 ) -> dict[str, GroupScores]:

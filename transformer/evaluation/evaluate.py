@@ -3,10 +3,12 @@
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pyarrow.parquet as pq
 import torch
 
@@ -17,6 +19,7 @@ from transformer.evaluation.analysis import GroupScores, by_length, by_origin, r
 from transformer.evaluation.attention_plots import draw_examples
 from transformer.evaluation.comet_score import check_comet, comet_score
 from transformer.evaluation.plots import draw_curves, draw_scores
+from transformer.evaluation.references import Reference, first_of, reference_entries
 from transformer.evaluation.scores import (
     CorpusScores,
     Score,
@@ -46,7 +49,7 @@ class TestSet:
 
     name: str
     sources: list[str]
-    references: list[str]
+    references: Sequence[Reference]
     origins: list[str]
 
 
@@ -71,8 +74,8 @@ def evaluate(
         ParamsError: a test set is not in the corpus, or this machine lacks what a metric needs.
         DataError: an input is missing or malformed.
     """
-    check_tokenizer(evaluation)
     check_comet(evaluation)
+    check_tokenizer(evaluation)
     tokenizer = tokenizer_for(languages.target, evaluation.bleu_tokenizer)
     if tokenizer.reason:
         log.warning("BLEU is computed with the tokeniser %s: %s", tokenizer.name, tokenizer.reason)
@@ -146,19 +149,30 @@ def read_test_sets(path: Path, names: list[str]) -> list[TestSet]:
 
     Raises:
         ParamsError: one is not there; lists those that are.
-        DataError: the file is missing.
+        DataError: the file is missing or damaged.
     """
     if not path.exists():
         raise DataError(f"{path} is missing: run the prepare stage first (dvc repro prepare)")
-    rows = pq.read_table(path, columns=["source", "target", "origin"]).to_pylist()
-    members: dict[str, list[dict[str, str]]] = {}
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path} is damaged ({reason}): python -m flows.restore prepare, or dvc repro prepare"
+        ) from None
+    members: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         members.setdefault(row["origin"].split("/")[0], []).append(row)
     if missing := [name for name in names if name not in members]:
         there = ", ".join(sorted(members)) or "none"
         raise ParamsError(f"evaluation.test_sets: {missing[0]!r} is not a test set of {path}; those there: {there}")
     return [
-        TestSet(name, *([row[column] for row in members[name]] for column in ("source", "target", "origin")))
+        TestSet(
+            name,
+            [row["source"] for row in members[name]],
+            [[row["target"], *row["further"]] if row.get("further") else row["target"] for row in members[name]],
+            [row["origin"] for row in members[name]],
+        )
         for name in names
     ]
 
@@ -219,7 +233,7 @@ def _comet_entries(
 ) -> dict[str, Any]:
     if evaluation.comet_checkpoint is None:
         return {}
-    score = comet_score(test.sources, hypotheses, test.references, evaluation, on_gpu)
+    score = comet_score(test.sources, hypotheses, list(map(first_of, test.references)), evaluation, on_gpu)
     log.info("%s: COMET %.4f", test.name, score.value)
     return {"comet": round(score.value, COMET_DECIMALS), "comet_signature": score.signature}
 
@@ -238,7 +252,7 @@ def _write_translations(path: Path, test: TestSet, found: list[Translation]) -> 
     lines = (
         {
             "source": source,
-            "reference": reference,
+            **reference_entries(reference),
             "hypothesis": translation.text,
             "score": round(translation.score, 4),
             "chrf": _rounded(sentence),

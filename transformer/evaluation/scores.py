@@ -7,8 +7,10 @@ two points higher.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import islice
 from typing import Any, TypeAlias
 
 from sacrebleu.metrics import BLEU, CHRF, TER
@@ -16,6 +18,7 @@ from sacrebleu.significance import PairedTest
 from sacremoses import MosesTokenizer
 
 from transformer.bleu import STANDARD, bleu_metric, tokenizer_for
+from transformer.evaluation.references import Reference, streams
 from transformer.languages import is_unsegmented, main_language
 
 TOKENISED, TOKENISED_SPLIT = "tokenised", "tokenised_split"
@@ -50,20 +53,23 @@ class CorpusScores:
 
 def score_corpus(
     hypotheses: list[str],
-    references: list[str],
+    references: Sequence[Reference],
     language: str,
     bootstrap_samples: int,
     bleu_tokenizer: str | None = None,
 ) -> CorpusScores:
-    """Cased BLEU, chrF2, chrF2++ and TER of one hypothesis and one reference a sentence.
+    """Cased BLEU, chrF2, chrF2++ and TER of one hypothesis a sentence.
 
     `language` is the target's; `bleu_tokenizer` overrides the tokeniser that it needs.
     """
-    bleu, ter = bleu_metric(language, bleu_tokenizer), ter_metric(language)
-    bleu_score = bleu.corpus_score(hypotheses, [references], n_bootstrap=bootstrap_samples)
+    bleu, ter = with_float_scores(bleu_metric(language, bleu_tokenizer)), ter_metric(language)
+    bleu_score = bleu.corpus_score(hypotheses, streams(references), n_bootstrap=bootstrap_samples)
 
     def scored(metric: Metric) -> Score:
-        return _score(metric, metric.corpus_score(hypotheses, [references], n_bootstrap=bootstrap_samples))
+        return _score(
+            metric,
+            with_float_scores(metric).corpus_score(hypotheses, streams(references), n_bootstrap=bootstrap_samples),
+        )
 
     return CorpusScores(
         _score(bleu, bleu_score),
@@ -80,19 +86,19 @@ def ter_metric(language: str) -> TER:
 
 
 def bleu_and_chrf(
-    hypotheses: list[str], references: list[str], language: str, bleu_tokenizer: str | None = None
+    hypotheses: list[str], references: Sequence[Reference], language: str, bleu_tokenizer: str | None = None
 ) -> tuple[float, float]:
     """The same BLEU and chrF2 in percent, without intervals."""
-    bleu = bleu_metric(language, bleu_tokenizer).corpus_score(hypotheses, [references]).score
-    chrf = CHRF().corpus_score(hypotheses, [references]).score
+    bleu = bleu_metric(language, bleu_tokenizer).corpus_score(hypotheses, streams(references)).score
+    chrf = CHRF().corpus_score(hypotheses, streams(references)).score
     return float(bleu), float(chrf)
 
 
-def sentence_chrf(hypotheses: list[str], references: list[str]) -> list[float]:
+def sentence_chrf(hypotheses: list[str], references: Sequence[Reference]) -> list[float]:
     """chrF2 in percent of each sentence; BLEU says little about a single one."""
     chrf = CHRF()
     return [
-        float(chrf.sentence_score(hypothesis, [reference]).score)
+        float(chrf.sentence_score(hypothesis, [reference] if isinstance(reference, str) else reference).score)
         for hypothesis, reference in zip(hypotheses, references, strict=True)
     ]
 
@@ -107,22 +113,41 @@ class Comparison:
 
 
 def paired_bootstrap(
-    baseline: list[str], system: list[str], references: list[str], metrics: dict[str, Metric], samples: int
+    baseline: list[str], system: list[str], references: Sequence[Reference], metrics: dict[str, Metric], samples: int
 ) -> dict[str, Comparison]:
     """sacreBLEU's paired bootstrap for each metric by name; the three lists are aligned sentences.
 
     Equal translations have the p-value 1; sacreBLEU's would be nearly zero.
     """
     if baseline == system:
-        scores = {name: float(metric.corpus_score(system, [references]).score) for name, metric in metrics.items()}
+        scores = {
+            name: float(metric.corpus_score(system, streams(references)).score) for name, metric in metrics.items()
+        }
         return {name: Comparison(score, score, 1.0) for name, score in scores.items()}
     systems = [("baseline", baseline), ("system", system)]
-    _, columns = PairedTest(systems, dict(metrics), [references], test_type="bs", n_samples=samples)()
+    _, columns = PairedTest(systems, dict(metrics), streams(references), test_type="bs", n_samples=samples)()
     # PairedTest renames the metrics (BLEU, chrF2) and keeps their order; its first column holds the systems' names.
     return {
         name: Comparison(float(first.score), float(second.score), float(second.p_value))
         for name, (first, second) in zip(metrics, list(columns.values())[1:], strict=True)
     }
+
+
+def with_float_scores(metric: Metric) -> Metric:
+    """The metric, with scores that are all of one type.
+
+    sacreBLEU's are float32 in the resamples of a bootstrap, but 0.0 where nothing matches, and of a mixture of both
+    Python takes no mean.
+    """
+    compute = metric._compute_score_from_stats
+
+    def computed(stats: list[int]) -> Any:
+        result = compute(stats)
+        result.score = float(result.score)
+        return result
+
+    metric._compute_score_from_stats = computed
+    return metric
 
 
 def _score(metric: Metric, result: Any) -> Score:
@@ -140,7 +165,7 @@ class QuotedBleu:
 
 
 def quoted_bleus(
-    hypotheses: list[str], references: list[str], language: str, bleu_tokenizer: str | None = None
+    hypotheses: list[str], references: Sequence[Reference], language: str, bleu_tokenizer: str | None = None
 ) -> dict[str, QuotedBleu]:
     """BLEU of one reference a sentence in each of the ways in which results for the target `language` are quoted.
 
@@ -172,18 +197,32 @@ def compounds_split(tokenised: list[str]) -> list[str]:
     return [_HYPHEN.sub(rb"\1 ##AT##-##AT## \2", line.encode()).decode() for line in tokenised]
 
 
-def _tokenised_bleus(hypotheses: list[str], references: list[str], language: str) -> dict[str, QuotedBleu]:
+def _tokenised_bleus(hypotheses: list[str], references: Sequence[Reference], language: str) -> dict[str, QuotedBleu]:
     multi_bleu = BLEU(tokenize="none", smooth_method="none", force=True)  # force: the text is tokenised on purpose
-    ours, theirs = moses_tokenised(hypotheses, language), moses_tokenised(references, language)
+    ours, theirs = (
+        moses_tokenised(hypotheses, language),
+        _each(references, lambda lines: moses_tokenised(lines, language)),
+    )
     how = f"moses:{language}|sacremoses:{version('sacremoses')}"
     found = {TOKENISED: _quoted("tokenised (Moses)", multi_bleu, ours, theirs, how)}
     if MOSES_LANGUAGES[language]:
         label, how = "tokenised, compounds split (paper)", f"{how}|compounds:split"
-        found[TOKENISED_SPLIT] = _quoted(label, multi_bleu, compounds_split(ours), compounds_split(theirs), how)
+        found[TOKENISED_SPLIT] = _quoted(
+            label, multi_bleu, compounds_split(ours), _each(theirs, compounds_split), how
+        )
     return found
 
 
-def _quoted(label: str, metric: BLEU, hypotheses: list[str], references: list[str], how: str = "") -> QuotedBleu:
-    score = float(metric.corpus_score(hypotheses, [references]).score)
+def _each(references: Sequence[Reference], changed: Callable[[list[str]], list[str]]) -> list[Reference]:
+    """The references with their texts changed."""
+    flat = [[one] if isinstance(one, str) else one for one in references]
+    texts = iter(changed([text for one in flat for text in one]))
+    return [list(islice(texts, len(one))) for one in flat]
+
+
+def _quoted(
+    label: str, metric: BLEU, hypotheses: list[str], references: Sequence[Reference], how: str = ""
+) -> QuotedBleu:
+    score = float(metric.corpus_score(hypotheses, streams(references)).score)
     signature = str(metric.get_signature())
     return QuotedBleu(score, label, f"{signature}|{how}" if how else signature)

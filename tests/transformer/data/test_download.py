@@ -322,7 +322,7 @@ def test_ones_own_files_without_official_splits(stage: Stage) -> None:
 
 def test_ones_own_files_that_are_missing_are_named(stage: Stage) -> None:
     stage.declare(mine={"local": {"train": {"en": "nowhere.src", "de": "nowhere.tgt"}}})
-    with pytest.raises(DataError, match=r"corpora\.yaml: mine: nowhere\.src does not exist"):
+    with pytest.raises(DataError, match=r"corpora\.yaml: mine\.local\.train: nowhere\.src does not exist"):
         stage.run("mine")
     with pytest.raises(ParamsError, match=r"languages\.target = 'fr': corpus mine has de, en"):
         stage.run("mine", pair="en-fr")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from raw_parts import PARAMS, Pairs, part, random_pairs, with_filters, write_lines
 
 from transformer.chunks import LocalExecutor
-from transformer.data.parts import write_parts
+from transformer.data.parts import Part, write_parts
 from transformer.data.prepare import splits as split_files
 from transformer.data.prepare.prepare import prepare
 from transformer.errors import DataError
@@ -69,9 +70,9 @@ def test_official_splits(tmp_path: Path, official: Path) -> None:
         ("A green tree", "Ein grüner Baum", "books"),
     ]
     assert rows["valid"] == [("A completely different validation sentence 5", "Ein ganz anderer Satz 5", "dev")]
-    # Line for line; sources are cleaned, references are as published.
+    # Line for line; sources are cleaned, references are as published but for their entities.
     assert rows["test"] == [
-        ("Our dog sleeps & snores.", "Unser Hund schläft &amp; schnarcht.", "exam"),
+        ("Our dog sleeps & snores.", "Unser Hund schläft & schnarcht.", "exam"),
         ("Same", "Same", "exam"),
         ("", "leer", "exam"),
         ("Our dog sleeps & snores.", "Noch\u00a0einmal  dieselbe\xad Zeile", "exam"),
@@ -211,15 +212,42 @@ def test_every_format(tmp_path: Path, write: Callable[[Path, Pairs], dict[str, s
 
 def test_empty_split_names_what_to_change(tmp_path: Path, official: Path) -> None:
     write_parts(official, [part("books", "train"), part("dev", "valid")])
-    with pytest.raises(DataError, match=r"^the test split is empty, .*raise preparation\.test_share") as caught:
+    with pytest.raises(
+        DataError, match=r"^the test split is empty: at preparation\.test_share = 1e-09 none of 4"
+    ) as caught:
         run(tmp_path, official, PARAMS.model_copy(update={"test_share": 1e-9}))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "reports" / "corpus.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("pairs", "parts", "told"),
+    [
+        (
+            [("same", "same")] * 5 + [("", "leer")],
+            [part("text", "train")],
+            "all 6 training pairs were removed, 5 by preparation.filters.identical, 1 by preparation.filters.empty; "
+            "mend the corpus or switch that filter off",
+        ),
+        (
+            [("a b", "c d")],
+            [part("text", "test")],
+            "no corpus brings training pairs; give one with `train` or `all` (published: split train, or none)",
+        ),
+    ],
+)
+def test_an_empty_train_split_says_why(tmp_path: Path, pairs: Pairs, parts: list[Part], told: str) -> None:
+    write_lines(tmp_path / "raw", "text", pairs)
+    write_lines(tmp_path / "raw", "dev", [("x y", "z z")])
+    write_parts(tmp_path / "raw", [*parts, part("dev", "valid"), part("dev", "test")])
+    with pytest.raises(DataError) as caught:
+        run(tmp_path, tmp_path / "raw")
+    assert str(caught.value) == f"the train split is empty: {told}"
+
+
 def test_malformed_input_leaves_no_split_behind(tmp_path: Path, official: Path) -> None:
     (official / "exam.de").write_text("only one line\n")
-    with pytest.raises(DataError, match=r"exam\.en has 5 lines, .*exam\.de has 1: pair 2 has no target"):
+    with pytest.raises(DataError, match=r"exam\.en: it has 5 lines and .*exam\.de has 1: pair 2 has no target"):
         run(tmp_path, official)
     assert list((tmp_path / "corpus").iterdir()) == []
 
@@ -229,16 +257,28 @@ def test_raw_folder_without_parts(tmp_path: Path) -> None:
         prepare(PARAMS, tmp_path, tmp_path / "corpus", tmp_path / "corpus.json", tmp_path / "work", LocalExecutor(1))
 
 
-@pytest.mark.parametrize("batch_pairs", [1, 2, 3, 97])
-def test_chunks_that_lose_all_their_pairs_change_nothing(tmp_path: Path, batch_pairs: int) -> None:
-    raw = tmp_path / "raw"
-    good = random_pairs(40, seed=3)
-    same = [("untranslated line", "untranslated line")] * 7
-    write_lines(raw, "crawl", [*same, *good[:20], *same, *good[20:], *same])
-    write_parts(raw, [part("crawl", None)])
-    expected = run(tmp_path / "whole", raw, PARAMS.model_copy(update={"batch_pairs": 10_000}))
-    assert sum(map(len, expected[0].values())) == len(good)
-    assert run(tmp_path / "chunks", raw, PARAMS.model_copy(update={"batch_pairs": batch_pairs})) == expected
+@pytest.mark.parametrize("seed", range(6))
+def test_the_output_does_not_depend_on_the_chunks(tmp_path: Path, seed: int) -> None:
+    """Random corpora, with and without official splits, in which whole stretches are removed."""
+    random_ = random.Random(seed)
+    blocks: list[Pairs] = []
+    for number in range(8):
+        good = random_pairs(random_.randint(1, 15), seed=100 * seed + number)
+        bad = random_.choice(
+            [("", ""), ("untranslated", "untranslated"), ("Hello {name}", "Hallo {wer}"), ("a", "b " * 30)]
+        )
+        blocks += [good, [bad] * random_.randint(1, 12)]
+    blocks += [blocks[0]]  # duplicates, too
+    for name, pairs in (("crawl", [pair for block in blocks for pair in block]), ("dev", blocks[2] + blocks[1])):
+        write_lines(tmp_path / "raw", name, pairs)
+    parts = [part("crawl", None)] if seed % 2 else [part("crawl", "train"), part("dev", "valid"), part("dev", "test")]
+    write_parts(tmp_path / "raw", parts)
+    written = []
+    for batch_pairs in (10_000, 1, 2, 3, 97):
+        folder = tmp_path / str(batch_pairs)
+        run(folder, tmp_path / "raw", PARAMS.model_copy(update={"batch_pairs": batch_pairs}))
+        written.append((sha256_of(folder / "corpus"), sha256_of(folder / "reports")))
+    assert set(written) == {written[0]}
 
 
 def pairs_of(rows: dict[str, Rows]) -> list[tuple[str, str]]:

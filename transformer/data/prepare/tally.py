@@ -1,5 +1,6 @@
 """The report of `prepare`: what was read, what was removed and why, what was kept."""
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from transformer.data.prepare.decontamination import VERDICTS
 from transformer.data.prepare.filters import FILTER_NAMES
 from transformer.data.prepare.splits import SPLITS
 
+logger = logging.getLogger(__name__)
 REASONS = (*FILTER_NAMES, "duplicate_pair", "duplicate_source", *VERDICTS)
 MANY = 1 / 3  # of a part's pairs removed by one filter: worth a warning
 _SWITCHES = {
@@ -34,7 +36,9 @@ class Tally:
 
     def __init__(self, parts: list[Part]) -> None:
         self._parts = [part.name for part in parts]
+        self._sifted = {part.name for part in parts if part.split in (None, "train")}
         self._read: Counter[str] = Counter()
+        self._left_out: dict[str, Counter[str]] = {}  # part -> reason -> units that are no pairs
         self._unwritable: Counter[str] = Counter()
         self._removed: defaultdict[str, Counter[str]] = defaultdict(Counter)  # part -> reason -> pairs
         self._kept: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}  # split -> origin -> pairs
@@ -43,6 +47,13 @@ class Tally:
     def read(self, part: str, pairs: int) -> None:
         """Count pairs of a part as read."""
         self._read[part] += pairs
+
+    def left_out(self, part: str, units: Counter[str]) -> None:
+        """Count what a reader of a part passed over: untranslated units and the like, which are no pairs."""
+        self._left_out[part] = units
+        if units:
+            counts = ", ".join(f"{count} {reason}" for reason, count in sorted(units.items()))
+            logger.info("%s: left out while reading: %s", part, counts)
 
     def removed(self, part: str, reason: str, pairs: int = 1) -> None:
         """Count pairs of a part as removed for one of REASONS."""
@@ -63,11 +74,10 @@ class Tally:
         """How many pairs a split has so far."""
         return self._kept[split].total()
 
-    def losses(self) -> str:
-        """How many pairs were removed, and the most frequent reason, in words."""
-        removed = self._all_removed()
-        reason = max(removed, key=lambda name: removed[name])
-        return f"{sum(removed.values())} of {self._read.total()} pairs were removed, most by {reason}"
+    def training_losses(self) -> tuple[int, dict[str, int]]:
+        """Of the parts that pass the filters: pairs read, and pairs removed by reason."""
+        removed = {reason: sum(self._removed[part][reason] for part in self._sifted) for reason in REASONS}
+        return sum(self._read[part] for part in self._sifted), removed
 
     def warnings(self) -> Iterator[str]:
         """A line for each filter that removed more than MANY of a part, and for references that cap the score."""
@@ -106,6 +116,7 @@ class Tally:
             "read": self._read[part],
             "kept": kept,
             "removed": {reason: self._removed[part][reason] for reason in REASONS},
+            **({"left_out": dict(sorted(left_out.items()))} if (left_out := self._left_out.get(part)) else {}),
             "unwritable_references": self._unwritable[part],
         }
 

@@ -1,6 +1,7 @@
 """Learning the shared byte-pair vocabulary (paper, section 5.1) from the words of the training split."""
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -84,8 +85,16 @@ def train_vocabulary(params: TokenizationParams, words: Iterable[tuple[str, int]
             minloglevel=2,
         )
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"tokenization.vocabulary_size = {params.vocabulary_size} does not fit this text: {reason}"
-        ) from None
+        raise DataError(_in_words(params, str(error))) from None
     return Vocabulary(model.getvalue())
+
+
+def _in_words(params: TokenizationParams, told: str) -> str:
+    """What SentencePiece's error means for the params."""
+    key = f"tokenization.vocabulary_size = {params.vocabulary_size} does not fit the training split"
+    if few := re.search(r"smaller than required_chars\. \d+ vs (\d+)", told):
+        coverage = f"tokenization.character_coverage = {params.character_coverage}"
+        return f"{key}: its characters alone need {few[1]} pieces; raise it, or lower {coverage} (0.98 at least)"
+    if many := re.search(r"value <= (\d+)", told):
+        return f"{key}: its words give no more than {many[1]} pieces; lower it, or train on more text"
+    return f"SentencePiece learns no vocabulary from the training split: {' '.join(told.split())}"

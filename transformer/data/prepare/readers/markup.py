@@ -1,0 +1,136 @@
+"""XML read one unit at a time: bounded memory, no entities but XML's own five, nothing fetched or opened."""
+
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from lxml import etree
+
+from transformer.data.compression import DAMAGE, unpacked
+from transformer.data.prepare.readers.files import RawFile, trouble
+
+INPUT_BYTES = 1 << 16
+LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
+# lxml bounds a text node to 10 MB and the depth to 256 levels; no external DTD is read, though many name one.
+_SAFE = {
+    "resolve_entities": False,
+    "no_network": True,
+    "load_dtd": False,
+    "huge_tree": False,
+    "remove_comments": True,
+    "remove_pis": True,
+}
+
+SPELL = "say in data/corpora.yaml how the file spells each language"  # what to do where one is not found
+
+Element = Any  # lxml.etree._Element, which has no public name
+
+
+def local_name(element: Element) -> str:
+    """The name of an element without its namespace."""
+    return str(etree.QName(element).localname)
+
+
+def read_units(raw: RawFile, root: Collection[str], units: Collection[str]) -> Iterator[Element]:
+    """Each element that is called one of `units`, complete, below a root that is called one of `root`.
+
+    An element is emptied after it has been yielded; its ancestors keep their attributes.
+
+    Raises:
+        DataError: not well-formed, another root, declared entities, damaged compression.
+    """
+    parser = etree.XMLPullParser(events=("start", "end"), **_SAFE)
+    begun = False
+    try:
+        for _ in _fed(raw, parser):
+            for event, element in parser.read_events():
+                if not begun:
+                    _check_root(raw, element, root)
+                    begun = True
+                if event == "end" and local_name(element) in units:
+                    yield element
+                    _free(element)
+    except etree.XMLSyntaxError as error:
+        raise raw.malformed(f"not well-formed XML ({_reason(error)})", error.lineno or 1) from None
+    except (*DAMAGE, OSError) as error:
+        raise trouble(raw, error) from None
+
+
+def _reason(error: etree.XMLSyntaxError) -> str:
+    """The parser's words without its position and its advice to programmers."""
+    return re.sub(r"\W*(?:, (?:line \d|see |try ).*)?$", "", str(error.msg))
+
+
+def _fed(raw: RawFile, parser: etree.XMLPullParser) -> Iterator[None]:
+    """Feeds the file to the parser, piece by piece."""
+    with raw.path.open("rb") as file:
+        content, reached = unpacked(file), 0
+        while piece := content.read(INPUT_BYTES):
+            parser.feed(piece)
+            yield
+            raw.advance(file.tell() - reached)
+            reached = file.tell()
+    parser.close()
+    yield
+
+
+def _check_root(raw: RawFile, element: Element, root: Collection[str]) -> None:
+    name, declared = local_name(element), element.getroottree().docinfo.internalDTD
+    if declared is not None and any(True for _ in declared.iterentities()):
+        raise raw.malformed("it declares entities, which are not read", 1, mend="write what they stand for")
+    if name not in root:
+        raise raw.malformed(f"its root is <{name}>, not <{'> or <'.join(sorted(root))}>", element.sourceline)
+
+
+def _free(element: Element) -> None:
+    """Empty a finished element and drop what stands before it."""
+    element.clear(keep_tail=False)
+    for one in (element, *element.iterancestors()):
+        while (before := one.getprevious()) is not None:
+            one.getparent().remove(before)
+
+
+def plain_text(raw: RawFile, element: Element, codes: Collection[str]) -> str:
+    """The text of an element, without what stands in the elements called `codes`: markup of the original document.
+
+    A code that stands for a line break becomes a space.
+
+    Raises:
+        DataError: a text of more than `max_line_bytes`, or with an entity that XML does not know.
+    """
+    text = "".join(_texts(raw, element, codes))
+    if len(text) > raw.max_line_bytes:
+        raise raw.too_long("a text", element.sourceline)
+    return text
+
+
+def _texts(raw: RawFile, element: Element, codes: Collection[str]) -> Iterator[str]:
+    yield element.text or ""
+    for child in element:
+        if child.tag is etree.Entity:
+            raise raw.malformed(
+                f"{child.text} is no entity of XML", element.sourceline, mend="write the character itself"
+            )
+        name = local_name(child)
+        if name == "cp":  # XLIFF 2: a character that XML cannot hold
+            yield _control(child.get("hex", ""))
+        elif name not in codes:
+            yield from _texts(raw, child, codes)
+        elif "lb" in (child.get("ctype"), child.get("subType", "").removeprefix("xlf:"), child.get("type")):
+            yield " "
+        yield child.tail or ""
+
+
+def _control(digits: str) -> str:
+    try:
+        return chr(int(digits, 16))
+    except (ValueError, OverflowError):
+        return ""
+
+
+def speaks(spelled: str | None, wanted: str) -> bool:
+    """Whether a file's language, as in `en-US`, is the one that is asked for: `en-us`, or `en` for any region."""
+    if spelled is None:
+        return False
+    have, want = (code.lower().replace("_", "-") for code in (spelled, wanted))
+    return have == want or have.startswith(f"{want}-")
