@@ -9,6 +9,9 @@ import gzip
 import io
 import json
 import lzma
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass, field
@@ -244,6 +247,45 @@ def test_small_corpus(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         pairs, report = pairs_and_report(row.pair)
         assert pairs == row.expected
         assert report["parts"]["mine-train"].get("left_out", {}) == row.left_out
+
+
+ENDLESS = {
+    "lines": b"",
+    "sgm": b"<srcset><doc docid=1><seg id=1>",
+    "po": b'msgid "',
+    "tmx": b"<tmx><body><tu><tuv xml:lang='en'><seg>",
+    "tmx, in a tag": b"<tmx><body><tu id='",
+    "tmx, in a comment": b"<tmx><!--",
+}
+READ = """
+import resource, sys
+from pathlib import Path
+from transformer.data.parts import Part
+from transformer.data.prepare.readers.part import read_part
+from transformer.errors import DataError
+fields = {"source_field": "msgid", "target_field": "msgstr"}
+part = Part(corpus="c", name="n", split="train", format=sys.argv[1], source="x", target="x", source_language="en", target_language="de", **fields)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    list(read_part(part, Path(), 10, lambda count: None))
+except DataError as error:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)
+"""
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_text_without_an_end_is_read_in_bounded_memory(name: str, tmp_path: Path) -> None:
+    """A gigabyte in 30 kB; the reader may hold what zstd unpacks at a time and what lxml takes as one text."""
+    with zstandard.open(tmp_path / "x", "wb") as packed:
+        packed.write(ENDLESS[name])
+        for _ in range(1000):
+            packed.write(b"x" * 1_000_000)
+    command = [sys.executable, "-c", READ, name.partition(",")[0]]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    grown, _, message = told.partition(" ")
+    assert message.startswith("x, line 1: ") or "without a tag" in message
+    assert int(grown) < 150_000 * (1 if sys.platform == "linux" else 1000)
 
 
 def test_a_test_set_with_several_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
