@@ -216,7 +216,36 @@ ROWS = [
     one("WMT's XML", "news.xml", wmt_xml(), {"en": "en", "de": "de"}),
     one("WMT's XML with other segments", "news.xml", wmt_xml(""), {"en": "en", "de": "de"}, f"my/news.xml, line 2: source and reference A differ in segment 2; {MEND}"),
     one("WMT's XML with a bare ampersand", "news.xml", wmt_xml().replace("red house", "R & D"), {"en": "en", "de": "de"}, f"my/news.xml, line 2: not well-formed XML (xmlParseEntityRef: no name); {MEND}"),
+    # further messages of the readers
+    Row("two TSV files", {"my/en.tsv": EN, "my/de.tsv": DE}, {"en": "my/en.tsv", "de": "my/de.tsv"}, f"{REGISTRY}: my/en.tsv is tsv, which holds both sides: `file:` names it and says where each language is in it; `format: lines` takes its lines as they are"),
+    one("TSV, a blank line kept", "a.tsv", f"\n{TSV}", {"en": 0, "de": 1, "blank_lines": "keep"}),
+    one("TSV with a header's column twice", "a.tsv", f"de\ten\tde\n{TSV}", {"en": "en", "de": "de"}, "my/a.tsv, line 1: 2 columns 'de'; its first line names de, en, de; name another one in data/corpora.yaml, or number them from 0"),
+    one("JSON lines, a blank line kept", "a.jsonl", f"\n{JSONL}", {"en": "translation.en", "de": "translation.de", "blank_lines": "keep"}),
+    one("JSON lines, a blank line left out", "a.jsonl", f"{JSONL}\n", {"en": "translation.en", "de": "translation.de", "blank_lines": "skip"}, left_out={"blank_line": 1}),
+    one("JSON lines, a blank line", "a.jsonl", f"{JSONL}\n", {"en": "translation.en", "de": "translation.de"}, "my/a.jsonl, line 3: a blank line; say `blank_lines: skip` in data/corpora.yaml, or `keep` for an empty pair"),
+    one("a JSON array over several lines", "a.jsonl", '[\n{"en": "a"}\n]\n', {"en": "en", "de": "de"}, f"my/a.jsonl: one JSON array; make an object a line of it (jq -c '.[]'), {FORCE}"),
+    one("JSON lines with a number", "a.jsonl", '{"en": "a", "de": 7}', {"en": "en", "de": "de"}, f"my/a.jsonl, line 1: 'de' is 7, not text; {MEND}"),
+    one("JSON lines with half a character", "a.jsonl", '{"en": "a", "de": "\\ud83d"}', {"en": "en", "de": "de"}, f"my/a.jsonl, line 1: 'de' holds half a surrogate pair, which is not a character; {MEND}"),
+    one("Parquet, a path into a column of text", "a.parquet", parquet(COLUMNS), {"en": "en.x", "de": "de"}, "my/a.parquet: it has no column 'en.x'; its columns are en, de; name two that hold text in data/corpora.yaml"),
+    one("Parquet, a struct for a column", "a.parquet", parquet(TRANSLATION), {"en": "translation", "de": "translation.de"}, "my/a.parquet: column 'translation' holds struct<en: string, de: string>, not text; its columns are translation.en, translation.de; name two that hold text in data/corpora.yaml"),
+    one("Parquet with a text beyond the limit", "a.parquet", parquet(pa.table({"en": ["a", LONG], "de": ["b", "c"]})), {"en": "en", "de": "de"}, "my/a.parquet: row 2 of column 'en' is longer than preparation.max_line_bytes = 4096; raise that, or split the text"),
+    one("Parquet that is damaged inside", "a.parquet", parquet(COLUMNS)[:4] + bytes(60) + parquet(COLUMNS)[64:], {"en": "en", "de": "de"}, "my/a.parquet: not a readable Parquet file ("),
+    one("TMX with a text beyond the limit", "a.tmx", tmx(unit(LONG, "x")), {"en": "en", "de": "de"}, "my/a.tmx, line 1: a text is longer than preparation.max_line_bytes = 4096; raise that, or split the text"),
+    one("TMX with an entity of HTML", "a.tmx", tmx(unit("a&nbsp;b", "x")), {"en": "en", "de": "de"}, f"my/a.tmx, line 1: not well-formed XML (Entity 'nbsp' not defined); {MEND}"),
+    one("TMX with an entity of its external DTD", "a.tmx", tmx(unit("a&nbsp;b", "x"), '<!DOCTYPE tmx SYSTEM "tmx14.dtd">\n'), {"en": "en", "de": "de"}, f"my/a.tmx, line 2: &nbsp; is no entity of XML; write the character itself, {FORCE}"),
+    one("TMX without a language", "a.tmx", tmx("<tu><tuv><seg>x</seg></tuv></tu>"), {"en": "en", "de": "de"}, "my/a.tmx: no unit has both en and de; its languages are unknown; say in data/corpora.yaml how the file spells each language"),
+    one("XLIFF, line breaks and characters by code", "a.xlf", xliff(trans_unit(1, 'A red<x id="1" ctype="lb"/>house', 'Ein rotes<x id="1" ctype="lb"/>H<cp hex="0061"/>us<cp hex="x"/>')), {"en": "en", "de": "de"}, [RED]),
+    one("PO without msgstr", "de.po", 'msgid "a"\n\nmsgid "b"\nmsgstr "c"\n', {"en": "msgid", "de": "msgstr"}, f"my/de.po, line 1: not a PO file (missing msgstr for msgid 'a'); {MEND}"),
+    one("PO in another charset than it says", "de.po", po(message("a", "ö")).encode("latin-1"), {"en": "msgid", "de": "msgstr"}, f"my/de.po: not in the charset that its header names ('utf-8' codec can't decode byte 0xf6 in position 8: invalid start byte); {MEND}"),
+    one("PO with a message beyond the limit", "de.po", 'msgid "a"\nmsgstr ""\n' + f'"{LONG[:999]}"\n' * 5, {"en": "msgid", "de": "msgstr"}, "my/de.po, line 1: a message is longer than preparation.max_line_bytes = 4096; raise that, or split the text"),
+    lines("SGM with a segment beyond the limit", sgm("srcset", ["x\n" * 3000]), sgm("refset", ["y"]), "my/a.en, line 3: segment 1 is longer than preparation.max_line_bytes = 4096; raise that, or split the text"),
+    one("WMT's XML in other languages", "news.xml", wmt_xml(), {"en": "en", "de": "cs"}, "my/news.xml: no document has both en and cs; it has ref de, src en; say in data/corpora.yaml how the file spells each language"),
+    one("WMT's XML with a segment twice", "news.xml", wmt_xml('<seg id="1">The sea</seg>'), {"en": "en", "de": "de"}, f"my/news.xml, line 2: segment 1 is there twice; {MEND}"),
+    one("WMT's XML with a segment without id", "news.xml", wmt_xml("<seg>The sea</seg>"), {"en": "en", "de": "de"}, f"my/news.xml, line 2: a segment without id; {MEND}"),
 ]  # fmt: skip
+
+
+LIBRARY_WORDS = ("TMX that expands to terabytes", "Parquet that is damaged inside")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -242,7 +271,8 @@ def test_small_corpus(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             pairs_and_report(row.pair)
         told = str(caught.value)
         assert "\n" not in told
-        assert told == row.expected or (row.name.endswith("terabytes") and row.expected in told)
+        # What libxml2 and Arrow say about some faults is theirs to change.
+        assert told == row.expected or (row.name in LIBRARY_WORDS and row.expected in told)
     else:
         pairs, report = pairs_and_report(row.pair)
         assert pairs == row.expected

@@ -41,6 +41,7 @@ def read_units(raw: RawFile, root: Collection[str], units: Collection[str]) -> I
         DataError: not well-formed, another root, declared entities, damaged compression.
     """
     parser = etree.XMLPullParser(events=("start", "end"), **_SAFE)
+    etree.clear_error_log()  # it keeps what other parsers of this process said
     begun, within, last_event, reached = False, False, 0, 0
     try:
         for count in _fed(raw, parser):
@@ -62,14 +63,17 @@ def read_units(raw: RawFile, root: Collection[str], units: Collection[str]) -> I
                 if not within:
                     _free(element)
     except etree.XMLSyntaxError as error:
-        raise raw.malformed(f"not well-formed XML ({_reason(error)})", error.lineno or 1) from None
+        # The first of its complaints is the cause of the one that is raised.
+        found = [(one.message, one.line) for one in error.error_log.filter_from_errors()]
+        message, line = (found or [(str(error.msg), error.lineno)])[0]
+        raise raw.malformed(f"not well-formed XML ({_reason(message)})", line or 1) from None
     except (*DAMAGE, OSError) as error:
         raise trouble(raw, error) from None
 
 
-def _reason(error: etree.XMLSyntaxError) -> str:
+def _reason(message: str) -> str:
     """The parser's words without its position and its advice to programmers."""
-    return re.sub(r"\W*(?:, (?:line \d|see |try ).*)?$", "", str(error.msg))
+    return re.sub(r"\W*(?:, (?:line \d|see |try ).*)?$", "", message.strip())
 
 
 def _fed(raw: RawFile, parser: etree.XMLPullParser) -> Iterator[int]:
