@@ -15,12 +15,13 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup setup-test repro test test-all lint ui serve ablations gpu-bundle gpu-rehearsal
+.PHONY: help setup setup-test repro test test-all undo lint ui serve ablations gpu-bundle gpu-rehearsal
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make repro   set up .venv, run the pipeline (dvc repro), print the scores'
 	@echo 'make test    set up .venv with the test tools, run the tests (9 minutes); test-all: those that take longer too'
+	@echo 'make undo    after a stage has failed: its outputs as of its last run; STAGE=train: of one stage only'
 	@echo 'make lint    ruff, mypy, and who imports whom (import-linter)'
 	@echo 'make ui      browse the recorded runs (MLflow) at http://127.0.0.1:5000'
 	@echo 'make serve   Prefect (schedules, runs) at http://127.0.0.1:4200, MLflow at http://127.0.0.1:5000, until Ctrl-C'
@@ -58,14 +59,18 @@ setup-test:
 	$(call install,.installed-test,.[test])
 	$(check_git)
 
-# Without --wait-for-lock, a DVC command in another terminal at the moment a stage ends would cost that stage's work.
+# Checks what can be checked before, then becomes `dvc --wait-for-lock repro`.
 repro: setup
-	@python -m flows.stages
-	@dvc --wait-for-lock repro
+	@python -m flows.stages repro
+	@python -m flows.restore --check
 	@echo
 	@python -m flows.summary
 	@python -m flows.tracking.send --wait
 	@echo 'Scores, plots and translations: reports/   the model: models/averaged   recorded runs: make ui'
+
+# Nothing but outputs that differ from dvc.lock is touched.
+undo: setup
+	@python -m flows.restore $(STAGE)
 
 # One thread a process: there are more processes than cores, and more threads would only wait for one another.
 test: setup-test

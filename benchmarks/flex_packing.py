@@ -61,4 +61,5 @@ def block_mask(between: Between, causal: bool) -> BlockMask:
 def _sentences(spans: Spans) -> Tensor:
     """The number of each token's sentence."""
     places = torch.arange(spans.positions.size(0), device=spans.offsets.device, dtype=spans.offsets.dtype)
-    return torch.bucketize(places, spans.offsets[1:], right=True)
+    # Not of offsets[1:]: torch 2.11's compiled bucketize reads a slice from the beginning of its storage.
+    return torch.bucketize(places, spans.offsets, right=True) - 1

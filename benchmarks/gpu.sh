@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
+command -v "$python" >/dev/null || { echo "error: PYTHON: there is no program $python" >&2; exit 2; }
 export PYTHONUNBUFFERED=1
 
 site=$(mktemp -d)

@@ -11,13 +11,14 @@ import argparse
 import multiprocessing
 import resource
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from benchmarks.few_sizes import graphed, widened
 from benchmarks.flex_packing import FlexNetwork
 from benchmarks.newstest import Pieces, random_split
 from benchmarks.torch_transformer import TorchTransformer
@@ -30,7 +31,7 @@ from transformer.training.throughput import peak_flops
 
 PRESETS = Path(__file__).parents[1] / "presets"
 BASELINE, PADDED, PACKED = "torch.nn.Transformer", "padded, not compiled", "packed, compiled"
-GRAPHED, FLEX = "packed, CUDA graphs", "packed, flex attention"
+FLEX = "packed, flex attention"
 SYNTHETIC_PAIRS = 200_000
 WARM_UP = {"cpu": 3, "cuda": 10}
 UPDATES = {"cpu": 10, "cuda": 100}
@@ -59,13 +60,12 @@ def main() -> None:
     data.add_argument("--synthetic", action="store_true", help="newstest's lengths, random words (the default)")
     data.add_argument("--tokens", type=Path, help="the tokenize stage's folder, to measure on a corpus")
     parser.add_argument("--updates", type=int, help="updates measured (10 on a CPU, 100 on a GPU)")
-    parser.add_argument("--cuda-graphs", action="store_true", help="also packed in few sizes, as CUDA graphs")
     parser.add_argument("--flex-attention", action="store_true", help="also packed, with flex attention")
     asked = parser.parse_args()
     params = load_params(PRESETS / f"{asked.preset}.yaml")
     print_heading(asked.preset, params)
     baseline = None
-    for name in [BASELINE, PADDED, PACKED, *[GRAPHED] * asked.cuda_graphs, *[FLEX] * asked.flex_attention]:
+    for name in [BASELINE, PADDED, PACKED, *[FLEX] * asked.flex_attention]:
         try:
             found = measure_alone(name, params, asked.tokens, asked.updates)
         except (DeviceMemoryError, torch.OutOfMemoryError):
@@ -89,20 +89,31 @@ def measure_alone(name: str, params: Params, tokens: Path | None, updates: int |
 
 def measure(name: str, params: Params, tokens: Path | None, updates: int | None) -> Measured | None:
     """Warm up, then time this many updates; None where the device has no such configuration."""
+    with warmed(name, params, tokens) as ready:
+        return timed(name, *ready, updates or UPDATES.get(ready[0].device.type, 10)) if ready else None
+
+
+@contextmanager
+def warmed(name: str, params: Params, tokens: Path | None) -> Iterator[tuple[Run, Loader] | None]:
+    """A run of that configuration that has compiled and warmed up, and its updates; None where there is none."""
     run = configured(name, params, tokens)
     if run is None:
-        return None
-    kind = run.device.type
-    updates = updates or UPDATES.get(kind, 10)
+        yield None
+        return
     with Loader(run, 0, 0) as loader:
-        advance(run, loader, WARM_UP.get(kind, 3))
-        graphs, waited, begun = compilations(), loader.waited, time.monotonic()
-        count, flops = advance(run, loader, updates)
-        seconds, waited = time.monotonic() - begun, loader.waited - waited
+        advance(run, loader, WARM_UP.get(run.device.type, 3))
+        yield run, loader
+
+
+def timed(name: str, run: Run, loader: Loader, updates: int) -> Measured:
+    """The figures of the next updates."""
+    graphs, waited, begun = compilations(), loader.waited, time.monotonic()
+    count, flops = advance(run, loader, updates)
+    seconds, waited = time.monotonic() - begun, loader.waited - waited
     peak = peak_flops(run.device, run.precision)
     return Measured(
         name=name,
-        device=torch.cuda.get_device_name(run.device) if kind == "cuda" else kind,
+        device=torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else run.device.type,
         seconds_per_update=seconds / updates,
         tokens_per_second=count / seconds,
         teraflops=flops / seconds / 1e12,
@@ -121,17 +132,13 @@ def configured(name: str, params: Params, tokens: Path | None) -> Run | None:
         vocabulary = Pieces(params.tokenization.vocabulary_size)
         split = random_split(SYNTHETIC_PAIRS, vocabulary.size)
         run = Run.start(params.model, params.training, params.compute, vocabulary, split, split)
-    if name in (PACKED, GRAPHED, FLEX) and not run.packed:
+    if name in (PACKED, FLEX) and not run.packed:
         return None
     if name == PACKED:
         return run
     smoothing = params.training.label_smoothing
     if name == FLEX:
         run.network = FlexNetwork(run.model, smoothing, run.precision, compiled=True)
-        return run
-    if name == GRAPHED:
-        run.network, narrow = graphed(run.model, smoothing, run.precision), run._batch
-        run._batch = lambda sentences: widened(narrow(sentences))  # type: ignore[method-assign]
         return run
     run.packed, run.network = False, Network(run.model, smoothing, run.precision, compiled=False)
     if name == BASELINE:

@@ -1,6 +1,8 @@
 """Everything that knows Prefect, DVC and MLflow; `transformer/` knows none of them."""
 
 import os
+import sys
+from types import TracebackType
 
 # Telemetry off and short patience with a server that is away, before any of the three is imported.
 for _name, _value in {
@@ -16,3 +18,14 @@ for _name, _value in {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
 }.items():
     os.environ.setdefault(_name, _value)
+
+
+def _without_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if sys.argv and sys.argv[0] == "-m":  # one of our commands is about to be imported, which may take seconds
+    sys.excepthook = _without_traceback

@@ -69,7 +69,7 @@ def main() -> None:
         console.print(summary(root / METRICS, training_speed(root)))
     except FileNotFoundError:
         sys.exit(f"error: {METRICS} is missing: run make repro")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         sys.exit(f"error: {METRICS} is damaged ({type(error).__name__}: {error}): run dvc repro --force evaluate")
     project = Project(root)
     if found := compare_with_commit(project):

@@ -7,7 +7,9 @@ from typing import NamedTuple
 from sacrebleu.metrics import BLEU
 from sacrebleu.utils import SACREBLEU_DIR
 
+from transformer.errors import ParamsError
 from transformer.languages import is_ideographic, is_south_east_asian, main_language
+from transformer.params import EvaluationParams
 
 STANDARD = "13a"
 CHARACTERS = "char"
@@ -68,3 +70,13 @@ def what_is_missing(tokenizer: str) -> str:
 def bleu_metric(language: str, override: str | None = None) -> BLEU:
     """Cased BLEU with `tokenizer_for` the target language."""
     return BLEU(tokenize=tokenizer_for(language, override).name)
+
+
+def check_tokenizer(evaluation: EvaluationParams) -> None:
+    """See that this machine can use the tokeniser that is asked for.
+
+    Raises:
+        ParamsError: it lacks a package or a model.
+    """
+    if evaluation.bleu_tokenizer and (missing := what_is_missing(evaluation.bleu_tokenizer)):
+        raise ParamsError(f"evaluation.bleu_tokenizer: {evaluation.bleu_tokenizer} needs {missing}")

@@ -128,7 +128,7 @@ def is_south_east_asian(code: str) -> bool:
 
 @cache
 def _likely(code: str) -> str:
-    return str(parse(code).maximize().to_tag())
+    return str(parse(code).prefer_macrolanguage().maximize().to_tag())
 
 
 def _is_known(code: str) -> bool:

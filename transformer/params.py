@@ -3,22 +3,48 @@
 What a value means for results, and the paper's value beside it, stand in params.yaml itself.
 """
 
+import re
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from transformer.errors import ParamsError
 from transformer.languages import parse, same_language
-from transformer.section import Location, Section, in_words
+from transformer.relations import check_relations
+from transformer.section import Location, Section, did_you_mean, in_words
 from transformer.yaml12 import InvalidYamlError, parse_yaml
+
+LARGEST = 2**31 - 1  # arrays, SentencePiece and file names count no further
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+CountFromZero = Annotated[int, Field(ge=0, le=LARGEST)]
+MINUTES_OF_A_YEAR = 525_600
+LARGEST_MODEL = 10**11  # weights; with their gradients and Adam's moments they fill 1.6 TB
+
+
+def _known(code: str) -> str:
+    parse(code)
+    return code
+
+
+LanguageCode = Annotated[str, AfterValidator(_known)]  # becomes part of file names, which a known code's letters are
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{repeated!r} is there twice")
+    return names
+
+
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class LanguageParams(Section):
     """The direction of translation; any spelling of a language code that `transformer.languages` knows."""
 
-    source: str
-    target: str
+    source: LanguageCode
+    target: LanguageCode
 
     @field_validator("source", "target", mode="before")
     @classmethod
@@ -27,25 +53,20 @@ class LanguageParams(Section):
             raise ValueError('a bare no or false is no text in YAML: write "no", in quotes, for Norwegian')
         return value
 
-    @field_validator("source", "target")
+    @field_validator("target")
     @classmethod
-    def _names_a_language(cls, value: str) -> str:
-        parse(value)
-        return value
-
-    @model_validator(mode="after")
-    def _two_languages(self) -> Self:
-        if same_language(self.source, self.target):
-            raise ValueError(f"source {self.source!r} and target {self.target!r} are the same language")
-        return self
+    def _not_the_source(cls, target: str, known: ValidationInfo) -> str:
+        if "source" in known.data and same_language(known.data["source"], target):
+            raise ValueError(f"the source, {known.data['source']!r}, is the same language; name another one")
+        return target
 
 
 class DownloadParams(Section):
     """Which corpora to fetch and how patiently."""
 
-    corpora: list[str] = Field(min_length=1)  # names in data/corpora.yaml
+    corpora: Names  # names in data/corpora.yaml
     retries: int = Field(ge=0, le=100)  # further attempts after a failed transfer, with exponential back-off
-    timeout_seconds: float = Field(gt=0)  # a connection that is silent for longer counts as cut
+    timeout_seconds: float = Field(gt=0, le=86_400)  # a connection that is silent for longer counts as cut
 
 
 class FilterParams(Section):
@@ -53,8 +74,8 @@ class FilterParams(Section):
 
     empty: bool  # a side without text
     identical: bool  # both sides the same: not translated
-    length: int | None = Field(ge=1)  # more words than this on a side, by white space
-    length_in_characters: int | None = Field(ge=1)  # the same in languages that put no spaces between words
+    length: Count | None  # more words than this on a side, by white space
+    length_in_characters: Count | None  # the same in languages that put no spaces between words
     length_ratio: float | None = Field(ge=1)  # the longer side over the shorter, in words and also in characters
     placeholder_mismatch: bool  # placeholders, tags or URLs that differ
     # any: a number that the other side lacks; conflict: each side has one that the other lacks
@@ -77,33 +98,31 @@ class PreparationParams(Section):
     filters: FilterParams
     valid_share: float = Field(gt=0, lt=0.5)  # of the sources of a corpus without that split
     test_share: float = Field(gt=0, lt=0.5)
-    batch_pairs: int = Field(ge=1)  # pairs of a chunk: what a process holds, and an interruption loses, at a time
-    max_line_bytes: int = Field(
-        default=1 << 20, ge=1024, le=1 << 30
-    )  # of a raw file's line; a longer one is an error
+    batch_pairs: Count  # pairs of a chunk: what a process holds, and an interruption loses, at a time
+    max_line_bytes: int = Field(ge=1024, le=1 << 30)  # of a raw file; a longer line is an error
 
 
 class TokenizationParams(Section):
     """The byte-pair vocabulary that both languages share."""
 
-    vocabulary_size: int = Field(ge=261)  # pieces, special ids and byte pieces included
+    vocabulary_size: int = Field(ge=261, le=1_000_000)  # pieces, special ids and byte pieces included
     character_coverage: float = Field(ge=0.98, le=1)  # share of characters with a piece; SentencePiece's limits
-    training_pairs: int = Field(ge=1)  # pairs of the training split that the vocabulary is learned on, at most
+    training_pairs: Count  # pairs of the training split that the vocabulary is learned on, at most
 
 
 class ModelParams(Section):
     """The network's shape; names as in section 3 of the paper."""
 
-    d_model: int = Field(ge=2)
-    d_ff: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    key_size: int | None = Field(default=None, ge=1)  # d_k; None: d_model / heads, which is always d_v
-    encoder_layers: int = Field(ge=1)
-    decoder_layers: int = Field(ge=1)
+    d_model: int = Field(ge=2, le=65_536)
+    d_ff: int = Field(ge=1, le=1_048_576)
+    heads: int = Field(ge=1, le=1024)
+    key_size: int | None = Field(default=None, ge=1, le=65_536)  # d_k; None: d_model / heads, which is always d_v
+    encoder_layers: int = Field(ge=1, le=1000)
+    decoder_layers: int = Field(ge=1, le=1000)
     dropout: float = Field(ge=0, lt=1)
     positions: Literal["sinusoidal", "learned"]
     norm: Literal["post", "pre"]
-    max_positions: int = Field(ge=8)  # longest sequence in tokens, end-of-sentence included
+    max_positions: int = Field(ge=8, le=65_536)  # longest sequence in tokens, end-of-sentence included
 
     @property
     def d_v(self) -> int:
@@ -119,33 +138,36 @@ class ModelParams(Section):
     def _heads_share_the_width(self) -> Self:
         if self.d_model % (2 * self.heads):
             raise ValueError(f"d_model must be a multiple of 2 x heads = {2 * self.heads}, not {self.d_model}")
+        per_layer = self.d_model * (2 * self.heads * (self.d_k + self.d_v) + 2 * self.d_ff)
+        if (weights := (self.encoder_layers + self.decoder_layers) * per_layer) > LARGEST_MODEL:
+            raise ValueError(f"d_model, d_ff and the layers make {weights:.0e} weights, more than any machine holds")
         return self
 
 
 class TrainingParams(Section):
     """Optimisation, batches, validation and checkpoints."""
 
-    seed: int = Field(ge=0)
-    updates: int = Field(ge=1)
-    batch_target_tokens: int = Field(ge=1)  # target tokens of one update over all devices
-    length_groups: int = Field(ge=1)  # groups of like length that an update mixes
-    micro_batch_tokens: int | None = Field(ge=1)  # of either side, padded, on one device; null: what fits
+    seed: int = Field(ge=0, lt=2**63)
+    updates: int = Field(ge=1, lt=10**8)  # checkpoints are named by eight digits
+    batch_target_tokens: Count  # target tokens of one update over all devices
+    length_groups: Count  # groups of like length that an update mixes
+    micro_batch_tokens: Count | None  # of either side, padded, on one device; null: what fits
     label_smoothing: float = Field(ge=0, lt=1)
     adam_beta1: float = Field(ge=0, lt=1)
     adam_beta2: float = Field(ge=0, lt=1)
-    adam_epsilon: float = Field(gt=0)
+    adam_epsilon: float = Field(ge=1e-30, le=1)  # in float32 anything smaller is 0
     schedule: Literal["inverse_sqrt", "linear"]  # how the rate falls after the warm-up
-    warmup_updates: int = Field(ge=1)
+    warmup_updates: Count
     learning_rate_scale: float = Field(gt=0)  # factor on the paper's schedule
     precision: Literal["auto", "bf16", "fp32"]
     compile: bool | None  # torch.compile, with sentences packed without padding; null: on a GPU that can
-    log_every: int = Field(ge=1)  # updates
-    validate_every: int = Field(ge=1)  # updates
-    validation_bleu_sentences: int = Field(ge=0)  # sentences of the greedy BLEU; 0: none
-    early_stopping_patience: int | None = Field(ge=1)  # validations without a better loss; null: never
-    checkpoint_every_updates: int | None = Field(ge=1)
-    checkpoint_every_minutes: float | None = Field(gt=0)
-    keep_last: int = Field(ge=1)  # checkpoints kept beside the best one
+    log_every: Count  # updates
+    validate_every: Count  # updates
+    validation_bleu_sentences: CountFromZero  # sentences of the greedy BLEU; 0: none
+    early_stopping_patience: Count | None  # validations without a better loss; null: never
+    checkpoint_every_updates: Count | None
+    checkpoint_every_minutes: float | None = Field(gt=0, le=MINUTES_OF_A_YEAR)
+    keep_last: Count  # checkpoints kept beside the best one
 
     @model_validator(mode="after")
     def _a_group_holds_a_token(self) -> Self:
@@ -158,9 +180,9 @@ class AveragingParams(Section):
     """Which checkpoints become the model."""
 
     rule: Literal["last", "best", "minutes"]  # by update, by validation loss, or by time apart (the paper)
-    count: int = Field(ge=1)
-    minutes_apart: float = Field(gt=0)  # for the rule `minutes`
-    min_updates_apart: int = Field(ge=1)  # closer checkpoints are near-duplicates and are refused
+    count: Count
+    minutes_apart: float = Field(gt=0, le=MINUTES_OF_A_YEAR)  # for the rule `minutes`
+    min_updates_apart: Count  # closer checkpoints are near-duplicates and are refused
 
 
 class DecodingParams(Section):
@@ -168,14 +190,22 @@ class DecodingParams(Section):
 
     beam: int = Field(ge=1, le=64)
     alpha: float = Field(ge=0)  # exponent of the length penalty ((5 + length) / 6) ** alpha
-    max_extra_length: int = Field(ge=0)  # longest hypothesis = source tokens + this
+    max_extra_length: CountFromZero  # longest hypothesis = source tokens + this
     batch_tokens: int = Field(ge=1)  # padded source tokens translated at a time
+
+    @field_validator("alpha", "max_extra_length", "batch_tokens")
+    @classmethod
+    def _is_no_mistake(cls, value: float, field: ValidationInfo) -> float:
+        most = 10 if field.field_name == "alpha" else LARGEST
+        if value > most:
+            raise ValueError(f"more than {most} is no search")
+        return value
 
 
 class EvaluationParams(Section):
     """What is scored and how finely it is broken down."""
 
-    test_sets: list[str] = Field(min_length=1)  # origins in data/corpus/test.parquet; the first is the headline
+    test_sets: Names  # origins in data/corpus/test.parquet; the first is the headline
     # of sacreBLEU; null: the one for the target language
     bleu_tokenizer: (
         Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "flores101", "flores200", "spBLEU-1K", "char", "none"]
@@ -183,20 +213,34 @@ class EvaluationParams(Section):
     )
     comet_checkpoint: str | None  # a local file of a COMET model; null: no COMET
     comet_python: str | None  # a Python that has unbabel-comet; null: this one
-    bootstrap_samples: int = Field(ge=100)  # of the 95 % interval
-    length_buckets: list[int] = Field(min_length=1)  # upper bounds of source lengths in words, ascending
-    attention_sentences: int = Field(ge=0)  # of the headline test set, whose attention is drawn
+    bootstrap_samples: int = Field(ge=100, le=1_000_000)  # of the 95 % interval
+    length_buckets: list[Count] = Field(min_length=1)  # upper bounds of source lengths in words, ascending
+    attention_sentences: int = Field(ge=0, le=1000)  # of the headline test set, whose attention is drawn
+
+    @field_validator("length_buckets")
+    @classmethod
+    def _rise(cls, bounds: list[int]) -> list[int]:
+        if any(later <= earlier for earlier, later in pairwise(bounds)):
+            raise ValueError(f"the bounds must rise; did you mean {sorted(set(bounds))}?")
+        return bounds
 
 
 class ComputeParams(Section):
     """Where and how fast to compute; no stage of dvc.yaml depends on it, so changing it runs nothing again."""
 
     device: Literal["auto", "cuda", "mps", "cpu"]  # of training and evaluation
-    devices: int = Field(ge=1)  # processes of a training on each machine, one a GPU
-    nodes: int = Field(ge=1)  # machines that share a training
-    threads: int | None = Field(ge=1)  # CPU threads of training; null: one a core
+    devices: int = Field(ge=1, le=1024)  # processes of a training on each machine, one a GPU
+    nodes: int = Field(ge=1, le=65_536)  # machines that share a training
+    threads: int | None = Field(ge=1, le=1024)  # CPU threads of training; null: one a core
     executor: Literal["local", "dask"]  # of the chunks of prepare and tokenize
     scheduler: str | None  # address of the Dask scheduler
+
+    @field_validator("scheduler")
+    @classmethod
+    def _is_an_address(cls, scheduler: str | None) -> str | None:
+        if scheduler is not None and not re.fullmatch(r"(\w+://)?([\w.-]+|\[[\da-fA-F:]+\])(:\d+)?", scheduler):
+            raise ValueError("an address is expected, for instance tcp://scheduler:8786")
+        return scheduler
 
     @model_validator(mode="after")
     def _dask_has_a_scheduler(self) -> Self:
@@ -218,6 +262,11 @@ class Params(Section):
     decoding: DecodingParams
     evaluation: EvaluationParams
     compute: ComputeParams
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        check_relations(self)
+        return self
 
 
 MOVED = {
@@ -273,8 +322,19 @@ def _known_keys(location: Location) -> str:
         return f"it has moved, write {MOVED[key]} instead"
     section: type[Section] = Params
     for step in location[:-1]:
-        inner = section.model_fields[str(step)].annotation
-        assert isinstance(inner, type)
-        assert issubclass(inner, Section)
-        section = inner
-    return f"allowed here: {', '.join(section.model_fields)}"
+        section = _sections(section)[str(step)]
+    return f"allowed here: {', '.join(section.model_fields)}{_right_key(location, section)}"
+
+
+def _sections(section: type[Section]) -> dict[str, type[Section]]:
+    kinds = {name: field.annotation for name, field in section.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
+
+
+def _right_key(location: Location, section: type[Section]) -> str:
+    """The key that was probably meant: one of that name elsewhere, or one of a similar name here."""
+    name, path = str(location[-1]), [str(step) for step in location[:-1]]
+    elsewhere = [place for place, kind in _sections(Params).items() if name in kind.model_fields]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]}.{name}?"
+    return did_you_mean(name, list(section.model_fields), lambda key: ".".join([*path, key]))

@@ -1,15 +1,18 @@
 """What every section of params.yaml has in common; a model folder's JSON files are sections too."""
 
 import json
-from collections.abc import Callable
+import reprlib
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from transformer.errors import DataError
 
 Location = tuple[int | str, ...]  # where in nested sections
+SHOWN_CHARACTERS = 80  # of a wrong value
 
 
 class Section(BaseModel):
@@ -30,7 +33,10 @@ class Section(BaseModel):
             raise DataError(
                 f"{path} is missing: {path.parent} is not a complete model folder; run `make repro`"
             ) from None
-        except (UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
+        except ValidationError as error:
+            words = in_words(error, lambda _: f"allowed here: {', '.join(cls.model_fields)}")
+            raise DataError(f"{path} is malformed: {words}") from None
+        except (ValueError, RecursionError, OSError) as error:
             raise DataError(f"{path} is malformed: {' '.join(str(error).split())}") from None
 
 
@@ -48,5 +54,55 @@ def in_words(error: ValidationError, known_keys: Callable[[Location], str], with
     if first["type"] == "missing":
         return f"{key} is missing"
     reason = first["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(first["input"], dict | Section) else f" = {first['input']!r}"
-    return f"{key}{value}: {reason[0].lower()}{reason[1:]}"
+    if not key:  # what sections require of each other: the reason names the keys itself
+        return reason
+    if first["type"] in ("model_type", "model_attributes_type"):
+        reason = "a section is expected, keys with their values below it"
+    value = "" if isinstance(first["input"], dict | Section) else f" = {shown(first['input'])}"
+    return f"{key}{value}: {reason[0].lower()}{reason[1:]}{_right_value(first)}"
+
+
+def shown(value: Any) -> str:
+    """A wrong value as Python writes it, shortened: a file may hold anything."""
+    if isinstance(value, int) and value.bit_length() > 4 * SHOWN_CHARACTERS:
+        return f"a number of {value.bit_length()} bits"
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = SHOWN_CHARACTERS
+    short.maxlist = short.maxdict = 10
+    short.maxlevel = 2
+    return " ".join(short.repr(value).split())
+
+
+def did_you_mean(word: str, words: Iterable[str], written: Callable[[str], str] = str) -> str:
+    """`; did you mean …?` with the likeliest of `words` as `written`; empty if none is like `word`."""
+    by_lower = {one.lower(): one for one in words}
+    close = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {written(by_lower[close[0]])}?" if close else ""
+
+
+def _right_value(problem: Any) -> str:
+    """What was probably meant by a value of the wrong type or a misspelt word; empty if nothing is likely."""
+    kind, value = problem["type"], problem["input"]
+    if kind == "literal_error" and isinstance(value, str):
+        return did_you_mean(value, str(problem["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", "))
+    if kind == "list_type" and isinstance(value, str | int):
+        return f"; did you mean [{value}]?" if len(str(value)) <= SHOWN_CHARACTERS else ""
+    if kind == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 1e16:
+        return f"; did you mean {int(value)}?"
+    if kind in ("int_type", "float_type", "bool_type") and isinstance(value, str):
+        return _unquoted(kind, value.strip())
+    return ""
+
+
+def _unquoted(kind: str, text: str) -> str:
+    """The number, truth value or null that a text spells."""
+    if text.lower() in ("null", "none", "nil", "~"):
+        return "; did you mean null?"
+    if kind == "bool_type":
+        meant = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
+        return f"; did you mean {meant[text.lower()]}?" if text.lower() in meant else ""
+    try:
+        (int if kind == "int_type" else float)(text)
+    except ValueError:
+        return ""
+    return f"; did you mean {text}, without quotes?"

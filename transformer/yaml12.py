@@ -34,6 +34,8 @@ def parse_yaml(text: str | bytes, origin: str) -> Any:
         raise InvalidYamlError(
             f"{origin}{line}: not YAML: {_one_line(error.problem).partition(' with value ')[0]}"
         ) from None
+    except RecursionError:
+        raise InvalidYamlError(f"{origin}: not YAML: nested too deeply") from None
     except (YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise InvalidYamlError(f"{origin}: not YAML: {_one_line(error)}") from None
 

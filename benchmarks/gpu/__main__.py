@@ -23,6 +23,7 @@ from benchmarks.gpu.parts import DEADLINE, Part, RefusedError, Result, chosen_pa
 from benchmarks.gpu.table import SUMMARY_FILE, show
 
 LOG_FILE = "log.txt"
+BEGUN = time.monotonic()  # from which the log counts
 FAREWELL_SECONDS = 2  # between SIGTERM and SIGKILL
 REHEARSAL = 4.0  # times its own seconds, where a slow CPU stands in for the GPU
 
@@ -150,7 +151,7 @@ def _copy(stream: TextIO, log: TextIO) -> None:
 def _say(line: str, log: TextIO) -> None:
     print(line, flush=True)
     with contextlib.suppress(ValueError):  # the last words of one that was killed come late
-        print(line, file=log, flush=True)
+        print(f"{time.monotonic() - BEGUN:6.1f} s  {line}", file=log, flush=True)
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:

@@ -1,6 +1,7 @@
 """Part 2: the tests of `tests/cuda`, some at a time, as most of their time goes to compiling on the CPU."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from benchmarks.gpu.setting import CHECKOUT, DEVICE, REHEARSAL
 from transformer.errors import UserError
 from transformer.model.device import select_device
 
-PROCESSES = 2 if REHEARSAL else 4
-COMPILERS = 4  # processes that compile for each of them; by default there would be as many as cores
+PROCESSES = 2 if REHEARSAL else 8
+COMPILERS = 2  # processes that compile for each of them; by default there would be as many as cores
+LONGEST = "test_cuda_training"  # its whole trainings take as long as all the rest: they begin first
 
 
 class Recorder:
@@ -74,7 +76,8 @@ def measure(result: Result) -> None:
     os.chdir(CHECKOUT)
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(COMPILERS)
     recorder = Recorder(result)
-    asked = ["-m", "cuda", "tests/cuda", "-q", "--show-capture=stderr", "-p", "no:cacheprovider"]
+    files = sorted(Path("tests/cuda").glob("test_*.py"), key=lambda file: (file.stem != LONGEST, file))
+    asked = ["-m", "cuda", *map(str, files), "-q", "--show-capture=stderr", "-p", "no:cacheprovider"]
     status = pytest.main([*asked, "-n", str(PROCESSES), "--dist=worksteal"], plugins=[recorder])
     if status != pytest.ExitCode.OK:
         failed = ", ".join(test["name"].split("::")[-1] for test in recorder.tests if test["outcome"] == "failed")

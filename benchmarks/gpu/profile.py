@@ -1,23 +1,19 @@
-"""Part 4: where the time of an update goes, base and big, by torch's profiler; then operators one by one."""
+"""Where the time of an update goes, by torch's profiler."""
 
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import operators
 from benchmarks.gpu.kernels import Kernel, breakdown, costliest, gaps, kernels_of, mean_bytes
-from benchmarks.gpu.parts import Result, Row
-from benchmarks.gpu.setting import REHEARSAL, SIZES, preset
-from benchmarks.training import PACKED, PADDED, advance, configured
+from benchmarks.gpu.parts import Row
+from benchmarks.gpu.setting import REHEARSAL
+from benchmarks.training import advance
 from transformer.training.loader import Loader
 from transformer.training.run import Run
 
-WARM_UP = 2 if REHEARSAL else 5
 UPDATES = 3 if REHEARSAL else 20
 UPDATES_WITH_SHAPES = 2  # recording them slows the host down, so that times come from a profile without
 COSTLIEST = 25
@@ -25,37 +21,19 @@ LONGEST_GAPS = 10
 ADAM_BYTES = 28  # a float32 weight, its gradient and two moments read, all but the gradient written
 
 
-def measure(result: Result) -> None:
-    """Profile each size; what is known of one is written before the next begins."""
-    rows: list[Row] = []
-    for size, name in SIZES.items():
-        found = profiled(name)
-        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in found["breakdown"].items())
-        rows.append(Row(f"{size}: an update of {found['ms_an_update']:.1f} ms, profiled", shares))
-        result.record(rows=rows, **{size: found})
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-    result.record(operators=operators.measure(preset(SIZES["base"])))
+def rows(size: str, found: dict[str, dict[str, Any]]) -> list[Row]:
+    """The table's line of one size, where its profile is `found`."""
+    if size not in found:
+        return []
+    shares = ", ".join(f"{kind} {share:.0%}" for kind, share in found[size]["breakdown"].items())
+    return [Row(f"{size}: an update of {found[size]['ms_an_update']:.1f} ms, profiled", shares)]
 
 
-def profiled(preset_name: str) -> dict[str, Any]:
-    """The figures of one size, of its packed and compiled configuration where the device has one."""
-    params = preset(preset_name)
-    name = PACKED
-    run = configured(name, params, None)
-    if run is None:
-        name = PADDED
-        run = configured(name, params, None)
-    assert run is not None
-    with Loader(run, 0, 0) as loader:
-        advance(run, loader, WARM_UP)
-        begun = time.monotonic()
-        advance(run, loader, UPDATES)
-        plain = (time.monotonic() - begun) / UPDATES
-        kernels = _traced(run, loader, UPDATES, shapes=False)
-        sized = _traced(run, loader, UPDATES_WITH_SHAPES, shapes=True)
-    weights = sum(parameter.numel() for parameter in run.model.parameters())
-    return {"configuration": name, "ms_an_update_without_profiler": 1e3 * plain, **figures(kernels, sized, weights)}
+def profiled(run: Run, loader: Loader) -> dict[str, Any]:
+    """Where the next updates' time goes; the run has warmed up."""
+    kernels = _traced(run, loader, UPDATES, shapes=False)
+    sized = _traced(run, loader, UPDATES_WITH_SHAPES, shapes=True)
+    return figures(kernels, sized, sum(parameter.numel() for parameter in run.model.parameters()))
 
 
 def figures(kernels: list[Kernel], sized: list[Kernel], weights: int) -> dict[str, Any]:

@@ -4,8 +4,9 @@ Names are paths relative to its root, the same as in dvc.yaml. Records that wait
 trainings always live in the user's main workspace, even while stages run in a copy or a worktree of it.
 """
 
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +56,19 @@ def sender_lock(tracking: Path) -> Iterator[bool]:
     tracking.mkdir(parents=True, exist_ok=True)
     with locked(tracking / "sender.lock", wait=False) as free:
         yield free
+
+
+def hold_pipeline_lock(folder: Path, tell: Callable[[str], object]) -> int:
+    """Wait until no other pipeline runs in the workspace; returns the open lock, which is held until it is closed."""
+    path = folder / ".dvc" / "tmp" / "pipeline.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        tell("another pipeline runs in this workspace: waiting for its end")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 def artifact_folder() -> Path:

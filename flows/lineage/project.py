@@ -5,10 +5,10 @@ from pathlib import Path
 
 from flows.checkout.git import Git
 from flows.checkout.workspace import DEFINITION, LOCK, tracking_uri
-from flows.lineage.dvc_stores import DvcStores
 from flows.lineage.record_search import RecordSearch
 from flows.lineage.run_store import RunStore
 from flows.records.dvc_files import LockedStage, StageDefinition, parse_definition, parse_lock
+from flows.records.dvc_stores import DvcStores
 from flows.records.hashes import directory_md5, hash_file, md5_of_bytes
 from transformer.errors import ParamsError
 

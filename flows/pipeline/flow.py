@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -21,6 +22,8 @@ from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed
 from prefect.tasks import Task
 
+from flows.checkout.preflight import check_checkout
+from flows.checkout.workspace import PARAMS, hold_pipeline_lock
 from flows.pipeline.gpu_slot import gpu_slot
 from flows.pipeline.graph import Stage, read_graph
 from flows.pipeline.progress_artifact import ProgressArtifact
@@ -29,6 +32,7 @@ from flows.pipeline.stage_process import Outcome, StageError, run_stage
 from flows.processes import groups
 from flows.processes.die_with_parent import die_with_parent
 from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE
+from flows.restore.outputs import check_outputs, discard_damaged
 from transformer.errors import ExitCode, UserError
 
 _WORDS = {
@@ -50,7 +54,8 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
         Stage name -> `Completed`, `Skipped` or `Restored`.
 
     Raises:
-        ParamsError: dvc.yaml or a target is wrong.
+        ParamsError: params.yaml, data/corpora.yaml, dvc.yaml or a target is wrong.
+        DataError: an output is damaged.
         StageError: a stage failed; those that don't depend on it have run.
     """
     folder = Path(workspace).resolve()
@@ -59,6 +64,20 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
         die_with_parent()
     hide_stack_traces()
     stages = read_graph(folder, targets)
+    lock = hold_pipeline_lock(folder, get_run_logger().warning)
+    try:
+        outcomes = _bring_up_to_date(folder, stages, run)
+    finally:
+        os.close(lock)
+    publish_report(folder, outcomes)
+    return outcomes
+
+
+def _bring_up_to_date(folder: Path, stages: list[Stage], run: str) -> dict[str, str]:
+    if (folder / PARAMS).exists():  # else the stages are not ours
+        check_checkout(folder)
+    for line in discard_damaged(folder):
+        get_run_logger().warning("%s", line)
     try:
         futures: dict[str, PrefectFuture[Any]] = {}
         for stage in stages:
@@ -70,10 +89,10 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
         for name, future in futures.items():
             if not (future.state.is_completed() or future.state.is_pending()):  # pending: what it needs has failed
                 raise _failure(name, future)
+        check_outputs(folder, list(futures))
     except BaseException:
         groups.stop(run)
         raise
-    publish_report(folder, outcomes)
     return outcomes
 
 
@@ -173,6 +192,30 @@ def _start_temporary_server() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
+def _without_password(address: str) -> str:
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _check_server() -> None:
+    """Ask the server that is configured whether it is there: Prefect would wait, and then show a stack trace.
+
+    Raises:
+        UserError: it does not answer.
+    """
+    address = get_current_settings().api.url
+    if address is None:
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            error = client.api_healthcheck()
+    except Exception as found:  # whatever httpx makes of a wrong address
+        error = found
+    if error is not None:
+        what = f"PREFECT_API_URL = {_without_password(address)}: no Prefect server answers ({type(error).__name__})"
+        raise UserError(f"{what}; start it (make serve), or unset PREFECT_API_URL to run without one")
+
+
 def main() -> None:
     """Run the pipeline in the working folder; a failed stage's exit status becomes the process's."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the stages of dvc.yaml.")
@@ -182,6 +225,7 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         _start_temporary_server()
+        _check_server()
         outcomes = pipeline(targets=targets or None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -78,8 +78,13 @@ def folder_hashes(files: dict[str, FileHashes]) -> Hashes:
 
 def directory_md5(listing: dict[str, str]) -> str:
     """DVC's name for a folder: the MD5 of its listing as JSON, marked as a directory."""
+    return md5_of_bytes(listing_text(listing).encode()) + DIRECTORY_SUFFIX
+
+
+def listing_text(listing: dict[str, str]) -> str:
+    """What DVC's cache holds under that name."""
     entries = [{"md5": md5, "relpath": name} for name, md5 in sorted(listing.items())]
-    return md5_of_bytes(json.dumps(entries, sort_keys=True).encode()) + DIRECTORY_SUFFIX
+    return json.dumps(entries, sort_keys=True)
 
 
 def md5_of_bytes(content: bytes) -> str:

@@ -10,12 +10,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
-from flows.checkout.workspace import PARAMS, main_workspace
+from flows.checkout.preflight import read_params
+from flows.checkout.workspace import main_workspace
 from flows.checkout.worktree import checked_out, resolve
 from flows.pipeline.flow import hide_stack_traces
 from flows.retraining.source_check import Drift, link_local_files, source_check
 from transformer.errors import UserError
-from transformer.params import load_params
 
 DEPLOYMENT = "retraining/retraining"
 KEY = "drift"
@@ -39,7 +39,7 @@ def drift(revision: str = "HEAD", promote: str = "auto") -> str | None:
     main = main_workspace()
     commit = resolve(main, revision)
     with checked_out(main, commit, str(runtime.flow_run.id)[-8:], f"{datetime.now(UTC):%Y-%m-%d}") as worktree:
-        params = load_params(worktree.folder / PARAMS)
+        params = read_params(worktree.folder)
         link_local_files(main, worktree.folder, params)
         drifts = source_check(main, worktree.folder, params, thorough=False).drifts()
     _publish(params.download.corpora, drifts)

@@ -14,11 +14,14 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from flows.checkout.workspace import MODEL, PARAMS, REPORTS, main_workspace, model_name, tracking_uri
+from flows.checkout.preflight import check_machine
+from flows.checkout.workspace import MODEL, PARAMS, REGISTRY, REPORTS, main_workspace, model_name, tracking_uri
 from flows.checkout.worktree import Worktree, checked_out, read_at, resolve
 from flows.pipeline.flow import hide_stack_traces, pipeline
 from flows.retraining.overrides import overridden
 from flows.retraining.source_check import accept, link_local_files, source_check
+from transformer.data.download.chosen import check_choice
+from transformer.data.download.corpora import parse_corpora
 from transformer.errors import DataError, UserError
 from transformer.files import sha256_of, write_text
 from transformer.params import Params
@@ -58,7 +61,9 @@ def retraining(
     hide_stack_traces()
     main = main_workspace()
     commit, origin, changes = resolve(main, revision), params_file(preset), overrides or {}
-    overridden(read_at(main, commit, origin), origin, changes)  # so that wrong params fail before anything starts
+    _, params = overridden(read_at(main, commit, origin), origin, changes)
+    check_choice(params, Path(REGISTRY), parse_corpora(read_at(main, commit, REGISTRY), REGISTRY))
+    check_machine(params.compute)
     short = str(runtime.flow_run.id)[-8:]  # the first characters are the time
     with checked_out(main, commit, short, f"{datetime.now(UTC):%Y-%m-%d}") as worktree:
         get_run_logger().info("branch %s from %s, in %s", worktree.branch, commit[:10], worktree.folder)

@@ -10,6 +10,7 @@ from ruamel.yaml.comments import CommentedSeq
 
 from transformer.errors import ParamsError
 from transformer.params import Params, parse_params
+from transformer.section import did_you_mean
 
 
 def overridden(text: str, origin: str, overrides: Mapping[str, Any]) -> tuple[str, Params]:
@@ -45,7 +46,8 @@ def _replace(document: dict[str, Any], key: str, value: Any) -> None:
             raise ParamsError(
                 f"overrides: {key} is a section: name one of its keys, as {key}.{next(iter(section[name]))}"
             )
-    raise ParamsError(f"overrides: {key} is not a key; allowed here: {', '.join(section)}")
+    known = [f"{name}.{inner}" for name, keys in document.items() if isinstance(keys, dict) for inner in keys]
+    raise ParamsError(f"overrides: {key} is not a key; allowed here: {', '.join(section)}{did_you_mean(key, known)}")
 
 
 def _on_one_line(value: Any) -> Any:

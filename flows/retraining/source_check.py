@@ -17,8 +17,9 @@ from dvc.exceptions import DvcException
 from flows.checkout.workspace import MANIFEST, REGISTRY
 from flows.retraining.overrides import commented_yaml
 from transformer.data.download.cache import address_of, downloader_of
+from transformer.data.download.chosen import spelled
 from transformer.data.download.corpora import LocalCorpus, SourceFile, load_corpora
-from transformer.data.download.download import needed_files, spelled
+from transformer.data.download.download import needed_files
 from transformer.data.download.local import local_files
 from transformer.data.download.transfer import MIRROR_VARIABLE, Patience
 from transformer.errors import DataError

@@ -166,7 +166,9 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def check_port(port: int, option: str) -> None:
-    """Raises ParamsError if another process listens on the port."""
+    """Raises ParamsError if there is no such port or another process listens on it."""
+    if not 0 < port < 65536:
+        raise ParamsError(f"{option} {port}: a port is a number from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -9,20 +9,26 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
-from flows.checkout.workspace import PARAMS
+from flows.checkout.preflight import read_params
 from flows.records.provenance import FLOW_RUN_VARIABLE
+from flows.restore.outputs import check_inputs, locked_stages, restore
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
 from transformer.errors import ExitCode, UserError
-from transformer.params import Params, load_params
+from transformer.files import disk_problem
+from transformer.params import Params
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Starting again would end in the same way, so the results of the last run are worth more than what this one left.
+NOTHING_MADE = (ExitCode.BAD_PARAMS, ExitCode.BAD_DATA, ExitCode.DIVERGED, ExitCode.OUT_OF_MEMORY)
 
 
 def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     """Run `work` as stage `name`; ends the process with `transformer.errors.ExitCode` when it fails."""
     with checked_params(name) as params, _device(name, params), recorded(name, params) as run:
         try:
+            if _started_by_dvc():
+                check_inputs(Path.cwd(), run.inputs)
             work(params, run)
         except BaseException:
             _ignore_signals()
@@ -38,13 +44,33 @@ def checked_params(name: str) -> Iterator[Params]:
     for number in SIGNALS:
         signal.signal(number, _stop)
     try:
-        yield load_params(Path(PARAMS))
+        yield read_params()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        if _started_by_dvc() and error.exit_code in NOTHING_MADE:
+            _put_back(name)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if (reason := disk_problem(error)) is None:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        sys.exit(ExitCode.FAILURE)
     except KeyboardInterrupt:
         print(f"error: stage {name} was stopped; start again to continue", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
+
+
+def _started_by_dvc() -> bool:
+    return "DVC_STAGE" in os.environ
+
+
+def _put_back(stage: str) -> None:
+    """DVC has deleted the stage's outputs before it started it; dvc.lock still names them, so they come back."""
+    try:
+        if stage in locked_stages(Path.cwd()):
+            print(*restore(Path.cwd(), [stage]).lines, sep="\n", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"warning: the outputs of the last run are not back ({error}): make undo", file=sys.stderr)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

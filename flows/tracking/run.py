@@ -17,7 +17,7 @@ from flows.records.dvc_files import parse_definition
 from flows.records.execution import Execution
 from flows.records.nested_keys import as_texts, flatten
 from flows.records.provenance import pipeline_id
-from flows.records.record import record_path, write_record
+from flows.records.record import Artifact, record_path, write_record
 from flows.tracking.send import problem_to_tell, start_sender
 from flows.tracking.spool import Spool
 from flows.tracking.system_metrics import SystemMetrics
@@ -103,6 +103,11 @@ class StageRun:
         self._spool.keep(folder, "model")
         self._spool.keep(Path(transformer.__file__).parent, "code/transformer")
         self._spool.append("model", name=name, sha256=sha256_of(folder))
+
+    @property
+    def inputs(self) -> list[Artifact]:
+        """What the stage reads, hashed when it began."""
+        return [] if self.broken else self._execution.inputs
 
     @_never_failing
     def finish(self) -> None:

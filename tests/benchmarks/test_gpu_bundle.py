@@ -32,7 +32,6 @@ from transformer.tokens.vocabulary import VOCABULARY_FILE
 SUPPORT = CHECKOUT / "tests" / "support"
 MEASURED = (
     "decoding",
-    "few_sizes",
     "flex_packing",
     "newstest",
     "operators",
@@ -232,11 +231,11 @@ def test_the_rehearsal_on_a_bare_machine(tmp_path: Path) -> None:
     assert figures["correctness"]["passed"] > 20
     reasons = {test["why"] for test in figures["correctness"]["tests"] if test["outcome"] == "skipped"}
     assert all("a CPU has no allocator" in str(reason) for reason in reasons)
-    assert {size: len(rows) for size, rows in figures["training"]["measured"].items()} == {"base": 3, "big": 3}
+    assert {size: len(rows) for size, rows in figures["training"]["measured"].items()} == {"base": 2, "big": 2}
     assert figures["training"]["absent"] == {}
     for size in "base", "big":
-        assert figures["profile"][size]["breakdown"]["products"] > 0
-        assert len(figures["profile"][size]["costliest"]) == 25
+        assert figures["training"]["profiles"][size]["breakdown"]["products"] > 0
+        assert len(figures["training"]["profiles"][size]["costliest"]) == 25
     assert figures["decoding"]["trained"]["same"] > 0
     assert len(figures["multi30k"]["curve"]) == 2
     assert len(list(out.iterdir())) == 8

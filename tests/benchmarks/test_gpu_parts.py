@@ -24,7 +24,7 @@ STUBS = {
         print("child", child.pid, flush=True)
         time.sleep(600)""",
     "training": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
-    "profile": """
+    "operators": """
         from benchmarks.gpu.parts import Row
         result.record(rows=[Row("updates", "7", ">= 5", True)], updates=7)""",
     "decoding": "from transformer.errors import DataError; raise DataError('the model is missing: run this')",
@@ -61,7 +61,7 @@ def test_whatever_becomes_of_a_part_the_others_run(stubbed: Path) -> None:
     found = results(stubbed / "reports" / "gpu")
     assert list(found) == NAMES
     assert {name: result["status"] for name, result in found.items()} == {
-        "machine": "failed", "correctness": "cut", "training": "failed", "profile": "done", "decoding": "failed",
+        "machine": "failed", "correctness": "cut", "training": "failed", "operators": "done", "decoding": "failed",
         "multi30k": "done",
     }  # fmt: skip
     assert done.returncode == 1
@@ -88,11 +88,11 @@ def test_whatever_becomes_of_a_part_the_others_run(stubbed: Path) -> None:
 
 def test_some_parts_only_keep_the_others_results(stubbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert run(stubbed, PARTS="profile", OUT=str(out)).returncode == 0
-    kept = (out / "4-profile.json").read_bytes()
+    assert run(stubbed, PARTS="operators", OUT=str(out)).returncode == 0
+    kept = (out / "4-operators.json").read_bytes()
     assert run(stubbed, PARTS="6", OUT=str(out)).returncode == 0
-    assert (out / "4-profile.json").read_bytes() == kept
-    assert list(results(out)) == ["profile", "multi30k"]
+    assert (out / "4-operators.json").read_bytes() == kept
+    assert list(results(out)) == ["operators", "multi30k"]
     summary = (out / SUMMARY_FILE).read_text()
     assert "| updates | 7 |" in summary
     assert "| training | not run |" in summary
@@ -178,7 +178,7 @@ def test_wheels_that_do_not_fit_are_one_line(with_shell: Path) -> None:
 
 
 def test_what_is_installed_needs_no_wheels(with_shell: Path) -> None:
-    done = shell(with_shell, f'exec {sys.executable} "$@"', PARTS="profile")
+    done = shell(with_shell, f'exec {sys.executable} "$@"', PARTS="operators")
     assert done.returncode == 0
     assert "updates" in done.stdout
 

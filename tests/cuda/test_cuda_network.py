@@ -5,11 +5,13 @@ from functools import partial
 
 import pytest
 import torch
-from on_device import DEVICE, ON_GPU, TOLERANCES, distance, params, run_of
+from on_device import DEVICE, ON_GPU, TOLERANCES, distance, only_on_a_gpu, params, run_of
 from torch import Tensor
 
+from benchmarks.flex_packing import FlexNetwork
 from benchmarks.gpu.setting import DEFAULT_PRESET, bundled
 from transformer.model.layers import seed_dropout
+from transformer.model.transformer import Transformer
 from transformer.training.objective import Network, compilations
 from transformer.training.run import Run
 
@@ -28,7 +30,10 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_float32_matmul_precision("highest")
 
 
-def loss_and_gradients(run: Run, seed: int = 1) -> tuple[Tensor, list[Tensor]]:
+Found = tuple[Tensor, list[Tensor]]  # a loss and its gradients
+
+
+def loss_and_gradients(run: Run, seed: int = 1) -> Found:
     """Of all sentences in one update, the loss per token."""
     run.model.train()
     work = run.work([run.train_sentences])
@@ -47,6 +52,22 @@ def fastest(precision: str, model: dict[str, float]) -> Run:
     return run
 
 
+def assert_as_close(
+    model: Transformer, ours: Found, truth: Found, plain_gradients: list[Tensor], precision: str
+) -> None:
+    """The loss and each gradient lie within tolerance of the truth, a gradient hardly farther than the plain one."""
+    of_loss, of_gradient = TOLERANCES[precision]
+    assert distance(ours[0], truth[0]) <= of_loss
+    too_far = {}
+    for (name, _), found, plain, true in zip(
+        model.named_parameters(), ours[1], plain_gradients, truth[1], strict=True
+    ):
+        far, plain_far = distance(found, true), distance(plain, true)
+        if not far <= min(of_gradient, max(2 * plain_far, of_gradient / 4)):
+            too_far[name] = far, plain_far
+    assert too_far == {}
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("head_size", [32, 64, 128])
 def test_packed_and_compiled_computes_what_padded_and_plain_does(head_size: int, precision: str) -> None:
@@ -56,16 +77,23 @@ def test_packed_and_compiled_computes_what_padded_and_plain_does(head_size: int,
     fast = fastest(precision, shape)
     torch.set_float32_matmul_precision("highest")  # without TF32
     (expected, gradients), (_, plain_gradients), (loss, found) = map(loss_and_gradients, (truth, plain, fast))
-    of_loss, of_gradient = TOLERANCES[precision]
-    assert distance(loss, expected) <= of_loss
-    too_far = {}
-    for (name, _), ours, plains, true in zip(
-        truth.model.named_parameters(), found, plain_gradients, gradients, strict=True
-    ):
-        far, plain_far = distance(ours, true), distance(plains, true)
-        if not far <= min(of_gradient, max(2 * plain_far, of_gradient / 4)):
-            too_far[name] = far, plain_far
-    assert too_far == {}
+    assert_as_close(truth.model, (loss, found), (expected, gradients), plain_gradients, precision)
+
+
+@only_on_a_gpu
+@pytest.mark.parametrize("head_size", [32, 64, 128])
+def test_flex_attention_computes_what_padded_and_plain_does(head_size: int) -> None:
+    """As the test above; and two computations give the same bytes."""
+    shape = {"d_model": 2 * head_size, "d_ff": 4 * head_size}
+    truth, plain = (run_of(params(shape, precision=one, compile=False)) for one in ("fp32", "bf16"))
+    flex = fastest("bf16", shape)
+    flex.network = FlexNetwork(flex.model, flex.settings.label_smoothing, flex.precision, compiled=True)
+    torch.set_float32_matmul_precision("highest")  # without TF32
+    (expected, gradients), (_, plain_gradients), (loss, found) = map(loss_and_gradients, (truth, plain, flex))
+    assert_as_close(flex.model, (loss, found), (expected, gradients), plain_gradients, "bf16")
+    again, same = loss_and_gradients(flex)
+    assert torch.equal(loss, again)
+    assert all(torch.equal(a, b) for a, b in zip(found, same, strict=True))
 
 
 def test_with_dropout_the_gradient_is_that_of_the_same_masks() -> None:

@@ -17,7 +17,7 @@ from prefect_server import PrefectServer
 from s3_server import S3Server, s3_server
 from tiny_inputs import CHECKOUT
 
-from flows.lineage.dvc_stores import DvcStores
+from flows.records.dvc_stores import DvcStores
 from flows.tracking.delivery import Delivery
 from flows.tracking.spool import Spool
 

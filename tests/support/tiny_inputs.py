@@ -54,6 +54,7 @@ TINY_PARAMS: dict[str, Any] = {
         "valid_share": 0.1,
         "test_share": 0.1,
         "batch_pairs": 1000,
+        "max_line_bytes": 1 << 20,
     },
     "tokenization": {"vocabulary_size": 400, "character_coverage": 1.0, "training_pairs": 10000},
     "model": {

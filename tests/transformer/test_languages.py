@@ -81,6 +81,8 @@ def test_codes_of_no_language(code: str, hint: str) -> None:
     [
         ("de", "ger", True),
         ("de", "de-DE", True),
+        ("ar", "arb", True),
+        ("zh", "cmn", True),
         ("zh", "zho_Hans", True),
         ("zh-Hans", "zh-Hant", False),
         ("pt-BR", "pt-PT", False),
@@ -106,6 +108,8 @@ def test_the_same_language(first: str, second: str, same: bool) -> None:
         ("pt", ["pt-BR", "pt"], "pt"),
         ("pt", ["pt-BR"], "pt-BR"),
         ("en", ["en-GB"], None),
+        ("arb", ["ar", "fa"], "ar"),
+        ("fa", ["ar", "pes_Arab"], "pes_Arab"),
         ("fr", ["source", "target", "de"], None),
     ],
 )

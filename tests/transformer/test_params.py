@@ -125,8 +125,8 @@ def test_params_cannot_be_changed(tiny_params: Params) -> None:
         ("jp", "en", "languages.source = 'jp': 'jp' is not a known language code: did you mean ja?"),
         ("en", False, 'languages.target = False: a bare no or false is no text in YAML: write "no", in quotes'),
         ("en", 3, "languages.target = 3: input should be a valid string"),
-        ("de", "deu", "languages: source 'de' and target 'deu' are the same language"),
-        ("zh_CN", "zho_Hans", "languages: source 'zh_CN' and target 'zho_Hans' are the same language"),
+        ("de", "deu", "languages.target = 'deu': the source, 'de', is the same language"),
+        ("zh_CN", "zho_Hans", "languages.target = 'zho_Hans': the source, 'zh_CN', is the same language"),
     ],
 )
 def test_languages_are_checked_before_any_work(source: object, target: object, told: str) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pyarrow.parquet as pq
 import torch
 
-from transformer.bleu import tokenizer_for, what_is_missing
+from transformer.bleu import check_tokenizer, tokenizer_for
 from transformer.decoding.translator import Translation, Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.analysis import GroupScores, by_length, by_origin, repeats
@@ -73,7 +74,8 @@ def evaluate(
         ParamsError: a test set is not in the corpus, or this machine lacks what a metric needs.
         DataError: an input is missing or malformed.
     """
-    check_metrics(evaluation)
+    check_comet(evaluation)
+    check_tokenizer(evaluation)
     tokenizer = tokenizer_for(languages.target, evaluation.bleu_tokenizer)
     if tokenizer.reason:
         log.warning("BLEU is computed with the tokeniser %s: %s", tokenizer.name, tokenizer.reason)
@@ -134,17 +136,6 @@ def _headline_entries(
     }
 
 
-def check_metrics(evaluation: EvaluationParams) -> None:
-    """See that this machine has what the chosen metrics need.
-
-    Raises:
-        ParamsError: it lacks a package, a model or a checkpoint.
-    """
-    check_comet(evaluation)
-    if evaluation.bleu_tokenizer and (missing := what_is_missing(evaluation.bleu_tokenizer)):
-        raise ParamsError(f"evaluation.bleu_tokenizer: {evaluation.bleu_tokenizer} needs {missing}")
-
-
 def _measured(translator: Translator, sentences: int, seconds: float) -> dict[str, Any]:
     return {
         "device": str(translator.device),
@@ -158,11 +149,17 @@ def read_test_sets(path: Path, names: list[str]) -> list[TestSet]:
 
     Raises:
         ParamsError: one is not there; lists those that are.
-        DataError: the file is missing.
+        DataError: the file is missing or damaged.
     """
     if not path.exists():
         raise DataError(f"{path} is missing: run the prepare stage first (dvc repro prepare)")
-    rows = pq.read_table(path).to_pylist()
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path} is damaged ({reason}): python -m flows.restore prepare, or dvc repro prepare"
+        ) from None
     members: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         members.setdefault(row["origin"].split("/")[0], []).append(row)

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+import os
+import re
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -29,19 +32,36 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path} is not a safetensors file: {error}") from None
 
 
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, atomically.
+
+    Raises:
+        OSError: as any other writing does; safetensors hides it in an error of its own.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
+        except SafetensorError as error:
+            if number := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+            raise
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """One kept checkpoint.
 
     `scheduled` is False where it was written only because its validation loss was the best so far. `valid_loss` is
     None where that update was not validated; `minutes`, since the start of training, is None where
-    checkpoints are written by updates alone, so that the files do not depend on the clock.
+    checkpoints are written by updates alone, so that the files do not depend on the clock. `sha256` is that of the
+    file when it was written.
     """
 
     update: int
     scheduled: bool = True
     valid_loss: float | None = None
     minutes: float | None = None
+    sha256: str | None = None
 
     @property
     def file(self) -> str:
@@ -49,14 +69,20 @@ class Checkpoint:
         return f"update-{self.update:08d}.safetensors"
 
 
-def write_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor], vocabulary: bytes) -> None:
+FIELDS = {field.name for field in fields(Checkpoint)}
+
+
+def write_checkpoint(
+    folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor], vocabulary: bytes
+) -> Checkpoint:
     """Write the weights of `checkpoint` into `folder`, atomically; the header names the vocabulary's SHA-256.
 
-    Only one key: safetensors writes several in random order, and equal checkpoints must be equal files.
+    Returns the checkpoint with the file's hash. Only one key: safetensors writes several in random order, and equal
+    checkpoints must be equal files.
     """
     header = {"vocabulary": hashlib.sha256(vocabulary).hexdigest()}
-    with atomic_path(folder / checkpoint.file) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary, metadata=header)
+    write_tensors(folder / checkpoint.file, weights, header)
+    return replace(checkpoint, sha256=sha256_of(folder / checkpoint.file))
 
 
 def vocabulary_hash(path: Path) -> str | None:
@@ -93,9 +119,18 @@ def delete_others(folder: Path, keep: list[Checkpoint]) -> None:
 
 
 def write_index(folder: Path, checkpoints: list[Checkpoint]) -> None:
-    """List the checkpoints of `folder` with their hashes; holds no times."""
+    """List the checkpoints of `folder` with their hashes; holds no times.
+
+    Raises:
+        DataError: a file is not the one that was written.
+    """
     best = best_of(checkpoints)
-    entries = [{"file": one.file, **asdict(one), "sha256": sha256_of(folder / one.file)} for one in checkpoints]
+    entries = []
+    for one in checkpoints:
+        found = sha256_of(folder / one.file)
+        if one.sha256 not in (None, found):
+            raise DataError(f"{folder / one.file} is damaged: written with sha256 {one.sha256}, found {found}")
+        entries.append({"file": one.file, **asdict(one), "sha256": found})
     names = {"best": best.file if best else None, "last": checkpoints[-1].file}
     write_json(folder / INDEX_FILE, {"checkpoints": entries, **names})
 
@@ -110,12 +145,29 @@ def read_index(folder: Path) -> list[Checkpoint]:
     if not path.exists():
         raise DataError(f"{path} is missing: run the train stage first (dvc repro train)")
     checkpoints = []
-    for entry in json.loads(path.read_text(encoding="utf-8"))["checkpoints"]:
+    for entry in _entries(path):
         file = folder / entry["file"]
         if not file.exists():
             raise DataError(f"{file} is listed in {path} but missing: run dvc checkout or dvc repro train")
         if (found := sha256_of(file)) != entry["sha256"]:
             raise DataError(f"{file} has changed since training: expected sha256 {entry['sha256']}, found {found}")
-        names = {field.name for field in fields(Checkpoint)}
-        checkpoints.append(Checkpoint(**{name: entry[name] for name in names}))
+        checkpoints.append(Checkpoint(**{name: entry[name] for name in FIELDS}))
     return checkpoints
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """The entries of an index, each with the fields of a checkpoint and a plain file name."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["checkpoints"]
+        if not entries:
+            raise ValueError("it lists no checkpoint")
+        for entry in entries:
+            if not (entry.keys() >= FIELDS and type(entry["update"]) is int):
+                raise ValueError("an entry is incomplete")
+            if entry["file"] != Checkpoint(entry["update"]).file:
+                raise ValueError(f"{entry['file']!r} is not the file of update {entry['update']}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        words = " ".join(str(error).split())
+        raise DataError(f"{path} is damaged ({words}): python -m flows.restore train, or dvc repro train") from None
+    found: list[dict[str, Any]] = entries
+    return found

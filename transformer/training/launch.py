@@ -69,7 +69,7 @@ def launch(
         ParamsError: there are not as many devices, or nothing names the first machine.
         UserError: with which a rank has ended, or the machines do not find one another.
     """
-    _check_devices(compute)
+    check_devices(compute)
     with tempfile.TemporaryDirectory(prefix="ranks-") as name, _signals_once():
         folder = Path(name)
         absolute = {key: str(cast(Path, path).absolute()) for key, path in paths.items()}
@@ -99,7 +99,12 @@ def launch(
         return json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else {}
 
 
-def _check_devices(compute: ComputeParams) -> None:
+def check_devices(compute: ComputeParams) -> None:
+    """Refuse devices that this machine does not have, or machines without a first one.
+
+    Raises:
+        ParamsError: names the key and what there is.
+    """
     device = select_device(compute.device)
     there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type)
     if there is not None and compute.devices > there:

@@ -23,7 +23,15 @@ from transformer.progress import Display, Silent, display
 from transformer.training.batching import Update
 from transformer.training.loader import Loader
 from transformer.training.ranks import Alone
-from transformer.training.resume import StopRequest, TrainingState, load_state, run_name, save_state, stop_requests
+from transformer.training.resume import (
+    StopRequest,
+    TrainingState,
+    load_state,
+    run_name,
+    save_state,
+    stop_requests,
+    whole_checkpoints,
+)
 from transformer.training.run import Run, check_finite
 from transformer.training.throughput import Meter
 from transformer.working_folder import working_folder
@@ -113,7 +121,7 @@ def train(
         if not folder:
             _Loop(run, state, None, Silent(), lambda _: None).run(stop)
             return {}
-        delete_others(folder / CHECKPOINTS, state.checkpoints)
+        state.checkpoints = whole_checkpoints(folder / CHECKPOINTS, state, run.model, run.vocabulary.model)
         _announce(run, state)
         with display(settings.updates, state.update) as shown:
             _Loop(run, state, folder, shown, on_figures).run(stop)
@@ -251,12 +259,13 @@ class _Loop:
         minutes = state.elapsed / 60 if self.settings.checkpoint_every_minutes else None
         checkpoint = Checkpoint(state.update, scheduled, valid_loss, minutes)
         weights, vocabulary = self.model_run.model.state_dict(), self.model_run.vocabulary.model
-        write_checkpoint(self.folder / CHECKPOINTS, checkpoint, weights, vocabulary)
-        state.checkpoints = kept([*state.checkpoints, checkpoint], self.settings.keep_last)
+        checkpoint = write_checkpoint(self.folder / CHECKPOINTS, checkpoint, weights, vocabulary)
+        before = state.checkpoints  # the state before this one, which may be needed again, lists them
+        state.checkpoints = kept([*before, checkpoint], self.settings.keep_last)
         if scheduled:
             self.scheduled_at = state.elapsed
         self._save()
-        delete_others(self.folder / CHECKPOINTS, state.checkpoints)
+        delete_others(self.folder / CHECKPOINTS, [*before, *state.checkpoints])
 
     def _save(self) -> None:
         self._settle()

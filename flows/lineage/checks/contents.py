@@ -7,9 +7,9 @@ from typing import Any
 from flows.checkout.workspace import CHECKPOINTS, MODEL
 from flows.lineage.chain import Chain, Step
 from flows.lineage.checks.link import Link, Status, broken, compared, missing
-from flows.lineage.dvc_stores import DvcStore
 from flows.lineage.project import Project
 from flows.records.dvc_files import owner_of
+from flows.records.dvc_stores import DvcStore
 from flows.records.hashes import DIRECTORY_SUFFIX, Hashes, hash_path
 from transformer.errors import DataError
 

@@ -23,7 +23,7 @@ def test_without_overrides_a_preset_stays_as_it_is(preset: Path) -> None:
 def test_values_are_replaced_and_comments_kept(tmp_path: Path) -> None:
     original = PRESETS[0].read_text()
     overrides: dict[str, Any] = {
-        "training.updates": 7,
+        "training.updates": 700,
         "training.adam_epsilon": 1e-8,  # YAML 1.1 takes 1e-08 for a text
         "languages.target": "no",  # and a bare no for false
         "download.corpora": ["one", "yes"],

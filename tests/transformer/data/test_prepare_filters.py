@@ -107,6 +107,7 @@ def test_length_in_characters_is_for_languages_without_spaces(language: str, rem
         ("en-ja", "The integration was updated", "統合が更新されました"),
         ("en-ko", "Dry cleaning is finished", "드라이클리닝이 완료되었습니다"),
         ("en-th", "Turn off the light", "ปิดไฟห้องนอน"),
+        ("en-hi", "All people are born free", "सभी मनुष्य जन्मजात स्वतन्त्र हैं"),
         ("en-ru", "Configure the USB adapter", "Настройка адаптера USB"),
     ],
 )

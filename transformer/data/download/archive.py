@@ -14,6 +14,9 @@ from transformer.errors import DataError, DownloadError
 from transformer.files import CHUNK_BYTES, atomic_path
 from transformer.progress import byte_progress
 
+# What the readers of archives raise at a damaged one.
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, *DAMAGE, OSError, RuntimeError)
+
 
 def extract(archive: Path, members: list[str], folder: Path) -> None:
     """Write `members` of `archive` below `folder` under their own names, in one pass and never whole in memory.
@@ -31,7 +34,7 @@ def extract(archive: Path, members: list[str], folder: Path) -> None:
     try:
         take_out = _from_zip if zipfile.is_zipfile(archive) else _from_tar
         missing = take_out(archive, set(members), folder)
-    except (tarfile.TarError, zipfile.BadZipFile, *DAMAGE, OSError) as error:
+    except BROKEN as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a problem of the disk, not of the archive
         raise DataError(f"{archive} is broken ({error}): delete it and run the download again") from None

@@ -11,7 +11,7 @@ from transformer.data.download.recognition import format_by_name
 from transformer.data.parts import BlankLines, Format, Split
 from transformer.errors import ParamsError
 from transformer.section import Section, in_words
-from transformer.yaml12 import InvalidYamlError, read_yaml
+from transformer.yaml12 import InvalidYamlError, parse_yaml
 
 SIDES = ("src", "ref")  # what {side} stands for: the source language, the target language
 
@@ -216,22 +216,29 @@ def load_corpora(path: Path) -> dict[str, Entry]:
         ParamsError: one line that names the file, the key and what is allowed.
     """
     try:
-        content = read_yaml(path)
+        text = path.read_bytes()
     except FileNotFoundError:
         raise ParamsError(f"{path} is missing: it lists the corpora and belongs to the repository") from None
+    return parse_corpora(text, str(path))
+
+
+def parse_corpora(text: str | bytes, origin: str) -> dict[str, Entry]:
+    """Check the text of a registry; `origin` names it in errors, as in `load_corpora`."""
+    try:
+        content = parse_yaml(text, origin)
     except InvalidYamlError as error:
         raise ParamsError(str(error)) from None
     if not isinstance(content, dict):
-        raise ParamsError(f"{path} must map corpus names to their entries")
-    return {name: _entry(path, name, entry) for name, entry in content.items()}
+        raise ParamsError(f"{origin} must map corpus names to their entries")
+    return {name: _entry(origin, name, entry) for name, entry in content.items()}
 
 
-def _entry(path: Path, name: Any, content: Any) -> Entry:
+def _entry(origin: str, name: Any, content: Any) -> Entry:
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
-        raise ParamsError(f"{path}: {name!r} is not a corpus name: letters, digits, '-', '_' and '.' only")
+        raise ParamsError(f"{origin}: {name!r} is not a corpus name: letters, digits, '-', '_' and '.' only")
     kind = LocalCorpus if isinstance(content, dict) and "local" in content else Corpus
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         words = in_words(error, lambda _: "the comment at the top of the file lists them", within=name)
-        raise ParamsError(f"{path}: {words}") from None
+        raise ParamsError(f"{origin}: {words}") from None

@@ -12,13 +12,12 @@ from typing import NamedTuple
 
 from transformer.data.download.archive import extract, require_space
 from transformer.data.download.cache import SourceCache
+from transformer.data.download.chosen import check_local_files, chosen_corpora, spelled, spelled_among
 from transformer.data.download.corpora import SIDES, Corpus, Entry, LocalCorpus, PartEntry, load_corpora
 from transformer.data.download.local import copy_local, local_files, local_parts
 from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, catalogue_languages
 from transformer.data.parts import Part, write_parts
-from transformer.errors import ParamsError
 from transformer.files import sha256_of, write_json
-from transformer.languages import spelling_of
 from transformer.params import DownloadParams, LanguageParams
 
 logger = logging.getLogger(__name__)
@@ -74,7 +73,8 @@ def download(
         DownloadError: a source cannot be fetched, or the disk is too full.
         DataError: a source has another size or hash than data/corpora.yaml says.
     """
-    chosen = chosen_corpora(params, languages, corpora)
+    chosen = chosen_corpora(params, languages, load_corpora(corpora), corpora)
+    check_local_files(chosen, languages, corpora)
     patience = Patience(params.retries, params.timeout_seconds, sleep)
     sources = SourceCache(cache, patience, os.environ.get(MIRROR_VARIABLE))
     _check_disk(chosen, languages, sources)
@@ -95,53 +95,6 @@ def download(
     write_parts(raw, parts)
     write_json(manifest, {"files": [vars(file) for file in files]})
     return times
-
-
-def chosen_corpora(params: DownloadParams, languages: LanguageParams, corpora: Path) -> dict[str, Entry]:
-    """The entries of the chosen corpora in data/corpora.yaml, the file `corpora`.
-
-    Raises:
-        ParamsError: unknown corpus or language, or a malformed data/corpora.yaml.
-        DataError: one of the user's own files is missing or unreadable.
-    """
-    entries = load_corpora(corpora)
-    return {name: _chosen(entries, name, languages, corpora) for name in params.corpora}
-
-
-def _chosen(entries: dict[str, Entry], name: str, languages: LanguageParams, corpora: Path) -> Entry:
-    if name not in entries:
-        raise ParamsError(f"download.corpora: {corpora} has no corpus {name!r}; it has {', '.join(entries)}")
-    entry = entries[name]
-    pair = spelled(name, entry, languages)
-    if isinstance(entry, LocalCorpus):
-        local_parts(name, entry, pair, f"{corpora}: {name}")  # whether the files can be read, before work starts
-    return entry
-
-
-def spelled(name: str, entry: Entry, languages: LanguageParams) -> LanguageParams:
-    """The language pair as the corpus spells it: `zh_CN` where that is one of its languages, otherwise `zh-Hans`.
-
-    Unchanged for a catalogue, whose members tell what it has.
-
-    Raises:
-        ParamsError: the corpus lacks one of them.
-    """
-    if isinstance(entry, Corpus) and not entry.languages:
-        return languages
-    return _spelled(name, entry.languages, languages)
-
-
-def _spelled(name: str, available: list[str], languages: LanguageParams) -> LanguageParams:
-    """The language pair as the corpus spells it: `zh_CN` where that is one of its languages, otherwise `zh-Hans`."""
-    found = {}
-    for key, language in (("source", languages.source), ("target", languages.target)):
-        spelling = spelling_of(language, available)
-        if spelling is None:
-            raise ParamsError(
-                f"languages.{key} = {language!r}: corpus {name} has {', '.join(available) or 'none in all splits'}"
-            )
-        found[key] = spelling
-    return LanguageParams(**found)
 
 
 def needed_files(corpus: Corpus, languages: LanguageParams) -> dict[str, list[str]]:
@@ -197,7 +150,7 @@ def _fetch_published(
 def _published_part(name: str, part: PartEntry, languages: LanguageParams, raw: Path) -> Part:
     if part.format == "catalogue":  # which languages it has, its members tell
         wheel = raw / name / part.path(languages.source, "src")
-        languages = _spelled(name, catalogue_languages(wheel, part.member), languages)
+        languages = spelled_among(name, catalogue_languages(wheel, part.member), languages)
     places = part.places([languages.source, languages.target])
     source_field, target_field = (places.get(language, "") for language in (languages.source, languages.target))
     return Part(

@@ -258,5 +258,5 @@ def catalogue_languages(wheel: Path, pattern: str) -> list[str]:
     try:
         with zipfile.ZipFile(wheel) as members:
             return sorted({match[1] for name in members.namelist() if (match := fits.match(name))})
-    except zipfile.BadZipFile:
-        raise DataError(f"{wheel} is not a zip archive") from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise DataError(f"{wheel} is not a zip archive, or damaged ({error})") from None

@@ -31,13 +31,16 @@ _ACRONYM = re.compile(r"\b[A-Z][A-Z0-9]+\b")
 _IDEOGRAPH = re.compile(f"[{_HAN}]")
 _KANA = re.compile("[\u3040-\u30ff]")
 _HANGUL = re.compile("[\uac00-\ud7a3]")
+# The vowel signs of the Indic scripts and the points of Arabic and Hebrew belong to the letter before them. Thai and
+# Lao save as much by writing no spaces and no other vowels.
+_MARK = regex.compile(r"[\p{M}--[\p{Script=Thai}\p{Script=Laoo}]]", regex.V1)
 
 
 def length_in_letters(text: str) -> float:
-    """The number of characters, where those that stand for whole syllables or words count as several letters."""
+    """The number of characters without marks; those that stand for syllables or words count as several letters."""
     if text.isascii():
         return len(text)
-    further = ((_IDEOGRAPH, 2.0), (_KANA, 0.5), (_HANGUL, 1.0))
+    further = ((_IDEOGRAPH, 2.0), (_KANA, 0.5), (_HANGUL, 1.0), (_MARK, -1.0))
     return len(text) + sum(letters * len(characters.findall(text)) for characters, letters in further)
 
 

@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +60,38 @@ def tokenize(
 
 
 def _batches(corpus: Path, split: str) -> Iterator[pyarrow.Table]:
-    with pq.ParquetFile(corpus / f"{split}.parquet", pre_buffer=False) as file:  # a buffer would keep it all
+    with (
+        _whole(corpus / f"{split}.parquet") as path,
+        pq.ParquetFile(path, pre_buffer=False) as file,  # a buffer would keep it all
+    ):
         for batch in file.iter_batches(BATCH_PAIRS, columns=list(SIDES)):
             yield pyarrow.table(batch)
 
 
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Says which file is damaged where it can't be read in the body."""
+    try:
+        yield path
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path} is damaged ({reason}): python -m flows.restore prepare, or dvc repro prepare"
+        ) from None
+
+
+def _pairs_in(corpus: Path, split: str) -> int:
+    with _whole(corpus / f"{split}.parquet") as path:
+        return int(pq.read_metadata(path).num_rows)
+
+
 def _chunk_count(corpus: Path, split: str) -> int:
-    return -(-int(pq.read_metadata(corpus / f"{split}.parquet").num_rows) // BATCH_PAIRS)
+    return -(-_pairs_in(corpus, split) // BATCH_PAIRS)
 
 
 def _training_pairs(params: TokenizationParams, corpus: Path) -> Iterator[pyarrow.Table]:
     """At most `training_pairs` pairs, spread evenly over the training split."""
-    pairs = pq.read_metadata(corpus / "train.parquet").num_rows
+    pairs = _pairs_in(corpus, "train")
     stride = max(1, -(-pairs // params.training_pairs))
     begin = 0
     for batch in _batches(corpus, "train"):

@@ -46,6 +46,10 @@ class DvcStore:
         except (ValueError, KeyError, TypeError):
             return None
 
+    def path_of(self, md5: str) -> Path:
+        """Where a local store keeps, or would keep, the object."""
+        return Path(self._odb.oid_to_path(md5))
+
     def _chunks(self, md5: str) -> Iterator[bytes] | None:
         try:
             stream = self._odb.fs.open(self._odb.oid_to_path(md5), "rb")
