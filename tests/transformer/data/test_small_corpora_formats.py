@@ -168,6 +168,7 @@ ROWS = [
     Row("SGM named .SGM, gzip", {"my/a.SGM": sgm("srcset", [RED[0], "The sea is blue &amp;amp; &lt;b&gt;"]), "my/b.SGM": gzip.compress(sgm("refset", [RED[1], "Das Meer ist blau &amp;amp; &lt;b&gt;"]).encode())}, {"en": "my/a.SGM", "de": "my/b.SGM"}, [RED, ("The sea is blue &amp; <b>", "Das Meer ist blau &amp; <b>")]),
     lines("SGM by its content, attributes without quotes", sgm("srcset", [RED[0], BLUE[0]], ""), sgm("refset", [RED[1], BLUE[1]], "")),
     lines("IWSLT's .xml", "<?xml version='1.0'?>\n<mteval>\n" + sgm("srcset", [RED[0], BLUE[0]]) + "</mteval>\n", sgm("refset", [RED[1], BLUE[1]])),
+    lines("SGM whose text has what is no entity", sgm("srcset", ["See ?a=1&copy=2 &notanentity; R&D"]), sgm("refset", ["Siehe ?a=1&copy=2 &notanentity; F&E"]), [("See ?a=1&copy=2 &notanentity; R&D", "Siehe ?a=1&copy=2 &notanentity; F&E")]),
     lines("SGM beside lines", sgm("srcset", [RED[0]]), DE, f"{REGISTRY}: my/a.en is sgm and my/a.de is lines: both sides need one format"),
     lines("SGM with other segments", sgm("srcset", [RED[0], BLUE[0]]), sgm("refset", [RED[1]]), f"my/a.en: it has 2 segments and my/a.de has 1; {MEND}"),
     # tsv
