@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.checkout.own_store import ARTIFACTS, DATABASE, bring_addresses_here
-from transformer.files import locked
+from flows.checkout.tracking_credentials import checked_address
+from transformer.files import locked, private_folder
 from transformer.params import LanguageParams
 
 PARAMS = "params.yaml"
@@ -57,7 +58,9 @@ def tracking_folder() -> Path:
 @contextmanager
 def sender_lock(tracking: Path) -> Iterator[bool]:
     """Keep other processes from sending this folder's records to MLflow; yields False if one already does."""
-    tracking.mkdir(parents=True, exist_ok=True)
+    if tracking.parent.name == WORK:
+        private_folder(tracking.parent)
+    private_folder(tracking)
     with locked(tracking / "sender.lock", wait=False) as free:
         yield free
 
@@ -81,10 +84,14 @@ def artifact_folder() -> Path:
 
 
 def tracking_uri(workspace: Path | None = None) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one), which may have moved."""
+    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one), which may have moved.
+
+    Raises:
+        ParamsError: the address holds a secret.
+    """
     folder = (workspace or main_workspace()).resolve()
     own = f"sqlite:///{folder / DATABASE}"
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or own
+    uri = checked_address(os.environ.get("MLFLOW_TRACKING_URI") or own)
     if uri == own:
         bring_addresses_here(folder)
     return uri

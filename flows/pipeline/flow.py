@@ -23,11 +23,13 @@ from prefect.states import Cancelled, Completed
 from prefect.tasks import Task
 
 from flows.checkout.preflight import check_checkout
+from flows.checkout.site_cache import use_private_site_cache
 from flows.checkout.workspace import PARAMS, hold_pipeline_lock
 from flows.pipeline.gpu_slot import gpu_slot
 from flows.pipeline.graph import Stage, read_graph
 from flows.pipeline.progress_artifact import ProgressArtifact
 from flows.pipeline.report import publish_report
+from flows.pipeline.server_access import check_server_access
 from flows.pipeline.stage_process import Outcome, StageError, run_stage
 from flows.pipeline.wanted import NoLongerWanted, while_wanted
 from flows.processes import groups
@@ -233,6 +235,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # both stop it in the same way, also in the background
         signal.signal(number, signal.default_int_handler)
     try:
+        use_private_site_cache(Path())  # before a server is started for nothing
+        check_server_access()
         _start_temporary_server()
         _check_server()
         outcomes = pipeline(targets=targets or None)

@@ -4,12 +4,14 @@ import json
 import os
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from flows.checkout.git import Git
 from flows.checkout.workspace import LOCK, MLFLOW_UI_VARIABLE, REPORTS, main_workspace, tracking_uri
+from flows.markdown import plain, table
 from flows.pipeline.stage_process import Outcome
 from flows.records.dvc_files import parse_lock
 from flows.records.record import md5s, parse_record, record_path
@@ -34,9 +36,9 @@ def publish_report(workspace: Path, outcomes: dict[str, str]) -> None:
 
 def report(workspace: Path, outcomes: dict[str, str]) -> str:
     """The artifact's Markdown."""
-    stages = _table(
+    stages = table(
         ["stage", "outcome", "MLflow run"],
-        [[stage, outcome, _run_link(workspace, stage, outcome)] for stage, outcome in outcomes.items()],
+        [[plain(stage), plain(outcome), _run_link(workspace, stage, outcome)] for stage, outcome in outcomes.items()],
     )
     reports = workspace / REPORTS
     return "\n".join(["# Pipeline", "", stages, "", *_scores(reports), _where(workspace, reports), ""])
@@ -45,7 +47,7 @@ def report(workspace: Path, outcomes: dict[str, str]) -> str:
 def _where(workspace: Path, reports: Path) -> str:
     """Where the reports are once the flow has ended: the worktree of a retraining is gone then."""
     if workspace == main_workspace(workspace):
-        return f"Report: [{reports}]({reports.as_uri()})"
+        return f"Report: [{plain(str(reports))}](<{reports.as_uri()}>)"
     branch = (Git(workspace).run("branch", "--show-current") or b"").decode().strip()
     return f"Report: `git show {branch}:{REPORTS}/metrics.json`, and all of {REPORTS}/ on that branch"
 
@@ -58,7 +60,7 @@ def _scores(reports: Path) -> list[str]:
     tests = content["tests"]
     rows = [
         [
-            name,
+            plain(name),
             str(scores["sentences"]),
             f"{scores['bleu']:.1f} ({scores['bleu_low']:.1f} - {scores['bleu_high']:.1f})",
             f"{scores['chrf']:.1f}",
@@ -66,18 +68,14 @@ def _scores(reports: Path) -> list[str]:
         ]
         for name, scores in tests.items()
     ]
-    lines = ["## Scores", "", _table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows), ""]
+    lines = ["## Scores", "", table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows), ""]
     for name, scores in tests.items():
         if "bleus" not in scores:  # an older revision, which did not report them, is being retrained
             continue
-        quoted = beside_published(scores["bleus"], content["languages"], name)
-        lines += [f"### {full_name(name)}", "", _table(["BLEU as", "", "signature or source"], quoted), ""]
+        rows = beside_published(scores["bleus"], content["languages"], name)
+        quoted = [[plain(cell) for cell in row] for row in rows]
+        lines += [f"### {plain(full_name(name))}", "", table(["BLEU as", "", "signature or source"], quoted), ""]
     return lines
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]  # signatures hold bars
-    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *escaped])
 
 
 def _run_link(workspace: Path, stage: str, outcome: str) -> str:
@@ -94,10 +92,11 @@ def _run_link(workspace: Path, stage: str, outcome: str) -> str:
         found = MlflowClient(tracking_uri=tracking_uri()).get_run(run).info
     except Exception as error:  # whatever a server or a database fails with: the stages are done
         gone = isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
-        return f"{run[:8]}, no longer in MLflow" if gone else f"{run[:8]}, MLflow does not answer"
+        return f"{plain(run[:8])}, no longer in MLflow" if gone else f"{plain(run[:8])}, MLflow does not answer"
     if found.lifecycle_stage != "active":
-        return f"{run[:8]}, deleted in MLflow"
-    return f"[{run[:8]}]({_mlflow_address()}/#/experiments/{found.experiment_id}/runs/{run})"
+        return f"{plain(run[:8])}, deleted in MLflow"
+    address = f"{_mlflow_address()}/#/experiments/{found.experiment_id}/runs/{run}"
+    return f"[{plain(run[:8])}](<{quote(address, safe=':/#')}>)"
 
 
 def _mlflow_address() -> str:

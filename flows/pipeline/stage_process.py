@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from flows.processes import die_with_parent, groups
+from transformer.credentials import without_credentials
 from transformer.errors import ExitCode, UserError
 
 POLL_SECONDS = 0.2
@@ -68,7 +69,7 @@ def run_stage(
     last: deque[str] = deque(maxlen=REMEMBERED_LINES)
     outcome = Outcome.COMPLETED
     with groups.group_of(run, _command(stage), workspace, _environment(identity)) as process:
-        for line in _lines(process):
+        for line in map(without_credentials, _lines(process)):
             last.append(line)
             if line and not _ADVICE.match(line):
                 on_line(line)

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_markdown_artifact
@@ -13,14 +14,19 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed
 from pydantic import Field
 
+from flows.checkout.own_store import DATABASE
 from flows.checkout.preflight import read_params
-from flows.checkout.workspace import main_workspace
+from flows.checkout.workspace import main_workspace, model_name, tracking_uri
 from flows.checkout.worktree import checked_out, resolve
+from flows.markdown import plain
 from flows.pipeline.flow import hide_stack_traces
 from flows.pipeline.wanted import Check, while_wanted
 from flows.retraining.source_check import Drift, link_local_files, source_check
 from flows.retraining.turn import missed_too_often, one_at_a_time
 from transformer.errors import UserError
+
+if TYPE_CHECKING:
+    from flows.promotion.registered_model import Event
 
 DEPLOYMENT = "retraining/retraining"
 KEY = "drift"
@@ -29,6 +35,8 @@ KEY = "drift"
 @flow(name="drift")
 def drift(revision: str = "HEAD", promote: str = "auto", catch_up: Annotated[int, Field(ge=0)] = 1) -> State[Any]:
     """Compare the sources of a revision's params.yaml with its registry and its last download; changes no file.
+
+    What was done to the champion in MLflow itself is kept in its history, too.
 
     Servers are first asked for size, ETag and date; a file is fetched and hashed only if these have changed. A change
     starts one run of the deployment `retraining`, however often it is found.
@@ -57,6 +65,8 @@ def _drift(revision: str, promote: str, check: Check) -> State[Any]:
         link_local_files(main, worktree.folder, params)
         drifts = source_check(main, worktree.folder, params, thorough=False).drifts()
     _publish(params.download.corpora, drifts)
+    if event := notice_champion(main, tracking_uri(), model_name(params.languages)):
+        get_run_logger().warning("%s is %s: see python -m flows.promotion", event.version, event.decision)
     if not drifts:
         return _ended(f"no source of {', '.join(params.download.corpora)} has changed", None)
     check()
@@ -65,6 +75,21 @@ def _drift(revision: str, promote: str, check: Check) -> State[Any]:
     run = _retrain(parameters, change)
     changed = f"{len(drifts)} source{'s have' if drifts[1:] else ' has'} changed"
     return _ended(f"{changed}: flow run {run.name} retrains", str(run.id))
+
+
+def notice_champion(main: Path, uri: str, model: str) -> "Event | None":
+    """What was done to the champion in MLflow itself; a store that is away is asked another night."""
+    if uri.startswith("sqlite:") and not (main / DATABASE).exists():  # asking would create it
+        return None
+    from mlflow.exceptions import MlflowException  # here: MLflow takes seconds to import
+
+    from flows.promotion.registered_model import RegisteredModel, deciding
+
+    try:
+        with deciding(main):
+            return RegisteredModel(uri, model).notice()
+    except MlflowException:
+        return None
 
 
 def _ended(conclusion: str, run: str | None) -> State[Any]:
@@ -86,7 +111,7 @@ def _retrain(parameters: dict[str, Any], change: str) -> FlowRun:
 
 
 def _publish(corpora: list[str], drifts: list[Drift]) -> None:
-    lines = [f"- {drift.corpus}: {drift.problem}" for drift in drifts]
+    lines = [f"- {plain(drift.corpus)}: {plain(drift.problem)}" for drift in drifts]
     found = lines or ["All sources are what the registry and the last download say."]
-    text = "\n".join([f"# Sources of {', '.join(corpora)}", "", *found, ""])
+    text = "\n".join([f"# Sources of {plain(', '.join(corpora))}", "", *found, ""])
     create_markdown_artifact(text, key=KEY, description="Sources that have changed")

@@ -19,11 +19,11 @@ from pydantic import Field
 
 import flows.tracking.delivery  # noqa: F401  # which `send` imports only when it delivers
 from flows.checkout.preflight import check_machine
+from flows.checkout.site_cache import use_private_site_cache
 from flows.checkout.workspace import (
     MODEL,
     PARAMS,
     REGISTRY,
-    REPORTS,
     main_workspace,
     model_name,
     tracking_folder,
@@ -33,14 +33,16 @@ from flows.checkout.worktree import Worktree, checked_out, read_at, resolve
 from flows.pipeline.flow import hide_stack_traces, pipeline
 from flows.pipeline.wanted import Check, while_wanted
 from flows.promotion.approval import Approver, publish
+from flows.promotion.gate import TestTranslations
 from flows.promotion.registered_model import RegisteredModel, Version
 from flows.promotion.report import TABLE, append_line
 from flows.promotion.settle import Candidate, Rule, settle
-from flows.promotion.translations import evaluated
+from flows.promotion.translations import committed, evaluated
 from flows.retraining.overrides import overridden
 from flows.retraining.source_check import accept, link_local_files, source_check
 from flows.retraining.turn import missed_too_often, one_at_a_time
 from flows.tracking import send
+from transformer.credentials import without_credentials
 from transformer.data.download.chosen import check_choice
 from transformer.data.download.corpora import parse_corpora
 from transformer.errors import DataError, UserError
@@ -95,6 +97,7 @@ def _retrain(
 ) -> dict[str, str]:
     """As of `retraining`; `check` is asked before what can't be undone."""
     main = main_workspace()
+    use_private_site_cache(main)
     commit, origin, changes = resolve(main, revision), params_file(preset), overrides or {}
     _, params = overridden(read_at(main, commit, origin), origin, changes)
     check_choice(params, Path(REGISTRY), parse_corpora(read_at(main, commit, REGISTRY), REGISTRY))
@@ -111,7 +114,7 @@ def _retrain(
         results = worktree.commit("Retraining: results")
         check()
         push(worktree.folder)
-        return settle_candidate(main, worktree, params, results, promote, significance, check)
+        return settle_candidate(main, worktree, params, (commit, results), promote, significance, check)
 
 
 def params_file(preset: str | None) -> str:
@@ -171,17 +174,29 @@ def push(workspace: Path) -> None:
 
 
 def settle_candidate(
-    main: Path, worktree: Worktree, params: Params, commit: str, rule: Rule, significance: float, check: Check
+    main: Path,
+    worktree: Worktree,
+    params: Params,
+    commits: tuple[str, str],
+    rule: Rule,
+    significance: float,
+    check: Check,
 ) -> dict[str, str]:
-    """Let the gate decide, and leave the decision in MLflow, in Prefect and on the branch."""
+    """Let the gate decide, and leave the decision in MLflow, in Prefect and on the branch.
+
+    `commits`: the one that the retraining started from, and the one that holds its results.
+    """
+    started, commit = commits
+    tests = _evaluated(worktree, params.evaluation.test_sets)
     registered = RegisteredModel(tracking_uri(), model_name(params.languages))
     candidate = Candidate(
         version=_registered(registered, worktree),
-        tests=evaluated(worktree.folder / REPORTS, params.evaluation.test_sets),
+        tests=tests,
         language=params.languages.target,
         branch=worktree.branch,
         commit=commit,
         flow_run=str(runtime.flow_run.id),
+        committed=committed(main, started, worktree.folder, tests),
         bleu_tokenizer=params.evaluation.bleu_tokenizer,
     )
     approver = Approver(candidate, registered.name)
@@ -191,6 +206,20 @@ def settle_candidate(
     publish(registered.name, candidate, settlement)
     decided = {"decision": settlement.event.decision, "reason": settlement.event.reason}
     return {"branch": worktree.branch, "commit": commit, "version": candidate.version.number, **decided}
+
+
+def _evaluated(worktree: Worktree, test_sets: list[str]) -> dict[str, TestTranslations]:
+    """The model's translations; if they are not those that dvc.lock names, it translates again, once.
+
+    Raises:
+        DataError: they are not even then.
+    """
+    try:
+        return evaluated(worktree.folder, test_sets)
+    except DataError as error:
+        get_run_logger().warning("%s", error)
+    _command([*DVC, "repro", "--force", "--single-item", "evaluate"], worktree.folder)
+    return evaluated(worktree.folder, test_sets)
 
 
 def _registered(registered: RegisteredModel, worktree: Worktree) -> Version:
@@ -218,6 +247,6 @@ def _command(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     for line in lines:
-        get_run_logger().info("%s", line)
+        get_run_logger().info("%s", without_credentials(line))
     if done.returncode != 0:
         raise UserError(f"{' '.join(command[1:4])}: {lines[-1] if lines else f'exit status {done.returncode}'}")

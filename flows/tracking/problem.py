@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from transformer.files import write_text
+from transformer.files import write_private
 
 SEND = "python -m flows.tracking.send"
 What = Literal["can't be reached", "fails", "refuses"]
@@ -42,7 +42,7 @@ def _group_in_words(uri: str, what: What, group: list[Problem], tracking: Path) 
 def report_problem(tracking: Path, problem: str) -> None:
     """Leave one line for whichever stage looks first, to show the user, unless this outage was already reported."""
     if not _waiting(tracking).exists() and not _told(tracking).exists():
-        write_text(_waiting(tracking), problem)
+        write_private(_waiting(tracking), problem)
 
 
 def problem_to_tell(tracking: Path) -> str | None:

@@ -24,6 +24,7 @@ from flows.tracking.problem import problem_to_tell
 from flows.tracking.send import start_sender
 from flows.tracking.spool import Spool
 from flows.tracking.system_metrics import SystemMetrics
+from transformer.credentials import without_credentials
 from transformer.errors import InterruptedTrainingError
 from transformer.files import sha256_of
 from transformer.params import Params
@@ -44,7 +45,7 @@ def _never_failing(
             method(self, *arguments, **options)
         except Exception as error:
             self.broken = True
-            print(f"warning: this run is not recorded: {error}", file=sys.stderr)
+            print(f"warning: this run is not recorded: {without_credentials(str(error))}", file=sys.stderr)
 
     return guarded
 
@@ -149,7 +150,7 @@ class StageRun:
     @_never_failing
     def fail(self, status: str, reason: str) -> None:
         """Record that the stage ended as `status` (MLflow's FAILED or KILLED)."""
-        self._spool.append("tags", tags={"error": reason})
+        self._spool.append("tags", tags={"error": without_credentials(reason)})
         self._end(status)
 
     def _end(self, status: str) -> None:

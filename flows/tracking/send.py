@@ -18,6 +18,7 @@ from flows.checkout.workspace import main_workspace, sender_lock, tracking_folde
 from flows.tracking.problem import SEND, Problem, clear_problem, in_a_line, report_problem
 from flows.tracking.spool import Spool
 from transformer.errors import ExitCode
+from transformer.files import open_private
 
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 0.1  # between looks at another sender's progress
@@ -33,7 +34,7 @@ def start_sender() -> None:
     with sender_lock(tracking) as free:
         if not free:
             return
-    with (tracking / "sender.log").open("w") as log:
+    with open_private(tracking / "sender.log", "w") as log:
         subprocess.Popen(
             [sys.executable, "-m", "flows.tracking.send"],
             cwd=main_workspace(),

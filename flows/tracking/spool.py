@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from transformer.files import write_json, write_text
+from transformer.files import OWNER_ONLY, write_json, write_text
 
 EVENTS_FILE = "events.jsonl"
 POSITION_FILE = "sent.json"
@@ -70,7 +70,7 @@ class Spool:
     def append(self, event: str, **content: Any) -> None:
         """Append one event in a single write, so that a killed writer leaves only whole lines."""
         line = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **content}) + "\n"
-        descriptor = os.open(self.folder / EVENTS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = os.open(self.folder / EVENTS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, OWNER_ONLY)
         try:
             os.write(descriptor, line.encode())
         finally:

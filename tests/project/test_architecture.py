@@ -24,7 +24,6 @@ MODULES = sorted(path for package in ("transformer", "flows") for path in (CHECK
 PLUMBING = {
     "flows/checkout": "where things are",
     "flows/processes": "how a stage ends with what started it",
-    "flows/restore": "inputs are what was written, outputs come back",
     "flows/records": "what is written down about a stage that has run",
     "flows/stages/executor.py": "where chunks are computed; the same ones everywhere",
     "flows/stages/gpu_lock.py": "who may use the GPU now",
@@ -35,7 +34,6 @@ PLUMBING = {
     "transformer/files.py": "hashing, and writing whole files",
     "transformer/params.py": "the checks of params; stages depend on their values",
     "transformer/progress.py": "what a person sees meanwhile",
-    "transformer/relations.py": "the checks of params across sections",
     "transformer/section.py": "the words of wrong params",
     "transformer/working_folder.py": "where unfinished work is found again",
     "transformer/yaml12.py": "how params.yaml and data/corpora.yaml are read",

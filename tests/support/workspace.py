@@ -11,6 +11,8 @@ import mlflow
 from mlflow.entities import Run
 from tiny_inputs import copy_checkout, write_tiny_inputs
 
+from transformer.files import private_folder
+
 STAGES = ["download", "prepare", "tokenize", "train", "average", "evaluate"]
 OUTER_VARIABLES = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "GIT_DIR", "TRANSFORMER_WORKSPACE")
 
@@ -27,6 +29,7 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        site_cache = private_folder(folder.parent / "site-cache")  # DVC itself would make it writable by all
         kept = {
             key: value
             for key, value in os.environ.items()
@@ -34,14 +37,14 @@ class Workspace:
         }
         self.environment = kept | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_SITE_CACHE_DIR": str(folder.parent / "site-cache"),
+            "DVC_SITE_CACHE_DIR": str(site_cache),
             "PREFECT_HOME": str(folder.parent / "prefect-home"),
             "TMPDIR": str(own_temporary_folder()),
             "PYTHONUNBUFFERED": "1",
         }
 
-    def run(self, *command: str, succeeds: bool = True) -> str:
-        """Run a command and return all that it prints."""
+    def run(self, *command: str, succeeds: bool = True, seconds: float = 280) -> str:
+        """Run a command, for so long at most, and return all that it prints."""
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -49,7 +52,7 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=280,
+            timeout=seconds,
         )
         assert (done.returncode == 0) == succeeds, done.stdout
         return done.stdout
@@ -85,7 +88,7 @@ class Workspace:
     def copy_to(self, folder: Path) -> "Workspace":
         """The same workspace elsewhere, with its DVC cache, outputs, git history and MLflow store.
 
-        Run ids stay, but MLflow's artifact addresses still name the first place.
+        Run ids stay; MLflow's artifact addresses follow at the next command that opens the store.
         """
         shutil.copytree(self.folder, folder, symlinks=True)
         return Workspace(folder)

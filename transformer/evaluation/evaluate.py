@@ -149,17 +149,16 @@ def read_test_sets(path: Path, names: list[str]) -> list[TestSet]:
 
     Raises:
         ParamsError: one is not there; lists those that are.
-        DataError: the file is missing or damaged.
+        DataError: the file is missing.
     """
     if not path.exists():
         raise DataError(f"{path} is missing: run the prepare stage first (dvc repro prepare)")
     try:
         rows = pq.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"{path} is damaged ({reason}): python -m flows.restore prepare, or dvc repro prepare"
-        ) from None
+        cure = "python -m flows.restore prepare, or dvc repro prepare"
+        raise DataError(f"{path} is damaged ({reason}): {cure}") from None
     members: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         members.setdefault(row["origin"].split("/")[0], []).append(row)

@@ -1,6 +1,7 @@
 """Records on their way to a real MLflow: a SQLite store, and a server that comes and goes."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -259,17 +260,24 @@ def test_a_record_that_the_server_refuses_is_kept_and_does_not_hold_up_the_rest(
     assert (run.info.status, run.data.tags["a" * 200]) == ("FINISHED", "x" * 101)
 
 
+def write_three_spools(tracking: Path, uri: str) -> None:
+    for _ in range(3):
+        spool = Spool.create(tracking, "train")
+        spool.start(uri=uri, experiment="e", name="train", tags={}, params={"a": "x" * 5000})
+        for step in range(300):
+            spool.append("metrics", step=step, values={"loss": 1.0 / (step + 1)})
+        spool.append("end", status="FINISHED")
+
+
 def test_a_full_disk_of_the_server_loses_nothing_and_send_says_so(tmp_path: Path, server: MlflowServer) -> None:
     (tmp_path / "w").mkdir()
     workspace = Workspace(tmp_path / "w", server.uri)
     server.start()
     server.limit_files(server.store.stat().st_size)
-    spools = [Spool.create(workspace.tracking, "train") for _ in range(3)]
-    for spool in spools:
-        spool.start(uri=server.uri, experiment="e", name="train", tags={}, params={"a": "x" * 5000})
-        for step in range(300):
-            spool.append("metrics", step=step, values={"loss": 1.0 / (step + 1)})
-        spool.append("end", status="FINISHED")
+    context = multiprocessing.get_context("fork")
+    stage = context.Process(target=write_three_spools, args=(workspace.tracking, server.uri))
+    stage.start()
+    stage.join()
     said = workspace.send(status=1)
     assert said.startswith(f"MLflow at {server.uri} fails; records of 3 runs wait in {workspace.tracking}")
     assert said.count("\n") == 1
