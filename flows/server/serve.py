@@ -119,6 +119,7 @@ class Serving:
         for service in self.services:
             service.stop(STOP_SECONDS)
         end_families(orphans(self.services), STOP_SECONDS)
+        shut_to_others(self.logs.parent)  # results of runs, which have the user's umask
 
     def _rerun_is_due(self, moment: str) -> bool:
         """Whether a run has crashed since then that is not scheduled again yet."""
