@@ -19,11 +19,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
+from pydantic import ValidationError
+
 from transformer.data.cleaning import resolve_entities
 from transformer.errors import DataError, ExitCode, ParamsError, UserError
 from transformer.model.folder import read_decoding
 from transformer.params import DecodingParams
 from transformer.progress import ignore_progress, sentence_progress
+from transformer.section import in_words
 
 if TYPE_CHECKING:
     from transformer.decoding.translator import Translation
@@ -58,7 +61,7 @@ def translate(options: argparse.Namespace) -> None:
     """
     _check_model(options.model)
     asked = {name: getattr(options, name) for name in ("beam", "alpha", "batch_tokens")}
-    decoding = read_decoding(options.model).model_copy(update={k: v for k, v in asked.items() if v is not None})
+    decoding = _searching(options.model, {key: value for key, value in asked.items() if value is not None})
     if options.nbest is not None and options.nbest > decoding.beam:
         raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
     # Here, as torch takes seconds to import, for which --help should not wait.
@@ -100,6 +103,14 @@ def attention(options: argparse.Namespace) -> None:
     maps = attention_maps(translator.model, translator.vocabulary, sentence, target)
     for path in draw_attention(options.out, maps, options.layer, options.head):
         print(path)
+
+
+def _searching(model: Path, asked: dict[str, float]) -> DecodingParams:
+    """The model's own settings of the search, with those that were asked for."""
+    try:
+        return DecodingParams.model_validate({**read_decoding(model).model_dump(), **asked})
+    except ValidationError as error:
+        raise ParamsError(f"--{in_words(error, str).replace('_', '-')}") from None
 
 
 def _check_model(folder: Path) -> None:

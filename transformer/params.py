@@ -189,9 +189,17 @@ class DecodingParams(Section):
     """Beam search as in section 6.1 of the paper."""
 
     beam: int = Field(ge=1, le=64)
-    alpha: float = Field(ge=0, le=10)  # exponent of the length penalty ((5 + length) / 6) ** alpha
+    alpha: float = Field(ge=0)  # exponent of the length penalty ((5 + length) / 6) ** alpha
     max_extra_length: CountFromZero  # longest hypothesis = source tokens + this
-    batch_tokens: int = Field(ge=1, le=LARGEST)  # padded source tokens translated at a time
+    batch_tokens: int = Field(ge=1)  # padded source tokens translated at a time
+
+    @field_validator("alpha", "max_extra_length", "batch_tokens")
+    @classmethod
+    def _is_no_mistake(cls, value: float, field: ValidationInfo) -> float:
+        most = 10 if field.field_name == "alpha" else LARGEST
+        if value > most:
+            raise ValueError(f"more than {most} is no search")
+        return value
 
 
 class EvaluationParams(Section):

@@ -12,13 +12,14 @@ from transformer.params import ComputeParams, Params, load_params
 
 
 def read_params(folder: Path = Path()) -> Params:
-    """The params of a checkout, checked by themselves and against its corpus registry.
+    """The params of a checkout, checked by themselves and, where it is there, against the corpus registry.
 
     Raises:
         ParamsError: one line that names the file, the key, the value and what is allowed.
     """
     params = load_params(folder / PARAMS)
-    check_choice(params, folder / REGISTRY)
+    if (folder / REGISTRY).exists():  # DVC and `download` miss it, the other stages don't
+        check_choice(params, folder / REGISTRY)
     check_tokenizer(params.evaluation)
     check_comet(params.evaluation)
     return params

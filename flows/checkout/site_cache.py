@@ -25,7 +25,7 @@ def default_site_cache() -> Path:
     """
     caches = os.environ.get("XDG_CACHE_HOME", "")
     folder = (Path(caches) if Path(caches).is_absolute() else Path.home() / ".cache") / "attention-pipeline" / "dvc"
-    return folder if str(folder).isascii() else Path(f"/var/tmp/attention-pipeline-{os.getuid()}/dvc")
+    return folder if str(folder).isascii() else Path(f"/var/tmp/attention-pipeline-{os.getuid()}/dvc")  # noqa: S108  # made 0700, refused if another owns it
 
 
 def use_private_site_cache(root: Path) -> Path:

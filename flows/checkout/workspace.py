@@ -4,11 +4,13 @@ Names are paths relative to its root, the same as in dvc.yaml. Records that wait
 trainings always live in the user's main workspace, even while stages run in a copy or a worktree of it.
 """
 
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.checkout.own_store import ARTIFACTS, DATABASE, bring_addresses_here
 from flows.checkout.tracking_credentials import checked_address
 from transformer.files import locked, open_private, private_folder
 from transformer.params import LanguageParams
@@ -28,6 +30,9 @@ WORK = "work"
 DOWNLOADS, TRACKING = "work/downloads", "work/tracking"
 
 WORKSPACE_VARIABLE = "TRANSFORMER_WORKSPACE"  # set by a retraining, whose stages run in a worktree
+
+
+MLFLOW_UI_VARIABLE = "TRANSFORMER_MLFLOW_UI"  # set by `make serve`: the address of the MLflow page that it shows
 
 
 def main_workspace(start: Path | None = None) -> Path:
@@ -61,20 +66,36 @@ def sender_lock(tracking: Path) -> Iterator[bool]:
         yield free
 
 
+def hold_pipeline_lock(folder: Path, tell: Callable[[str], object]) -> int:
+    """Wait until no other pipeline runs in the workspace; returns the open lock, which is held until it is closed."""
+    path = folder / ".dvc" / "tmp" / "pipeline.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        tell("another pipeline runs in this workspace: waiting for its end")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
 def artifact_folder() -> Path:
     """Where the workspace's own MLflow store keeps artifacts."""
-    return main_workspace() / "mlartifacts"
+    return main_workspace() / ARTIFACTS
 
 
 def tracking_uri(workspace: Path | None = None) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one).
+    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one), which may have moved.
 
     Raises:
         ParamsError: the address holds a secret.
     """
-    if address := os.environ.get("MLFLOW_TRACKING_URI"):
-        return checked_address(address)
-    return f"sqlite:///{(workspace or main_workspace()) / 'mlflow.db'}"
+    folder = (workspace or main_workspace()).resolve()
+    own = f"sqlite:///{folder / DATABASE}"
+    uri = checked_address(os.environ.get("MLFLOW_TRACKING_URI") or own)
+    if uri == own:
+        bring_addresses_here(folder)
+    return uri
 
 
 def model_name(languages: LanguageParams) -> str:

@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -23,13 +24,14 @@ from prefect.tasks import Task
 
 from flows.checkout.preflight import check_checkout
 from flows.checkout.site_cache import use_private_site_cache
-from flows.checkout.workspace import PARAMS
+from flows.checkout.workspace import PARAMS, hold_pipeline_lock
 from flows.pipeline.gpu_slot import gpu_slot
 from flows.pipeline.graph import Stage, read_graph
 from flows.pipeline.progress_artifact import ProgressArtifact
 from flows.pipeline.report import publish_report
 from flows.pipeline.server_access import check_server_access
 from flows.pipeline.stage_process import Outcome, StageError, run_stage
+from flows.pipeline.wanted import NoLongerWanted, while_wanted
 from flows.processes import groups
 from flows.processes.die_with_parent import die_with_parent
 from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE
@@ -65,10 +67,28 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
         die_with_parent()
     hide_stack_traces()
     stages = read_graph(folder, targets)
+    lock = hold_pipeline_lock(folder, get_run_logger().warning)
+    try:
+        outcomes = _bring_up_to_date(folder, stages, run)
+    finally:
+        os.close(lock)
+    publish_report(folder, outcomes)
+    return outcomes
+
+
+def _bring_up_to_date(folder: Path, stages: list[Stage], run: str) -> dict[str, str]:
     if (folder / PARAMS).exists():  # else the stages are not ours
         check_checkout(folder)
     for line in discard_damaged(folder):
         get_run_logger().warning("%s", line)
+    with while_wanted():
+        outcomes = _run(run, stages, folder)
+    publish_report(folder, outcomes)
+    return outcomes
+
+
+def _run(run: str, stages: list[Stage], folder: Path) -> dict[str, str]:
+    """Every stage, each once those it waits for are up to date; all of them are stopped when one thing goes wrong."""
     try:
         futures: dict[str, PrefectFuture[Any]] = {}
         for stage in stages:
@@ -84,7 +104,6 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
     except BaseException:
         groups.stop(run)
         raise
-    publish_report(folder, outcomes)
     return outcomes
 
 
@@ -184,6 +203,30 @@ def _start_temporary_server() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
+def _without_password(address: str) -> str:
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _check_server() -> None:
+    """Ask the server that is configured whether it is there: Prefect would wait, and then show a stack trace.
+
+    Raises:
+        UserError: it does not answer.
+    """
+    address = get_current_settings().api.url
+    if address is None:
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            error = client.api_healthcheck()
+    except Exception as found:  # whatever httpx makes of a wrong address
+        error = found
+    if error is not None:
+        what = f"PREFECT_API_URL = {_without_password(address)}: no Prefect server answers ({type(error).__name__})"
+        raise UserError(f"{what}; start it (make serve), or unset PREFECT_API_URL to run without one")
+
+
 def main() -> None:
     """Run the pipeline in the working folder; a failed stage's exit status becomes the process's."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the stages of dvc.yaml.")
@@ -195,12 +238,16 @@ def main() -> None:
         use_private_site_cache(Path())  # before a server is started for nothing
         check_server_access()
         _start_temporary_server()
+        _check_server()
         outcomes = pipeline(targets=targets or None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("error: the pipeline was stopped; start again to continue", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
+    except NoLongerWanted as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
     for stage, outcome in outcomes.items():
         print(f"{stage}: {outcome.lower()}")

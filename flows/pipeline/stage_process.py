@@ -88,7 +88,7 @@ def run_stage(
 def _command(stage: str) -> list[str]:
     # Without --wait-for-lock another DVC command at the moment the stage ends would cost the stage's work.
     dvc = [str(Path(sys.executable).with_name("dvc")), "--wait-for-lock", "repro", "--single-item", stage]
-    return [sys.executable, "-S", die_with_parent.__file__, str(os.getpid()), *dvc]
+    return [sys.executable, "-S", "-c", die_with_parent.PROGRAM, str(os.getpid()), *dvc]
 
 
 def _environment(identity: dict[str, str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.checkout.workspace import WORK, main_workspace, tracking_uri
+from flows.checkout.workspace import MLFLOW_UI_VARIABLE, WORK, main_workspace, tracking_uri
 from flows.processes.service import Service, ServiceError, adopt_orphans, end_families, orphans
 from flows.server.key import CLIENT_VARIABLE, key_file, key_settings, server_key
 from flows.server.web import HOST, check_port
@@ -25,6 +25,7 @@ from transformer.errors import UserError
 from transformer.files import locked, private_folder, shut_to_others
 
 POOL = "local"
+NOTE = "note: "  # begins what the set-up has to tell people
 HEARTBEAT_SECONDS = 30  # the shortest that Prefect takes
 START_SECONDS = 180.0  # a first start creates two databases
 SHORT_LIVES = 3  # in a row, after which a service is not started again
@@ -56,6 +57,7 @@ class Serving:
         else:
             self.mlflow = self._service("mlflow", _command("mlflow", mlflow_port), f"{self.mlflow_address}/health")
             self.services.append(self.mlflow)
+        self.environment[MLFLOW_UI_VARIABLE] = self.mlflow_address
 
     def _service(self, name: str, command: list[str], health: str | None = None) -> Service:
         # What runs start keeps the user's umask: their outputs and DVC's cache may be a team's.
@@ -89,8 +91,14 @@ class Serving:
 
     def _set_up_server(self) -> None:
         setup = self._service("setup", [sys.executable, "-m", "flows.server.setup", "--no-worker-lives"])
+        begin = setup.log.stat().st_size if setup.log.exists() else 0
         setup.start()
-        if setup.wait():
+        status = setup.wait()
+        told = setup.log.read_bytes()[begin:].decode(errors="replace").splitlines()
+        for line in told:
+            if line.startswith((NOTE, "error: ")):
+                print(line, flush=True)
+        if status:
             raise ServiceError(f"the pool, automations or deployments could not be made: see {setup.log}")
 
     def keep(self) -> None:
@@ -109,8 +117,13 @@ class Serving:
                     self._set_up_server()
                 service.restart()
 
-    def stop(self) -> None:
-        """Stop the worker first: its runs save their state, report it, and are scheduled for the next start."""
+    def stop(self) -> str:
+        """Stop the worker first: its runs save their state, report it, and are scheduled for the next start.
+
+        Returns:
+            What was interrupted, in words.
+        """
+        runs = self.worker.children()
         began = datetime.now(UTC).isoformat()
         self.worker.stop(STOP_SECONDS)
         _until(lambda: not orphans(self.services), LINGER_SECONDS)
@@ -120,6 +133,7 @@ class Serving:
             service.stop(STOP_SECONDS)
         end_families(orphans(self.services), STOP_SECONDS)
         shut_to_others(self.logs.parent)  # results of runs, which have the user's umask
+        return f"{runs} run{'s' if runs > 1 else ''} will go on at the next start" if runs else "no run was going on"
 
     def _rerun_is_due(self, moment: str) -> bool:
         """Whether a run has crashed since then that is not scheduled again yet."""
@@ -128,9 +142,9 @@ class Serving:
         address = f"{self.environment['PREFECT_API_URL']}/flow_runs/count"
         basic = base64.b64encode(self.key.encode()).decode()
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {basic}"}
-        request = urllib.request.Request(address, body, headers)
+        request = urllib.request.Request(address, body, headers)  # noqa: S310  # loopback
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  # loopback
                 return int(answer.read()) > 0
         except urllib.error.HTTPError:  # SQLite is busy
             return True
@@ -189,7 +203,7 @@ def serve(port: int, mlflow_port: int) -> None:
         check_port(port, "--port")
         check_port(mlflow_port, "--mlflow-port")
         adopt_orphans()
-        serving = Serving(workspace, port, mlflow_port)
+        serving, began = Serving(workspace, port, mlflow_port), time.monotonic()
         try:
             serving.start()
             serving.keep()
@@ -197,7 +211,16 @@ def serve(port: int, mlflow_port: int) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave things running
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             print("stopping", flush=True)
-            serving.stop()
+            interrupted = serving.stop()
+            print(f"stopped after {duration(time.monotonic() - began)}: {interrupted}")
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units that matter to a person."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def main() -> None:
@@ -211,7 +234,7 @@ def main() -> None:
     try:
         serve(arguments.port, arguments.mlflow_port)
     except KeyboardInterrupt:
-        print("stopped")
+        pass
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -1,6 +1,9 @@
 """One short module for each stage of dvc.yaml, run as `python -m flows.stages.<stage>` from the checkout's root."""
 
 import os
+import signal
+import sys
+from types import FrameType
 
 from flows.processes.die_with_parent import die_with_parent
 
@@ -8,3 +11,13 @@ from flows.processes.die_with_parent import die_with_parent
 # killed, the training would go on without it. Without DVC the parent is a shell, which people may close on purpose.
 if "DVC_STAGE" in os.environ:
     die_with_parent()
+
+
+def _stopped_while_importing(_number: int, _frame: FrameType | None) -> None:
+    print("error: stopped before the stage had begun; start again", file=sys.stderr, flush=True)
+    os._exit(75)  # as ExitCode.INTERRUPTED; there is nothing to clean up yet
+
+
+if sys.argv[0] == "-m":  # the stage's module is still to be imported; `flows.stages.runner` takes over
+    for _signal in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(_signal, _stopped_while_importing)

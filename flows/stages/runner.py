@@ -12,13 +12,14 @@ from types import FrameType
 
 from flows.checkout.preflight import read_params
 from flows.checkout.site_cache import VARIABLE, configure
-from flows.checkout.workspace import WORK
+from flows.checkout.workspace import DEFINITION, WORK
+from flows.records.dvc_files import GPU_TAG, parse_definition
 from flows.records.provenance import FLOW_RUN_VARIABLE
 from flows.restore.outputs import check_inputs, locked_stages, restore
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
 from transformer.credentials import without_credentials
-from transformer.errors import ExitCode, UserError
+from transformer.errors import ExitCode, UserError, trouble_of_the_machine
 from transformer.files import private_folder
 from transformer.params import Params
 
@@ -63,8 +64,10 @@ def checked_params(name: str) -> Iterator[Params]:
         if _started_by_dvc() and error.exit_code in NOTHING_MADE:
             _put_back(name)
         sys.exit(error.exit_code)
-    except Exception:
-        print(without_credentials(traceback.format_exc()), file=sys.stderr)
+    except Exception as error:
+        trouble = trouble_of_the_machine(error)
+        told = f"error: {trouble}" if trouble else traceback.format_exc()
+        print(without_credentials(told), file=sys.stderr)
         sys.exit(ExitCode.FAILURE)
     except KeyboardInterrupt:
         print(f"error: stage {name} was stopped; start again to continue", file=sys.stderr)
@@ -96,8 +99,8 @@ def _ignore_signals() -> None:
 
 
 def _device(stage: str, params: Params) -> AbstractContextManager[None]:
-    """Training gets its accelerator to itself; Prefect's own limits don't know of a `dvc repro` typed by a person."""
-    if stage != "train":
+    """A stage tagged `gpu` gets its device to itself; Prefect's limits don't know of a `dvc repro` typed by hand."""
+    if GPU_TAG not in parse_definition(Path(DEFINITION).read_bytes(), DEFINITION)[stage].tags:
         return nullcontext()
     from transformer.model.device import select_device  # here: torch takes seconds to import
 

@@ -38,14 +38,16 @@ PLUMBING = {
     "transformer/working_folder.py": "where unfinished work is found again",
     "transformer/yaml12.py": "how params.yaml and data/corpora.yaml are read",
 }
-# What every stage runs because its params are checked with it, and what only some results depend on.
-CHECKS = {"transformer/languages.py"}
 # What every stage runs to check params.yaml before it works; the outputs of those that name it depend on it.
 CHECKS = (
     "flows/restore",
     "transformer/bleu.py",
     "transformer/data/compression.py",
-    "transformer/data/download",
+    "transformer/data/download/archive.py",
+    "transformer/data/download/chosen.py",
+    "transformer/data/download/corpora.py",
+    "transformer/data/download/local.py",
+    "transformer/data/download/recognition.py",
     "transformer/data/parts.py",
     "transformer/evaluation/comet_score.py",
     "transformer/languages.py",

@@ -11,14 +11,13 @@ from torch import Tensor
 from transformer.errors import DataError, ParamsError
 from transformer.files import sha256_of, write_json, write_text
 from transformer.model.checkpoints import Checkpoint, read_index, read_weights, vocabulary_hash
-from transformer.model.folder import DECODING_FILE, ModelConfig, read_config, write_model
+from transformer.model.folder import DECODING_FILE, LIST_FILE, ModelConfig, file_hashes, read_config, write_model
 from transformer.params import AveragingParams, DecodingParams
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 log = logging.getLogger(__name__)
 
 CARD_FILE = "model_card.md"
-LIST_FILE = "averaged.json"
 
 
 def average(params: AveragingParams, decoding: DecodingParams, checkpoints: Path, tokens: Path, model: Path) -> None:
@@ -32,15 +31,22 @@ def average(params: AveragingParams, decoding: DecodingParams, checkpoints: Path
     log.info("averaging %d checkpoints: %s", len(chosen), ", ".join(one.file for one in chosen))
     files = [checkpoints / one.file for one in chosen]
     vocabulary_file = tokens / VOCABULARY_FILE
+    vocabulary = Vocabulary.load(vocabulary_file)
     check_vocabularies(files, vocabulary_file)
     config = read_config(checkpoints)
-    write_model(model, config, mean_weights(files), Vocabulary.load(vocabulary_file))
+    write_model(model, config, mean_weights(files), vocabulary)
     write_json(model / DECODING_FILE, decoding.model_dump())
     entries = [_entry(one, file) for one, file in zip(chosen, files, strict=True)]
-    write_json(
-        model / LIST_FILE, {"rule": params.rule, "vocabulary": sha256_of(vocabulary_file), "averaged": entries}
-    )
     write_text(model / CARD_FILE, model_card(config, params, decoding, entries))
+    write_json(
+        model / LIST_FILE,
+        {
+            "rule": params.rule,
+            "vocabulary": sha256_of(vocabulary_file),
+            "averaged": entries,
+            "files": file_hashes(model),
+        },
+    )
 
 
 def check_vocabularies(files: list[Path], vocabulary: Path) -> None:

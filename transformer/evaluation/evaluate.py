@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pyarrow.parquet as pq
 import torch
 
@@ -152,7 +153,12 @@ def read_test_sets(path: Path, names: list[str]) -> list[TestSet]:
     """
     if not path.exists():
         raise DataError(f"{path} is missing: run the prepare stage first (dvc repro prepare)")
-    rows = pq.read_table(path).to_pylist()
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        cure = "python -m flows.restore prepare, or dvc repro prepare"
+        raise DataError(f"{path} is damaged ({reason}): {cure}") from None
     members: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         members.setdefault(row["origin"].split("/")[0], []).append(row)

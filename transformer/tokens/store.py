@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -13,8 +14,10 @@ from typing_extensions import Buffer
 from transformer.errors import DataError
 from transformer.files import atomic_path
 
+IDS_AT_A_TIME = 1 << 24
 Side = Literal["source", "target"]
 SIDES: tuple[Side, Side] = ("source", "target")
+CURE = "python -m flows.restore tokenize, or dvc repro tokenize"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,18 @@ class TokenSplit:
         if len(source) != len(target):
             raise DataError(f"{tokens}: {split} holds {len(source)} source but {len(target)} target sentences")
         return cls(source, target)
+
+    def check_ids(self, tokens: Path, vocabulary_size: int) -> None:
+        """Read every id once.
+
+        Raises:
+            DataError: one is not a piece of the vocabulary; names the folder `tokens`.
+        """
+        for side, held in zip(SIDES, (self.source, self.target), strict=True):
+            for begin in range(0, len(held.ids), IDS_AT_A_TIME):
+                largest = int(held.ids[begin : begin + IDS_AT_A_TIME].max())
+                if largest >= vocabulary_size:
+                    raise DataError(f"{tokens}: a {side} file is damaged: the id {largest} is no piece: {CURE}")
 
 
 def ids_file(tokens: Path, split: str, side: Side) -> Path:
@@ -116,5 +131,20 @@ def _open_side(tokens: Path, split: str, side: Side) -> TokenSide:
     for path in paths:
         if not path.exists():
             raise DataError(f"{path} is missing: run the tokenize stage first (dvc repro tokenize)")
-    ids, offsets = (np.load(path, mmap_mode="r") for path in paths)
+    ids, offsets = map(_open, paths)
+    if ids.dtype not in (np.uint16, np.uint32) or offsets.dtype != np.int64 or not len(offsets):
+        raise DataError(f"{paths[0]} or {paths[1].name} is damaged: not the types of token ids: {CURE}")
+    if offsets[0] != 0 or offsets[-1] != len(ids) or np.any(np.diff(offsets) < 0):
+        raise DataError(f"{paths[1]} is damaged: its offsets do not divide the {len(ids)} ids: {CURE}")
     return TokenSide(ids, offsets)
+
+
+def _open(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError, SyntaxError, TokenError, TypeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise DataError(f"{path} is damaged ({reason}): {CURE}") from None
+    if array.ndim != 1:
+        raise DataError(f"{path} is damaged: not a flat array: {CURE}")
+    return array

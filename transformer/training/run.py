@@ -96,9 +96,15 @@ class Run:
         tokens: Path,
         ranks: Alone | None = None,
     ) -> "Run":
-        """Open the data and initialise the network from the seed."""
+        """Open the data and initialise the network from the seed.
+
+        Raises:
+            DataError: a file is missing or damaged.
+        """
         vocabulary = Vocabulary.load(tokens / VOCABULARY_FILE)
         train, valid = (TokenSplit.open(tokens, split) for split in ("train", "valid"))
+        for split in (train, valid):
+            split.check_ids(tokens, vocabulary.size)
         return cls.start(shape, settings, compute, vocabulary, train, valid, ranks)
 
     @classmethod

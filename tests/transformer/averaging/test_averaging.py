@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_model import tiny_config, tiny_vocabulary, tiny_weights
 
 from transformer.averaging.average import average, select
@@ -69,6 +70,51 @@ def test_the_folder_alone_loads_and_names_what_it_was_made_of(tmp_path: Path, vo
     assert sorted(path.name for path in moved.iterdir()) == [
         "averaged.json", "config.json", "decoding.json", "model.safetensors", "model_card.md", "spm.model",
     ]  # fmt: skip
+
+
+def test_a_damaged_model_folder_is_refused_and_named(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100, 200])
+    model = tmp_path / "model"
+    average(averaging(), DECODING, checkpoints, tokens, model)
+    for file in sorted(model.iterdir()):
+        whole = file.read_bytes()
+        for place in (0, len(whole) // 2, len(whole) - 3):
+            load_model(model, torch.device("cpu"))  # what was verified once is read again after a change
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            if file.name != "averaged.json" or place == 0:  # the list itself also says where the model comes from
+                with pytest.raises(DataError, match=f"{file.name} is damaged"):
+                    load_model(model, torch.device("cpu"))
+            file.write_bytes(whole)
+    (model / "spm.model").unlink()
+    with pytest.raises(DataError, match=r"spm\.model is missing"):
+        load_model(model, torch.device("cpu"))
+
+
+def test_a_missing_vocabulary_is_named(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100, 200])
+    (tokens / "spm.model").unlink()
+    with pytest.raises(DataError, match=r"spm\.model is missing: run the tokenize stage first"):
+        average(averaging(), DECODING, checkpoints, tokens, tmp_path / "model")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"checkpoints": {}}', '{"checkpoints": [1]}', "[" * 100_000])
+def test_a_broken_index_is_one_line(tmp_path: Path, vocabulary: Vocabulary, text: str) -> None:
+    checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100, 200])
+    (checkpoints / "index.json").write_text(text)
+    with pytest.raises(DataError, match=r"index\.json is damaged \(.*\): python -m flows.restore train") as caught:
+        average(averaging(), DECODING, checkpoints, tokens, tmp_path / "model")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100])
+    average(averaging(count=1), DECODING, checkpoints, tokens, tmp_path / "model")
+    weights = read_weights(tmp_path / "model" / "model.safetensors")
+    next(iter(weights.values())).view(-1)[3] = float("nan")
+    save_file(weights, tmp_path / "model" / "model.safetensors")
+    (tmp_path / "model" / "averaged.json").unlink()  # as of a model that came without hashes
+    with pytest.raises(DataError, match="the weights are no numbers any more"):
+        load_model(tmp_path / "model", torch.device("cpu"))
 
 
 def test_equal_checkpoints_give_equal_bytes(tmp_path: Path, vocabulary: Vocabulary) -> None:

@@ -20,6 +20,7 @@ from rich.filesize import decimal
 
 from transformer.credentials import without_credentials
 from transformer.errors import DataError, DownloadError
+from transformer.files import ARCHIVE_ERRORS
 from transformer.progress import byte_progress
 
 logger = logging.getLogger(__name__)
@@ -195,9 +196,10 @@ def _reason(error: Exception) -> str:
 
 
 def _unreachable(url: str, reason: str) -> str:
+    url = without_credentials(url)
     return (
         f"{url} could not be fetched ({reason}): check the network and start again (it resumes),"
-        f" or set {MIRROR_VARIABLE} to a folder or URL that holds {_without_scheme(without_credentials(url))}"
+        f" or set {MIRROR_VARIABLE} to a folder or URL that holds {_without_scheme(url)}"
     )
 
 
@@ -264,5 +266,5 @@ def catalogue_languages(wheel: Path, pattern: str) -> list[str]:
     try:
         with zipfile.ZipFile(wheel) as members:
             return sorted({match[1] for name in members.namelist() if (match := fits.match(name))})
-    except zipfile.BadZipFile:
-        raise DataError(f"{wheel} is not a zip archive") from None
+    except ARCHIVE_ERRORS as error:
+        raise DataError(f"{wheel} is not a zip archive, or damaged ({' '.join(str(error).split())})") from None

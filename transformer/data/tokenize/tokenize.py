@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from transformer.chunks import Executor, map_chunks, read_table
 from transformer.data.tokenize.encode import COUNTS, WordEncoder, encode_chunk
 from transformer.data.tokenize.learn import count_words, frequent_words, train_vocabulary, words_with_counts
 from transformer.errors import DataError
-from transformer.files import atomic_path, write_json
+from transformer.files import atomic_path, keep_hashed, kept_files, write_json
 from transformer.params import TokenizationParams
 from transformer.progress import chunk_progress
 from transformer.tokens.store import SIDES, side_writer
@@ -59,18 +60,38 @@ def tokenize(
 
 
 def _batches(corpus: Path, split: str) -> Iterator[pyarrow.Table]:
-    with pq.ParquetFile(corpus / f"{split}.parquet", pre_buffer=False) as file:  # a buffer would keep it all
+    with (
+        _whole(corpus / f"{split}.parquet") as path,
+        pq.ParquetFile(path, pre_buffer=False) as file,  # a buffer would keep it all
+    ):
         for batch in file.iter_batches(BATCH_PAIRS, columns=list(SIDES)):
             yield pyarrow.table(batch)
 
 
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Says which file is damaged where it can't be read in the body."""
+    try:
+        yield path
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path} is damaged ({reason}): python -m flows.restore prepare, or dvc repro prepare"
+        ) from None
+
+
+def _pairs_in(corpus: Path, split: str) -> int:
+    with _whole(corpus / f"{split}.parquet") as path:
+        return int(pq.read_metadata(path).num_rows)
+
+
 def _chunk_count(corpus: Path, split: str) -> int:
-    return -(-int(pq.read_metadata(corpus / f"{split}.parquet").num_rows) // BATCH_PAIRS)
+    return -(-_pairs_in(corpus, split) // BATCH_PAIRS)
 
 
 def _training_pairs(params: TokenizationParams, corpus: Path) -> Iterator[pyarrow.Table]:
     """At most `training_pairs` pairs, spread evenly over the training split."""
-    pairs = pq.read_metadata(corpus / "train.parquet").num_rows
+    pairs = _pairs_in(corpus, "train")
     stride = max(1, -(-pairs // params.training_pairs))
     begin = 0
     for batch in _batches(corpus, "train"):
@@ -80,16 +101,18 @@ def _training_pairs(params: TokenizationParams, corpus: Path) -> Iterator[pyarro
 
 def _vocabulary(params: TokenizationParams, corpus: Path, folder: Path, executor: Executor) -> Vocabulary:
     """The vocabulary that an earlier run left, or a new one."""
-    path = folder / VOCABULARY_FILE
-    if not path.exists():
+    path = kept_files(folder).get(VOCABULARY_FILE)
+    if path is None:
         with chunk_progress("count words", _chunk_count(corpus, "train")) as shown:
             chunks = _training_pairs(params, corpus)
             counted = map_chunks(executor, count_words, None, chunks, folder / "words", shown)
         words = frequent_words(map(read_table, counted), MOST_WORDS)
         log.info("learning %d byte-pair pieces from %d distinct words", params.vocabulary_size, words.num_rows)
         vocabulary = train_vocabulary(params, words_with_counts(words))
-        with atomic_path(path) as temporary:
+        written = folder / VOCABULARY_FILE
+        with atomic_path(written) as temporary:
             temporary.write_bytes(vocabulary.model)
+        path = keep_hashed(written, VOCABULARY_FILE)
     return Vocabulary.load(path)
 
 
