@@ -21,8 +21,8 @@ unexport PYTHONPATH PYTHONHOME
 help:
 	@echo 'make repro   set up .venv, run the pipeline (dvc repro), print the scores'
 	@echo 'make test    set up .venv with the test tools, run the tests (9 minutes); test-all: those that take longer too'
+	@echo 'make faults  plant faults (kills, full disks, bad networks, flipped bytes, …) and count what held'
 	@echo 'make undo    after a stage has failed: its outputs as of its last run; STAGE=train: of one stage only'
-	@echo 'make faults  plant faults (kills, full disks, bad networks, flipped bytes, …) and count what held: about 12 minutes'
 	@echo 'make lint    ruff, mypy, and who imports whom (import-linter)'
 	@echo 'make lock    write constraints.txt anew; UPGRADE=1: with the newest versions that pyproject.toml allows'
 	@echo 'make audit   ask the advisory database about every version of constraints.txt;  make sbom: sbom.json, CycloneDX'
@@ -94,12 +94,12 @@ undo: setup
 test: setup-test
 	@OMP_NUM_THREADS=1 python -m pytest -m 'not slow and not cuda' -n auto --dist loadfile --no-loadscope-reorder
 
-# Kills, full disks, bad networks, flipped bytes, damaged input, with a table of what held. FAULTS=20 FUZZ_SECONDS=90
-# plants each as often as docs/reliability.md has it, in about an hour and a half.
+# Kills, full disks, bad networks, flipped bytes, damaged input, with a table of what held. They are slow tests too.
+# FAULTS=20 FUZZ_SECONDS=90 plants each random fault so often.
 faults: setup-test
 	@OMP_NUM_THREADS=1 python -m pytest tests/faults -m slow -n auto --dist load
 
-# The rehearsal for a GPU installs several GB into work/. Faults are among the slow tests.
+# The rehearsal for a GPU installs several GB into work/.
 test-all: test
 	@OMP_NUM_THREADS=1 python -m pytest -m 'slow and not cuda' -n auto --dist loadfile --no-loadscope-reorder
 

@@ -4,29 +4,16 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import logging
-import lzma
 import os
 import shutil
-import struct
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-logger = logging.getLogger(__name__)
-
 CHUNK_BYTES = 1 << 20
 OWNER_ONLY, OWNER_ONLY_FOLDER = 0o600, 0o700  # modes of what is nobody else's business
-# What Python's libraries raise for a damaged archive or one that they can't read: encrypted (RuntimeError), packed by
-# an unknown method (NotImplementedError), sizes that make no sense. An OSError with an errno is the disk's, not its.
-ARCHIVE_ERRORS = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError,
-    RuntimeError, ValueError, OverflowError,
-)  # fmt: skip
+logger = logging.getLogger(__name__)
 
 
 def sha256_of(path: Path) -> str:
@@ -78,14 +65,6 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def link_or_copy(file: Path, target: Path) -> None:
-    """Make `target` a hard link to `file`, or a copy where the file system has no such links or is another one."""
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copyfile(file, target)
-
-
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`, else deleted."""
@@ -99,6 +78,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(file: Path, target: Path) -> None:
+    """Make `target` a hard link to `file`, or a copy where the file system has no such links or is another one."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
 
 
 def keep_hashed(written: Path, name: str) -> Path:

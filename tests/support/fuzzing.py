@@ -231,7 +231,7 @@ def read_spools(folder: Path, random_: random.Random) -> None:
     spool.start(uri="sqlite:///x", experiment="e", name="n", tags={}, params={})
     for step in range(5):
         spool.append("metrics", step=step, values={"loss": 1.5})
-    spool.set_position(0, "run", 1)
+    spool.set_position(spool.position())
     path = random_.choice([path for path in files_below(spool.folder) if path.stat().st_size])
     path.write_bytes(damaged(path.read_bytes(), random_))
     list(spool.events(0))

@@ -31,8 +31,8 @@ class Vocabulary:
             return cls(path.read_bytes())
         except FileNotFoundError:
             raise DataError(f"{path} is missing: run the tokenize stage first (dvc repro tokenize)") from None
-        except RuntimeError as error:
-            raise DataError(f"{path} is not a SentencePiece model: {error}") from None
+        except (RuntimeError, ValueError) as error:  # ValueError: its own message quotes bytes that are no UTF-8
+            raise DataError(f"{path} is not a SentencePiece model: {' '.join(str(error).split())}") from None
 
     @property
     def size(self) -> int:

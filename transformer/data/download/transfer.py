@@ -19,8 +19,8 @@ import urllib3
 from rich.filesize import decimal
 
 from transformer.credentials import without_credentials
+from transformer.data.compression import ARCHIVE_ERRORS
 from transformer.errors import DataError, DownloadError
-from transformer.files import ARCHIVE_ERRORS
 from transformer.progress import byte_progress
 
 logger = logging.getLogger(__name__)
