@@ -1,13 +1,11 @@
 """Files: hashed, locked, shut to other users, and written so that no reader ever sees half of one."""
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 CHUNK_BYTES = 1 << 20
-logger = logging.getLogger(__name__)
 OWNER_ONLY, OWNER_ONLY_FOLDER = 0o600, 0o700  # modes of what is nobody else's business
+logger = logging.getLogger(__name__)
 
 
 def sha256_of(path: Path) -> str:
@@ -122,21 +120,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, indented, keys in the given order, with a final newline."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-# Problems of the disk, which no stack trace explains better than their own words.
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
-
-
-def disk_problem(error: OSError) -> str | None:
-    """A problem of the disk in one line with its cure; None if it is something else."""
-    number = error.errno
-    if number is None and (told := re.search(r"[Ee]rrno (\d+)", str(error))):  # Arrow only writes it
-        number = int(told[1])
-    if number not in DISK:
-        return None
-    cure = "make room" if number in (errno.ENOSPC, errno.EDQUOT) else "make that possible"
-    return f"{error.filename or Path.cwd()}: {os.strerror(number)}: {cure} and start again"
 
 
 def private_folder(path: Path) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows.checkout.own_store import ARTIFACTS, DATABASE, bring_addresses_here
 from flows.checkout.tracking_credentials import checked_address
-from transformer.files import locked, private_folder
+from transformer.files import locked, open_private, private_folder
 from transformer.params import LanguageParams
 
 PARAMS = "params.yaml"
@@ -61,6 +61,7 @@ def sender_lock(tracking: Path) -> Iterator[bool]:
     if tracking.parent.name == WORK:
         private_folder(tracking.parent)
     private_folder(tracking)
+    open_private(tracking / "sender.lock").close()
     with locked(tracking / "sender.lock", wait=False) as free:
         yield free
 

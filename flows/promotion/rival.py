@@ -9,6 +9,7 @@ from flows.promotion.registered_model import Version
 from flows.promotion.translations import TranslationCache
 from transformer.bleu import bleu_metric
 from transformer.errors import UserError
+from transformer.evaluation.references import streams
 
 Tests = dict[str, TestTranslations]
 Bleu = tuple[
@@ -82,7 +83,7 @@ def _best(candidate: Version, tests: Tests, bleu: Bleu, cache: TranslationCache,
     best: tuple[float, Rival] | None = None
     for version, translated in _translated(by_content.values(), tests, cache, keep):
         headline = next(iter(translated.values()))
-        score = bleu_metric(*bleu).corpus_score(headline.hypotheses, [headline.references]).score
+        score = bleu_metric(*bleu).corpus_score(headline.hypotheses, streams(headline.references)).score
         sound = decide(translated, None, bleu[0], 1.0, 1, bleu_tokenizer=bleu[1]).promote
         if sound and (best is None or score > best[0]):
             best = score, Rival(f"version {version.number}", translated, version, first=True)

@@ -132,6 +132,7 @@ class Serving:
         for service in self.services:
             service.stop(STOP_SECONDS)
         end_families(orphans(self.services), STOP_SECONDS)
+        shut_to_others(self.logs.parent)  # results of runs, which have the user's umask
         return f"{runs} run{'s' if runs > 1 else ''} will go on at the next start" if runs else "no run was going on"
 
     def _rerun_is_due(self, moment: str) -> bool:

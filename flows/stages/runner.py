@@ -19,8 +19,8 @@ from flows.restore.outputs import check_inputs, locked_stages, restore
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
 from transformer.credentials import without_credentials
-from transformer.errors import ExitCode, UserError
-from transformer.files import disk_problem, private_folder
+from transformer.errors import ExitCode, UserError, trouble_of_the_machine
+from transformer.files import private_folder
 from transformer.params import Params
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -65,8 +65,8 @@ def checked_params(name: str) -> Iterator[Params]:
             _put_back(name)
         sys.exit(error.exit_code)
     except Exception as error:
-        reason = disk_problem(error) if isinstance(error, OSError) else None
-        told = f"error: {reason}" if reason else traceback.format_exc()
+        trouble = trouble_of_the_machine(error)
+        told = f"error: {trouble}" if trouble else traceback.format_exc()
         print(without_credentials(told), file=sys.stderr)
         sys.exit(ExitCode.FAILURE)
     except KeyboardInterrupt:

@@ -10,7 +10,6 @@ from typing import Any
 
 from flows.checkout.workspace import MANIFEST
 from flows.records.record import Code
-from transformer.evaluation.published import full_name
 from transformer.params import Params
 
 MADE_FROM, SCORES, DECISION = "Made from", "Scores", "Decision of the gate"
@@ -56,7 +55,7 @@ def scores(metrics: dict[str, Any]) -> str:
     rows = []
     for name, test in metrics["tests"].items():
         bleu = f"**{test['bleu']:.1f}** ({test['bleu_low']:.1f} - {test['bleu_high']:.1f})"
-        rows.append([full_name(name), str(test["sentences"]), bleu, f"{test['chrf']:.1f}", f"{test['ter']:.1f}"])
+        rows.append([name, str(test["sentences"]), bleu, f"{test['chrf']:.1f}", f"{test['ter']:.1f}"])
     table = _table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows)
     first = next(iter(metrics["tests"].values()))
     signatures = [f"- {name}: `{first[key]}`" for name, key in _SIGNATURES.items() if key in first]

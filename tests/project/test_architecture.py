@@ -30,6 +30,7 @@ PLUMBING = {
     "flows/stages/runner.py": "exit statuses and errors",
     "flows/tracking": "what MLflow is told",
     "transformer/chunks.py": "chunks in order, wherever they are computed",
+    "transformer/credentials.py": "what is left out of words",
     "transformer/errors.py": "the words of errors",
     "transformer/files.py": "hashing, and writing whole files",
     "transformer/params.py": "the checks of params; stages depend on their values",

@@ -5,6 +5,9 @@ import gzip
 import io
 import lzma
 import re
+import struct
+import tarfile
+import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING, BinaryIO
 
@@ -24,6 +27,11 @@ _MAGIC = {
 }
 # What the codecs raise for damaged data; bz2 raises an OSError without errno, as gzip's BadGzipFile is.
 DAMAGE = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+# What Python's libraries raise for a damaged archive or one that they can't read: encrypted (RuntimeError), packed by
+# an unknown method (NotImplementedError), sizes that make no sense. An OSError with an errno is the disk's, not its.
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, *DAMAGE, struct.error, RuntimeError, ValueError, OverflowError,
+)  # fmt: skip
 
 
 def compression_of(file: BinaryIO) -> str | None:

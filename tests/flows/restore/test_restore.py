@@ -3,13 +3,16 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prefect_server import until
 from workspace import Workspace
 
+from flows.checkout.workspace import hold_pipeline_lock
 from flows.records.dvc_files import parse_lock
 from flows.records.hashes import hash_path
 from transformer.files import files_below
@@ -200,6 +203,29 @@ def test_the_flow_does_the_same(workspace: Workspace) -> None:
     printed = workspace.run("python", "-m", "flows.pipeline")
     assert "DVC's cache held a damaged copy of models/averaged/model.safetensors: removed" in printed
     assert "average: completed" in printed.splitlines()
+
+
+@pytest.mark.slow
+def test_a_second_make_repro_waits_for_the_first(workspace: Workspace) -> None:
+    told: list[str] = []
+    lock = hold_pipeline_lock(workspace.folder, told.append)
+    with (workspace.folder / "printed").open("w+") as printed:
+        second = subprocess.Popen(
+            [sys.executable, "-m", "flows.stages", "repro"],
+            cwd=workspace.folder,
+            env=workspace.environment,
+            stdout=printed,
+            stderr=printed,
+        )
+        path = workspace.folder / "printed"
+        until(lambda: "another pipeline runs" in path.read_text(), what="the second one's word")
+        assert second.poll() is None
+        os.close(lock)
+        assert second.wait(200) == 0
+    assert told == []
+    lines = path.read_text().splitlines()
+    assert lines[0] == "another pipeline runs in this workspace: waiting for its end"
+    assert lines[-1] == "Data and pipelines are up to date."
 
 
 @pytest.mark.slow

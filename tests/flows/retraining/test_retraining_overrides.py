@@ -79,6 +79,8 @@ def test_all_is_checked_before_anything_starts(tmp_path: Path, monkeypatch: pyte
     from flows.retraining.flow import retraining
 
     (tmp_path / "params.yaml").write_text(PRESETS[0].read_text())
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "corpora.yaml").write_text((CHECKOUT / "data" / "corpora.yaml").read_text())
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", ".")
     git(tmp_path, "-c", "user.name=u", "-c", "user.email=u@example.org", "commit", "--quiet", "-m", "params")
@@ -86,7 +88,17 @@ def test_all_is_checked_before_anything_starts(tmp_path: Path, monkeypatch: pyte
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"revision": "no-such"}, "revision: 'no-such' is not a commit"),
         ({"preset": "no-such"}, "presets/no-such.yaml is not in"),
-        ({"overrides": {"training.update": 1}}, "overrides: training.update is not a key"),
+        (
+            {"overrides": {"training.update": 1}},
+            r"training.update is not a key.*did you mean training.updates",
+        ),
+        ({"overrides": {"averaging.count": 50}}, "averaging.count = 50: training.keep_last = 5 keeps too few"),
+        (
+            {"overrides": {"evaluation.test_sets": ["typo"]}},
+            "evaluation.test_sets: interface-strings has no test set",
+        ),
+        ({"overrides": {"download.corpora": ["multi30"]}}, "has no corpus 'multi30'.*did you mean multi30k"),
+        ({"overrides": {"compute.device": "mps"}}, "compute.device = 'mps'"),
     ]
     for parameters, complaint in wrong:
         with pytest.raises(ParamsError, match=complaint):

@@ -50,7 +50,7 @@ def test_serve_outlives_its_worker_goes_on_after_sigkill_and_stops_cleanly(servi
     until(lambda: serving.holds(3), what="the run's third start")
 
     assert serving.end(signal.SIGINT) == 0
-    assert re.search(r"\nstopping\nstopped after \d+ s: 1 run will go on at the next start\n$", serving.text())
+    assert re.search(r"\nstopping\nstopped after \d+ (s|min): 1 run will go on at the next start\n$", serving.text())
     with closing(sqlite3.connect(serving.folder / "work" / "prefect" / "prefect.db")) as database:
         (state,) = database.execute("SELECT state_name FROM flow_run").fetchone()
     assert state in ("AwaitingRetry", "Running")  # what the next start goes on with

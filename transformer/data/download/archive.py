@@ -10,7 +10,7 @@ from typing import IO
 
 from rich.filesize import decimal
 
-from transformer.data.compression import DAMAGE, unpacked
+from transformer.data.compression import ARCHIVE_ERRORS, unpacked
 from transformer.errors import DataError, DownloadError
 from transformer.files import CHUNK_BYTES, atomic_path
 from transformer.progress import byte_progress
@@ -35,7 +35,7 @@ def extract(archive: Path, members: list[str], folder: Path) -> None:
     try:
         take_out = _from_zip if zipfile.is_zipfile(archive) else _from_tar
         missing = take_out(archive, set(members), folder)
-    except (tarfile.TarError, zipfile.BadZipFile, *DAMAGE, OSError, RuntimeError) as error:
+    except (*ARCHIVE_ERRORS, OSError) as error:
         if isinstance(error, OSError) and error.errno not in OF_THE_ARCHIVE:
             raise  # a problem of the disk
         reason = " ".join(str(error).split())

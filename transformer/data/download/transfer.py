@@ -19,6 +19,7 @@ import urllib3
 from rich.filesize import decimal
 
 from transformer.credentials import without_credentials
+from transformer.data.compression import ARCHIVE_ERRORS
 from transformer.errors import DataError, DownloadError
 from transformer.progress import byte_progress
 
@@ -265,5 +266,5 @@ def catalogue_languages(wheel: Path, pattern: str) -> list[str]:
     try:
         with zipfile.ZipFile(wheel) as members:
             return sorted({match[1] for name in members.namelist() if (match := fits.match(name))})
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise DataError(f"{wheel} is not a zip archive, or damaged ({error})") from None
+    except ARCHIVE_ERRORS as error:
+        raise DataError(f"{wheel} is not a zip archive, or damaged ({' '.join(str(error).split())})") from None
