@@ -258,7 +258,7 @@ class Delivery:
                 number = mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(translator),
-                    artifacts={"model": str(self.spool.kept("model"))},
+                    artifacts={"model": self.spool.kept("model").as_uri()},  # of a path, MLflow would decode a %
                     code_paths=[str(self.spool.kept("code/transformer"))],
                     pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in MODEL_REQUIREMENTS],
                     registered_model_name=event["name"],

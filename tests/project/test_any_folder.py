@@ -60,7 +60,8 @@ def works_here(checkout: Workspace) -> None:
     assert said[-2:] == ["version 1 would be promoted: " + FIRST, "nothing was changed"]
     assert registry(checkout) == before
     assert "found None" in python(checkout, DRIFT)
-    decided = json.loads(python(checkout, RETRAIN).splitlines()[-1])
+    (line,) = (line for line in python(checkout, RETRAIN).splitlines() if line.startswith('{"branch"'))
+    decided = json.loads(line)
     assert decided["version"] == "2"
     assert decided["decision"] in ("promoted", "refused")
     assert checkout.run("git", "worktree", "list").count("\n") == 1

@@ -303,6 +303,29 @@ def test_records_of_a_server_that_is_gone_go_to_another_one(workspace: Workspace
     assert workspace.send() == f"MLflow: {there}: nothing waits\n"
 
 
+def test_a_model_is_registered_and_loads_below_a_folder_with_an_escape_in_its_name(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    folder = tmp_path / "50%20 ü&1"
+    (folder / "model").mkdir(parents=True)
+    (folder / "code").mkdir()
+    (folder / "model" / "weights").write_text("w")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    spool = Spool.create(folder / "tracking", "average")
+    spool.start(uri=f"sqlite:///{folder}/mlflow.db", experiment="e", name="average", tags={}, params={})
+    spool.keep(folder / "model", "model")
+    spool.keep(folder / "code", "code/transformer")
+    spool.append("model", name="m", sha256="0" * 64)
+    spool.append("end", status="FINISHED")
+    assert Delivery(spool).advance() is None
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    (version,) = client.search_model_versions("name = 'm'")
+    assert version.tags["sha256"] == "0" * 64
+    mlflow.set_tracking_uri(client.tracking_uri)
+    copy = Path(mlflow.artifacts.download_artifacts("models:/m/1", dst_path=str(tmp_path / "copy")))
+    assert (copy / "artifacts" / "model" / "weights").read_text() == "w"
+
+
 def test_records_that_wait_move_with_their_workspace(workspace: Workspace) -> None:
     with sender_lock(workspace.tracking):  # so that nothing is sent yet
         stage = workspace.start(steps=3, pause=0.0)
