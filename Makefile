@@ -15,14 +15,17 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup setup-test repro test test-all undo lint ui serve ablations gpu-bundle gpu-rehearsal
+.PHONY: help setup setup-test setup-all repro test test-all faults undo lint lock audit sbom ui serve ablations gpu-bundle gpu-rehearsal
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make repro   set up .venv, run the pipeline (dvc repro), print the scores'
 	@echo 'make test    set up .venv with the test tools, run the tests (9 minutes); test-all: those that take longer too'
 	@echo 'make undo    after a stage has failed: its outputs as of its last run; STAGE=train: of one stage only'
+	@echo 'make faults  plant faults (kills, full disks, bad networks, flipped bytes, …) and count what held: about 12 minutes'
 	@echo 'make lint    ruff, mypy, and who imports whom (import-linter)'
+	@echo 'make lock    write constraints.txt anew; UPGRADE=1: with the newest versions that pyproject.toml allows'
+	@echo 'make audit   ask the advisory database about every version of constraints.txt;  make sbom: sbom.json, CycloneDX'
 	@echo 'make ui      browse the recorded runs (MLflow) at http://127.0.0.1:5000'
 	@echo 'make serve   Prefect (schedules, runs) at http://127.0.0.1:4200, MLflow at http://127.0.0.1:5000, until Ctrl-C'
 	@echo 'make ablations   queue Table 3 of the paper as DVC experiments; PRESET=interface-strings: of another preset'
@@ -30,8 +33,10 @@ help:
 	@echo 'make gpu-rehearsal   benchmarks/gpu.sh on this CPU, in a Python that has no more than such a machine'
 	@echo 'PYTHON=/path/to/python3.11 chooses the Python that .venv is made with.'
 
-# $(call install,STAMP,REQUIREMENT): the stamp is written last and holds all that the installation follows from, so an
-# interrupted, outdated or moved one is done again and an up-to-date one costs nothing.
+# $(call install,STAMP,EXTRA): installs the parts of constraints.txt before the one of EXTRA, each file checked by its
+# hash; what is built from source is built with the setuptools from there. Only torch comes by version. The stamp is
+# written last and holds all that the installation follows from, so an interrupted, outdated or moved one is done again
+# and an up-to-date one costs nothing.
 define install
 	@{ pwd; cat pyproject.toml constraints.txt; } | cmp -s - $(VENV)/$(1) || { set -e; \
 	  $(PYTHON) -c '' 2>/dev/null || { echo 'error: $(PYTHON) does not run: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11' >&2; exit 1; }; \
@@ -40,23 +45,36 @@ define install
 	  { [ "$$(head -n 1 $(VENV)/.installed 2>/dev/null)" = "$$(pwd)" ] && $(VENV)/bin/python -m pip --version >/dev/null 2>&1; } || { echo 'Creating $(VENV)'; $(PYTHON) -m venv --clear $(VENV); }; \
 	  echo 'Installing the pinned dependencies into $(VENV): some minutes, and about 2 GB with a CPU build of torch'; \
 	  rm -f $(VENV)/.installed*; \
-	  $(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '$(2)'; \
+	  sed -n '/^setuptools==/,/[^\]$$/p' constraints.txt > $(VENV)/setuptools.txt; \
+	  sed '/^# Only for the extra `$(2)`/,$$d' constraints.txt > $(VENV)/requirements.txt; \
+	  for file in setuptools requirements; do \
+	    $(VENV)/bin/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r $(VENV)/$$file.txt; done; \
+	  $(VENV)/bin/python -m pip install --quiet "$$(sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)"; \
+	  $(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .; \
+	  told=$$($(VENV)/bin/python -m pip check) || { echo "error: $$told: constraints.txt lacks something: make lock" >&2; exit 1; }; \
 	  for stamp in .installed $(1); do { pwd; cat pyproject.toml constraints.txt; } > $(VENV)/$$stamp.new; mv $(VENV)/$$stamp.new $(VENV)/$$stamp; done; \
 	}
 endef
 
-# In a source tarball DVC has to be told that there is no git; in a checkout git has to be there.
+# In a source tarball DVC has to be told that there is no git; in a checkout git has to be there. DVC's site cache is to
+# be the user's own (flows/checkout/site_cache.py says why).
 define check_git
 	@if [ -e .git ]; then git --version >/dev/null 2>&1 || { echo 'error: this is a git checkout, but git is missing: install git' >&2; exit 1; }; \
 	else grep -qs no_scm .dvc/config.local || dvc config --local core.no_scm true; fi
+	@[ ! -d .dvc ] || grep -qs site_cache_dir .dvc/config.local || python -c 'from pathlib import Path; from flows.checkout.site_cache import configure; configure(Path())'
 endef
 
 setup:
-	$(call install,.installed,.)
+	$(call install,.installed,servers)
 	$(check_git)
 
 setup-test:
-	$(call install,.installed-test,.[test])
+	$(call install,.installed-test,ja)
+	$(check_git)
+
+# All of constraints.txt, the extra `servers` among it.
+setup-all:
+	$(call install,.installed-all,nothing)
 	$(check_git)
 
 # Checks what can be checked before, then becomes `dvc --wait-for-lock repro`.
@@ -65,7 +83,7 @@ repro: setup
 	@python -m flows.restore --check
 	@echo
 	@python -m flows.summary
-	@python -m flows.tracking.send --wait
+	@python -m flows.tracking.send --wait || :
 	@echo 'Scores, plots and translations: reports/   the model: models/averaged   recorded runs: make ui'
 
 # Nothing but outputs that differ from dvc.lock is touched.
@@ -76,7 +94,12 @@ undo: setup
 test: setup-test
 	@OMP_NUM_THREADS=1 python -m pytest -m 'not slow and not cuda' -n auto --dist loadfile --no-loadscope-reorder
 
-# The rehearsal for a GPU installs several GB into work/.
+# Kills, full disks, bad networks, flipped bytes, damaged input, with a table of what held. FAULTS=20 FUZZ_SECONDS=90
+# plants each as often as docs/reliability.md has it, in about an hour and a half.
+faults: setup-test
+	@OMP_NUM_THREADS=1 python -m pytest tests/faults -m slow -n auto --dist load
+
+# The rehearsal for a GPU installs several GB into work/. Faults are among the slow tests.
 test-all: test
 	@OMP_NUM_THREADS=1 python -m pytest -m 'slow and not cuda' -n auto --dist loadfile --no-loadscope-reorder
 
@@ -86,8 +109,19 @@ lint: setup-test
 	@mypy
 	@lint-imports --no-cache --no-logo
 
+lock: setup-all
+	@python deploy/lock.py $(if $(UPGRADE),--upgrade)
+
+audit: setup-all
+	@pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r constraints.txt
+
+sbom: setup-all
+	@cyclonedx-py environment --output-reproducible --pyproject pyproject.toml -o sbom.json $(VENV)
+	@echo 'sbom.json: what is installed in $(VENV), in CycloneDX'
+
 ui: setup
-	@mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}"
+	@echo 'MLflow at http://127.0.0.1:5000, until Ctrl-C'
+	@exec python -m flows.server.web mlflow --port 5000
 
 # SERVE='--port 4201 --mlflow-port 5001' chooses other ports. exec: the signals of a service manager reach serve itself.
 serve: setup

@@ -72,10 +72,12 @@ def main() -> None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         sys.exit(f"error: {METRICS} is damaged ({type(error).__name__}: {error}): run dvc repro --force evaluate")
     project = Project(root)
-    if found := compare_with_commit(project):
-        console.print()
-        for line in in_words(project, found):
-            console.print(escape(line), soft_wrap=True)
+    found = compare_with_commit(project)
+    nothing = "no results are committed here: there is nothing to compare these with"
+    lines = in_words(project, found) if found else [nothing]
+    console.print()
+    for line in lines:
+        console.print(escape(line), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def what_is_missing(tokenizer: str) -> str:
     """What a tokeniser needs and this machine lacks, and how to get it; empty if nothing."""
     for name, packages, extra in _MECAB.values():
         if name == tokenizer and not all(map(find_spec, packages)):
-            return f"packages that are not installed: .venv/bin/pip install -c constraints.txt -e '.[{extra}]'"
+            return f"packages that are not installed, the extra `{extra}`: make setup-all"
     model = _MODELS.get(tokenizer)
     if model and not os.path.exists(path := os.path.join(SACREBLEU_DIR, "models", model)):
         return f"a model that is not on this machine: sacreBLEU keeps it at {path}"

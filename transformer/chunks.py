@@ -20,7 +20,7 @@ from typing import Any, Protocol, Self, TypeVar
 import pyarrow
 
 from transformer.errors import UserError
-from transformer.files import atomic_path
+from transformer.files import atomic_path, keep_hashed, kept_files
 
 Shared = TypeVar("Shared")
 Chunk = TypeVar("Chunk")
@@ -128,7 +128,7 @@ def _run(task: Callable[[Shared, Chunk], Result], shared: Path, chunk: Chunk) ->
 
 @lru_cache(maxsize=1)
 def _load(path: Path) -> Any:
-    return pickle.loads(path.read_bytes())  # written by the parent process a moment ago
+    return pickle.loads(path.read_bytes())  # noqa: S301  # written by the parent process a moment ago
 
 
 def map_chunks(
@@ -142,22 +142,27 @@ def map_chunks(
     """Write `task(shared, chunk)` of each chunk to a file in `folder`, unless it is there; the paths in order.
 
     `chunks` are read one by one, finished ones too. `advance` is called with the number of chunks finished so far.
+    The files of an earlier run are hashed before they count as finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    unfinished: deque[Path] = deque()
+    kept = kept_files(folder)
+    names: list[str] = []
+    unfinished: deque[str] = deque()
 
     def missing() -> Iterator[Chunk]:
         for number, chunk in enumerate(chunks):
-            paths.append(folder / f"{number:06}.arrow")
-            if not paths[-1].exists():
-                unfinished.append(paths[-1])
+            names.append(f"{number:06}.arrow")
+            if names[-1] not in kept:
+                unfinished.append(names[-1])
                 yield chunk
 
     for result in executor.map(task, shared, missing()):
-        write_table(unfinished.popleft(), result)
-        advance(len(paths) - len(unfinished))
-    return paths
+        written = folder / "new.arrow"
+        write_table(written, result)
+        name = unfinished.popleft()
+        kept[name] = keep_hashed(written, name)
+        advance(len(names) - len(unfinished))
+    return [kept[name] for name in names]
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:

@@ -1,6 +1,10 @@
 """Errors that the user can fix, and the exit status with which each of them ends a command."""
 
+import errno
+import re
 from enum import IntEnum
+
+from transformer.credentials import without_credentials
 
 
 class ExitCode(IntEnum):
@@ -20,6 +24,10 @@ class UserError(Exception):
     """A problem described in one line: what is wrong, where, and what to do."""
 
     exit_code = ExitCode.FAILURE
+
+    def __init__(self, message: str) -> None:
+        """Passwords in addresses are left out of the message."""
+        super().__init__(without_credentials(message))
 
 
 class ParamsError(UserError):
@@ -56,3 +64,32 @@ class InterruptedTrainingError(UserError):
     """The process was asked to stop and has saved its state."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+_OF_THE_MACHINE = {
+    errno.ENOSPC: "no room is left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EIO: "the disk reports an error of its own",
+    errno.EMFILE: "this process has too many files open",
+    errno.ENFILE: "the machine has too many files open",
+    errno.ESTALE: "the network file system has lost the file",
+}
+_WORDS_FOR_FULL = ("No space left on device", "os error 28", "database or disk is full")  # where no errno is given
+
+
+def trouble_of_the_machine(error: Exception) -> UserError | None:
+    """A full disk, a missing permission and their like as one line; None if the error is none of these."""
+    number, where = None, ""
+    if isinstance(error, OSError):
+        number, where = error.errno, f"{error.filename}: " if error.filename else ""
+        if number is None and (told := re.search(r"[Ee]rrno (\d+)", str(error))):  # Arrow only writes it
+            number = int(told[1])
+    if number not in _OF_THE_MACHINE and any(words in str(error) for words in _WORDS_FOR_FULL):
+        number = errno.ENOSPC
+    if number not in _OF_THE_MACHINE:
+        return None
+    cure = "make room" if number in (errno.ENOSPC, errno.EDQUOT) else "put that right"
+    return UserError(f"{where}{_OF_THE_MACHINE[number]}; {cure} and start again to continue")

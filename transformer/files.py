@@ -1,17 +1,32 @@
-"""Files: hashed, locked, and written so that no reader ever sees half of one."""
+"""Files: hashed, locked, shut to other users, and written so that no reader ever sees half of one."""
 
-import errno
+import contextlib
 import fcntl
 import hashlib
 import json
+import logging
+import lzma
 import os
-import re
+import shutil
+import struct
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
+OWNER_ONLY, OWNER_ONLY_FOLDER = 0o600, 0o700  # modes of what is nobody else's business
+# What Python's libraries raise for a damaged archive or one that they can't read: encrypted (RuntimeError), packed by
+# an unknown method (NotImplementedError), sizes that make no sense. An OSError with an errno is the disk's, not its.
+ARCHIVE_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError,
+    RuntimeError, ValueError, OverflowError,
+)  # fmt: skip
 
 
 def sha256_of(path: Path) -> str:
@@ -63,6 +78,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def link_or_copy(file: Path, target: Path) -> None:
+    """Make `target` a hard link to `file`, or a copy where the file system has no such links or is another one."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`, else deleted."""
@@ -78,6 +101,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def keep_hashed(written: Path, name: str) -> Path:
+    """Rename a complete file so that it is found as `name` by `kept_files`; its new name ends in its hash."""
+    kept = written.with_name(f"{name}.{sha256_of(written)}")
+    written.replace(kept)
+    return kept
+
+
+def kept_files(folder: Path) -> dict[str, Path]:
+    """What `keep_hashed` left in `folder`, by name. A file whose bytes have changed since is deleted, with a word."""
+    kept = {}
+    for path in sorted(folder.glob("*.*")):
+        name, _, digest = path.name.rpartition(".")
+        if name.startswith(".") or len(digest) != 64:
+            continue
+        if sha256_of(path) == digest:
+            kept[name] = path
+        else:
+            logger.warning("%s is damaged: it is deleted and made again", path)
+            path.unlink()
+    return kept
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
@@ -89,16 +134,33 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-# Problems of the disk, which no stack trace explains better than their own words.
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
+def private_folder(path: Path) -> Path:
+    """Make the folder, or shut an existing one of ours to other users; returns it."""
+    path.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
+    _shut(path)
+    return path
 
 
-def disk_problem(error: OSError) -> str | None:
-    """A problem of the disk in one line with its cure; None if it is something else."""
-    number = error.errno
-    if number is None and (told := re.search(r"[Ee]rrno (\d+)", str(error))):  # Arrow only writes it
-        number = int(told[1])
-    if number not in DISK:
-        return None
-    cure = "make room" if number in (errno.ENOSPC, errno.EDQUOT) else "make that possible"
-    return f"{error.filename or Path.cwd()}: {os.strerror(number)}: {cure} and start again"
+def shut_to_others(folder: Path) -> None:
+    """Take all rights of other users from the folder and from what is in it, as far as it is ours."""
+    for path in [folder, *folder.rglob("*")]:
+        if not path.is_symlink():
+            _shut(path)
+
+
+def _shut(path: Path) -> None:
+    with contextlib.suppress(OSError):  # somebody else's, gone meanwhile, or a file system without such modes
+        mode = path.stat().st_mode & 0o777
+        if mode & ~OWNER_ONLY_FOLDER:
+            path.chmod(mode & OWNER_ONLY_FOLDER)
+
+
+def open_private(path: Path, mode: str = "a") -> IO[str]:
+    """Open a text file for writing; where it is new, only its owner can read it."""
+    return open(path, mode, encoding="utf-8", opener=lambda name, flags: os.open(name, flags, OWNER_ONLY))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically to a file that was at no moment readable by other users."""
+    with atomic_path(path) as temporary, open_private(temporary, "x") as stream:
+        stream.write(text)

@@ -13,6 +13,7 @@ of the measurements that wants it says so on the day, the others run.
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,10 +81,14 @@ def wheels(folder: Path, python: str = PYTHON) -> None:
         UserError: pip could not get one.
     """
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--only-binary=:all:",
-               "--python-version", python, "--implementation", "cp", *platforms,
-               "--constraint", str(CHECKOUT / "constraints.txt"), *BUNDLED.values()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lock = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:  # without hashes, as torch has none
+        pins.write("\n".join(re.findall(r"^[\w.-]+==[^\s;\\]+", lock, re.MULTILINE)))
+        pins.flush()
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), "--only-binary=:all:",
+                   "--python-version", python, "--implementation", "cp", *platforms,
+                   "--constraint", pins.name, *BUNDLED.values()]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         told = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         raise UserError(f"wheels for Python {python} cannot be had: {(told or ['pip failed'])[0]}")

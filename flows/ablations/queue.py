@@ -11,6 +11,7 @@ from dvc.scm import NoSCMError
 
 from flows.ablations.table3 import Ablation
 from flows.checkout.git import git
+from flows.checkout.site_cache import use_private_site_cache
 from flows.checkout.workspace import PARAMS
 from flows.records.nested_keys import flatten
 from transformer.errors import ParamsError, UserError
@@ -29,6 +30,7 @@ def queue_ablations(workspace: Path, wanted: Iterable[Ablation]) -> tuple[list[s
     _check(workspace)
     params = load_params(workspace / PARAMS).model_dump()
     queued, there = [], []
+    use_private_site_cache(workspace)
     try:
         with Repo(str(workspace)) as repo:
             waiting = {name for name, state in states(repo).items() if state != FAILED}

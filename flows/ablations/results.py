@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from flows.ablations.queue import finished, states
 from flows.ablations.table3 import Ablation
 from flows.checkout.git import git
+from flows.checkout.site_cache import use_private_site_cache
 from flows.checkout.workspace import CURVES, METRICS
 from transformer.files import write_text
 from transformer.model.transformer import Transformer
@@ -36,6 +37,7 @@ def results(workspace: Path, rows: list[Ablation]) -> pd.DataFrame:
     by beam search on the headline test set; the paper's are by beam search on newstest2013.
     """
     commits = finished(workspace)
+    use_private_site_cache(workspace)
     with Repo(str(workspace)) as repo:
         waiting = states(repo)
     lines = []

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformer.files import locked
+from flows.checkout.own_store import ARTIFACTS, DATABASE, bring_addresses_here
+from flows.checkout.tracking_credentials import checked_address
+from transformer.files import locked, private_folder
 from transformer.params import LanguageParams
 
 PARAMS = "params.yaml"
@@ -28,6 +30,9 @@ WORK = "work"
 DOWNLOADS, TRACKING = "work/downloads", "work/tracking"
 
 WORKSPACE_VARIABLE = "TRANSFORMER_WORKSPACE"  # set by a retraining, whose stages run in a worktree
+
+
+MLFLOW_UI_VARIABLE = "TRANSFORMER_MLFLOW_UI"  # set by `make serve`: the address of the MLflow page that it shows
 
 
 def main_workspace(start: Path | None = None) -> Path:
@@ -53,7 +58,9 @@ def tracking_folder() -> Path:
 @contextmanager
 def sender_lock(tracking: Path) -> Iterator[bool]:
     """Keep other processes from sending this folder's records to MLflow; yields False if one already does."""
-    tracking.mkdir(parents=True, exist_ok=True)
+    if tracking.parent.name == WORK:
+        private_folder(tracking.parent)
+    private_folder(tracking)
     with locked(tracking / "sender.lock", wait=False) as free:
         yield free
 
@@ -73,12 +80,21 @@ def hold_pipeline_lock(folder: Path, tell: Callable[[str], object]) -> int:
 
 def artifact_folder() -> Path:
     """Where the workspace's own MLflow store keeps artifacts."""
-    return main_workspace() / "mlartifacts"
+    return main_workspace() / ARTIFACTS
 
 
 def tracking_uri(workspace: Path | None = None) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(workspace or main_workspace()) / 'mlflow.db'}"
+    """`MLFLOW_TRACKING_URI`, or the SQLite store of `workspace` (default: the main one), which may have moved.
+
+    Raises:
+        ParamsError: the address holds a secret.
+    """
+    folder = (workspace or main_workspace()).resolve()
+    own = f"sqlite:///{folder / DATABASE}"
+    uri = checked_address(os.environ.get("MLFLOW_TRACKING_URI") or own)
+    if uri == own:
+        bring_addresses_here(folder)
+    return uri
 
 
 def model_name(languages: LanguageParams) -> str:

@@ -4,6 +4,7 @@ It shares the user's DVC cache, DVC remotes and `work` folder, is on a branch of
 found again by its name.
 """
 
+import io
 import os
 import shutil
 import time
@@ -12,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from configobj import ConfigObj
 from dvc.config import Config
 
 from flows.checkout.git import Git, git
 from flows.checkout.workspace import LOCK, PARAMS, REGISTRY, REPORTS, WORK, WORKSPACE_VARIABLE
 from transformer.errors import DataError, ParamsError, UserError
-from transformer.files import locked
+from transformer.files import atomic_path, locked, private_folder
 
 FOLDER = f"{WORK}/retraining"
 BRANCHES = "retraining"
@@ -25,6 +27,8 @@ COMMITTED = (PARAMS, REGISTRY, LOCK, REPORTS)
 # Commits need an author: used when git has none configured. The user's configuration is never changed.
 FALLBACK_IDENTITY = {"name": "Scheduled retraining", "email": "retraining@localhost"}
 ABANDONED_SECONDS = 14 * 86400.0
+RESULTS = (LOCK, REPORTS)
+COMMON_FOLDER = ("rev-parse", "--path-format=absolute", "--git-common-dir")
 
 
 @dataclass(frozen=True)
@@ -76,25 +80,26 @@ def checked_out(main: Path, commit: str, name: str, date: str) -> Iterator[Workt
     """The worktree `name` during the body, at `commit` or where a crash left it.
 
     Processes started in the body record their runs in the main workspace. A second process that asks for the same
-    name waits. The branch `retraining/<date>-<name>` stays, unless nothing was committed on it.
+    name waits. The branch `retraining/<date>-<name>` stays, unless no stage has left a result on it.
 
     Raises:
         UserError: git fails; the message is git's own.
     """
     folder = main.resolve() / FOLDER / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(main / WORK)
+    private_folder(folder.parent)
     with _locked(folder):
         _remove_abandoned(main)
-        worktree = _add(main, folder, commit, f"{BRANCHES}/{date}-{name}")
         former = os.environ.get(WORKSPACE_VARIABLE)
         os.environ[WORKSPACE_VARIABLE] = str(main.resolve())
         try:
-            yield worktree
+            yield _add(main, folder, commit, f"{BRANCHES}/{date}-{name}")
         finally:
             _restore_environment(former)
+            empty = not _has_results(main, folder, commit)
             _remove(main, folder)
-            if git(main, "rev-parse", worktree.branch) == commit:
-                git(main, "branch", "--quiet", "-D", worktree.branch)
+            if empty and (branch := _branch_of(main, folder)):
+                git(main, "branch", "--quiet", "-D", branch)
 
 
 @contextmanager
@@ -126,19 +131,17 @@ def _restore_environment(former: str | None) -> None:
 
 @contextmanager
 def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the worktree's lock during the body; yields False if another process holds it."""
-    path = folder.with_name(f"{folder.name}.lock")
-    with locked(path, wait) as held:
-        try:
-            yield held
-        finally:
-            if held:
-                path.unlink(missing_ok=True)
+    """Hold the worktree's lock during the body; yields False if another process holds it.
+
+    The empty file stays: removed, it would still be what waits for it holds, beside whoever makes a new one.
+    """
+    with locked(folder.with_name(f"{folder.name}.lock"), wait) as held:
+        yield held
 
 
 def _add(main: Path, folder: Path, commit: str, branch: str) -> Worktree:
-    known = git(main, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{BRANCHES}/*-{folder.name}")
-    if not _is_whole(folder):
+    known = _branch_of(main, folder)
+    if not _is_whole(main, folder):
         _remove(main, folder)
         if known:
             git(main, "worktree", "add", "--quiet", str(folder), known)
@@ -154,34 +157,72 @@ def _add(main: Path, folder: Path, commit: str, branch: str) -> Worktree:
     return Worktree(folder, known or branch)
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether git finished checking it out: `worktree add` writes the index last."""
+def _branch_of(main: Path, folder: Path) -> str:
+    """The worktree's branch; empty if there is none."""
+    return git(main, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{BRANCHES}/*-{folder.name}")
+
+
+def _has_results(main: Path, folder: Path, commit: str) -> bool:
+    """Whether a stage has left anything since `commit`, in a commit of the branch or not committed yet."""
+    try:
+        branch = _branch_of(main, folder)
+        made = git(main, "diff", "--name-only", commit, branch, "--", *RESULTS) if branch else ""
+        return bool(made or git(folder, "status", "--porcelain", "--", *RESULTS))
+    except (UserError, OSError):  # the worktree was never there
+        return False
+
+
+def _is_whole(main: Path, folder: Path) -> bool:
+    """Whether git finished checking it out, which writes the index last, from this repository and not from one that
+    the workspace was copied from.
+    """
     if not (folder / ".git").is_file():
         return False
     try:
-        return Path(git(folder, "rev-parse", "--absolute-git-dir"), "index").exists()
-    except UserError:
+        own, common = git(folder, "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir").splitlines()
+        return Path(own, "index").exists() and Path(common).samefile(git(main, *COMMON_FOLDER))
+    except (UserError, OSError):
         return False
 
 
 def _share_dvc(main: Path, folder: Path) -> None:
-    """Use the main workspace's cache and remotes; relative paths in its configuration would be wrong from here."""
+    """Use the main workspace's cache and remotes; relative paths in its configuration would be wrong from here.
+
+    DVC itself writes only ASCII, and folders have other names.
+    """
     shared = Config(str(main / ".dvc"), validate=False).read()
-    with Config(str(folder / ".dvc")).edit("local") as local:
-        local.update({section: shared[section] for section in ("core", "remote") if section in shared})
-        local["cache"] = {"dir": str(main.resolve() / ".dvc" / "cache"), **shared.get("cache", {})}
+    cache = {"dir": str(main.resolve() / ".dvc" / "cache"), **shared.get("cache", {})}
+    remotes = {f'remote "{name}"': options for name, options in shared.get("remote", {}).items()}
+    sections = {"core": shared.get("core", {}), **remotes, "cache": cache}
+    local = ConfigObj(sections, encoding="utf-8", interpolation=False, list_values=True)
+    text = io.BytesIO()
+    local.write(text)
+    with atomic_path(folder / ".dvc" / "config.local") as temporary:
+        temporary.write_bytes(text.getvalue())
 
 
 def _remove(main: Path, folder: Path) -> None:
     if (folder / WORK).is_symlink():
         (folder / WORK).unlink()  # first, so that nothing can follow it
     shutil.rmtree(folder, ignore_errors=True)
+    for entry in Path(git(main, *COMMON_FOLDER), "worktrees").glob("*"):
+        if _is_of_another_repository(entry):
+            shutil.rmtree(entry)  # git itself forgets only worktrees that are gone
     git(main, "worktree", "prune")
+
+
+def _is_of_another_repository(entry: Path) -> bool:
+    """Whether the worktree that git has noted here belongs to the repository that this one is a copy of."""
+    try:
+        link = Path((entry / "gitdir").read_text(encoding="utf-8").strip())
+        return not Path(link.read_text(encoding="utf-8").strip().removeprefix("gitdir: ")).samefile(entry)
+    except OSError:
+        return False
 
 
 def _remove_abandoned(main: Path) -> None:
     """Worktrees of runs that crashed long ago and were never run again."""
-    for folder in (main / FOLDER).iterdir():
+    for folder in list((main / FOLDER).iterdir()):
         if folder.is_dir() and time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
             with _locked(folder, wait=False) as free:
                 if free:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from flows.checkout.site_cache import use_private_site_cache
 from flows.checkout.workspace import DOWNLOADS, LOCK, TRACKING, WORK, WORKSPACE_VARIABLE, sender_lock
 from flows.checkout.worktree import detached
 from flows.lineage.chain import Chain
@@ -51,6 +52,7 @@ def reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
         UserError: a stage failed, or git or DVC.
     """
     commit = commit_of(project, chain)
+    use_private_site_cache(project.root)
     # While we hold the sender's lock, the runs in this temporary worktree are not sent to MLflow.
     folder = project.root / FOLDER / commit[:10]
     with detached(project.root, folder, commit, keep), sender_lock(folder / TRACKING):

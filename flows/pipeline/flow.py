@@ -23,12 +23,15 @@ from prefect.states import Cancelled, Completed
 from prefect.tasks import Task
 
 from flows.checkout.preflight import check_checkout
+from flows.checkout.site_cache import use_private_site_cache
 from flows.checkout.workspace import PARAMS, hold_pipeline_lock
 from flows.pipeline.gpu_slot import gpu_slot
 from flows.pipeline.graph import Stage, read_graph
 from flows.pipeline.progress_artifact import ProgressArtifact
 from flows.pipeline.report import publish_report
+from flows.pipeline.server_access import check_server_access
 from flows.pipeline.stage_process import Outcome, StageError, run_stage
+from flows.pipeline.wanted import NoLongerWanted, while_wanted
 from flows.processes import groups
 from flows.processes.die_with_parent import die_with_parent
 from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE
@@ -78,6 +81,14 @@ def _bring_up_to_date(folder: Path, stages: list[Stage], run: str) -> dict[str, 
         check_checkout(folder)
     for line in discard_damaged(folder):
         get_run_logger().warning("%s", line)
+    with while_wanted():
+        outcomes = _run(run, stages, folder)
+    publish_report(folder, outcomes)
+    return outcomes
+
+
+def _run(run: str, stages: list[Stage], folder: Path) -> dict[str, str]:
+    """Every stage, each once those it waits for are up to date; all of them are stopped when one thing goes wrong."""
     try:
         futures: dict[str, PrefectFuture[Any]] = {}
         for stage in stages:
@@ -224,6 +235,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # both stop it in the same way, also in the background
         signal.signal(number, signal.default_int_handler)
     try:
+        use_private_site_cache(Path())  # before a server is started for nothing
+        check_server_access()
         _start_temporary_server()
         _check_server()
         outcomes = pipeline(targets=targets or None)
@@ -232,6 +245,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("error: the pipeline was stopped; start again to continue", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
+    except NoLongerWanted as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(ExitCode.INTERRUPTED)
     for stage, outcome in outcomes.items():
         print(f"{stage}: {outcome.lower()}")

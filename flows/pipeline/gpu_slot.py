@@ -13,8 +13,9 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import get_current_settings
 
 from flows.processes import groups
+from flows.records.dvc_files import GPU_TAG
 
-LIMIT = "gpu"
+LIMIT = GPU_TAG
 LEASE_SECONDS = 60.0  # Prefect's shortest; a killed flow's slot is free again after it
 ASK_AGAIN_SECONDS = 3.0
 

@@ -9,6 +9,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from pydantic import Field, ValidationError
 
+from flows.checkout.site_cache import use_private_site_cache
 from flows.pipeline.stale_locks import drop_stale_entries
 from transformer.errors import ParamsError
 from transformer.section import Section, in_words
@@ -41,6 +42,7 @@ def read_graph(workspace: Path, targets: list[str] | None = None) -> list[Stage]
 
     Raises:
         ParamsError: no DVC workspace, a dvc.yaml that DVC refuses, an unknown target or a wrong `meta.prefect`.
+        UserError: others can write to DVC's site cache.
     """
     stages = _all_stages(workspace)
     wanted: set[str] = set()
@@ -56,6 +58,7 @@ def read_graph(workspace: Path, targets: list[str] | None = None) -> list[Stage]
 
 
 def _all_stages(workspace: Path) -> dict[str, Stage]:
+    use_private_site_cache(workspace)
     try:
         with Repo(str(workspace)) as repo:
             graph = repo.index.graph

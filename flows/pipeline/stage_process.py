@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from flows.processes import die_with_parent, groups
+from transformer.credentials import without_credentials
 from transformer.errors import ExitCode, UserError
 
 POLL_SECONDS = 0.2
@@ -68,7 +69,7 @@ def run_stage(
     last: deque[str] = deque(maxlen=REMEMBERED_LINES)
     outcome = Outcome.COMPLETED
     with groups.group_of(run, _command(stage), workspace, _environment(identity)) as process:
-        for line in _lines(process):
+        for line in map(without_credentials, _lines(process)):
             last.append(line)
             if line and not _ADVICE.match(line):
                 on_line(line)
@@ -87,7 +88,7 @@ def run_stage(
 def _command(stage: str) -> list[str]:
     # Without --wait-for-lock another DVC command at the moment the stage ends would cost the stage's work.
     dvc = [str(Path(sys.executable).with_name("dvc")), "--wait-for-lock", "repro", "--single-item", stage]
-    return [sys.executable, "-S", die_with_parent.__file__, str(os.getpid()), *dvc]
+    return [sys.executable, "-S", "-c", die_with_parent.PROGRAM, str(os.getpid()), *dvc]
 
 
 def _environment(identity: dict[str, str]) -> dict[str, str]:

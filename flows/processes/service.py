@@ -16,6 +16,7 @@ import psutil
 from flows.processes.die_with_parent import die_with_parent
 from flows.processes.ending import end
 from transformer.errors import UserError
+from transformer.files import open_private, private_folder
 
 SHORT_SECONDS = 60.0
 PR_SET_CHILD_SUBREAPER = 36  # from <linux/prctl.h>
@@ -35,15 +36,16 @@ class Service:
     environment: dict[str, str]
     log: Path
     health: str | None = None  # the URL that answers once the service is ready
+    umask: int = -1  # -1: that of this process
     started: float = 0.0
     short_lives: int = 0  # how often in a row it has ended within SHORT_SECONDS
     process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     def start(self) -> None:
         """Start it in a session of its own, so that Ctrl-C in the terminal reaches only this process."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.log.parent)
         self.started = time.monotonic()
-        with self.log.open("a") as log:
+        with open_private(self.log) as log:
             self.process = subprocess.Popen(
                 self.command,
                 cwd=self.folder,
@@ -52,6 +54,7 @@ class Service:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=self.umask,
                 preexec_fn=die_with_parent,
             )
 
@@ -80,10 +83,17 @@ class Service:
         if self.health is None:
             return True
         try:
-            with urllib.request.urlopen(self.health, timeout=5) as answer:
+            with urllib.request.urlopen(self.health, timeout=5) as answer:  # noqa: S310  # our own, on loopback
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+    def children(self) -> int:
+        """How many processes it has started itself that still live."""
+        try:
+            return len(psutil.Process(self.process.pid).children()) if self.process else 0
+        except psutil.NoSuchProcess:
+            return 0
 
     def stop(self, patience: float) -> None:
         """SIGTERM, and after `patience` seconds SIGKILL."""

@@ -10,20 +10,48 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.checkout.workspace import PARAMS, main_workspace, model_name, tracking_uri
+from flows.promotion.preview import preview
 from flows.promotion.registered_model import RegisteredModel, deciding
 from transformer.errors import UserError
 from transformer.params import load_params
 
+SIGNIFICANCE = 0.05  # the default of a retraining's parameter
+EXAMPLES = """\
+how a model becomes the champion:
+  by the gate   a retraining with promote = auto moves the alias if BLEU and chrF2 are not significantly worse than
+                the champion's and no guard fails; else it is refused, and the history says why
+  approval      prefect deployment run retraining/retraining -p promote=manual
+                the run pauses: in Prefect's UI open it, choose Resume, set `approve` and leave a comment;
+                nobody within three days counts as a no
+  rollback      python -m flows.promotion --to 1 --reason "users complain"
+
+examples:
+  python -m flows.promotion                     the history: each decision, its reason, the champion then
+  python -m flows.promotion --dry-run           what the gate would say of the workspace's own model
+  python -m flows.promotion --dry-run --to 2    what it would say of version 2
+  python -m flows.promotion --to 2              make version 2 the champion, whatever the gate says
+
+A first champion is the best of the registered models. Without any, a candidate has to beat the committed
+reports/metrics.json. What is done to the alias in MLflow itself is noticed and kept in the history.
+"""
+
 
 def history(registered: RegisteredModel) -> Table:
     """A row for each decision, oldest first."""
+    with deciding(main_workspace()):
+        registered.notice()
     champion = registered.champion()
     table = Table("time (UTC)", "version", "decision", "champion then", "reason", title=f"{registered.name}")
     for event in registered.history():
         shown = (event.time[:19].replace("T", " "), event.version, event.decision, event.champion or "-")
         table.add_row(*shown, event.reason)
-    table.caption = f"champion: version {champion.number}" if champion else "no champion yet"
+    table.caption = f"champion: version {champion.number}" if champion else _nobody(registered)
     return table
+
+
+def _nobody(registered: RegisteredModel) -> str:
+    former = registered.former_champions()
+    return f"no champion any more; the last was version {former[0]}" if former else "no champion yet"
 
 
 def move(registered: RegisteredModel, number: str, reason: str) -> str:
@@ -34,6 +62,7 @@ def move(registered: RegisteredModel, number: str, reason: str) -> str:
     """
     version = registered.version(number)
     with deciding(main_workspace()):
+        registered.notice()
         former = registered.champion()
         if former == version:
             return f"version {number} of {registered.name} is the champion already"
@@ -44,16 +73,31 @@ def move(registered: RegisteredModel, number: str, reason: str) -> str:
     return f"version {number} of {registered.name} is the champion{instead}"
 
 
-def main() -> None:
-    """Read the options and show or move."""
-    parser = argparse.ArgumentParser(prog="python -m flows.promotion", description="The champion and its history.")
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.promotion",
+        description="The champion and its history.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--to", metavar="VERSION", help="make this version of the registered model the champion")
+    parser.add_argument("--dry-run", action="store_true", help="show what the gate would decide, and change nothing")
     parser.add_argument("--reason", default="", help="why, for the history")
     parser.add_argument("--model", help="registered model (default: the direction of params.yaml)")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read the options and show or move."""
+    options = _options()
     try:
-        registered = RegisteredModel(tracking_uri(), options.model or model_name(load_params(Path(PARAMS)).languages))
-        if options.to:
+        params = load_params(Path(PARAMS))
+        registered = RegisteredModel(tracking_uri(), options.model or model_name(params.languages))
+        if options.dry_run:
+            sentence, numbers = preview(registered, options.to, params, SIGNIFICANCE)
+            Console().print(numbers)
+            print(f"{sentence}\nnothing was changed")
+        elif options.to:
             print(move(registered, options.to, options.reason or f"by hand, {getpass.getuser()}"))
         else:
             Console().print(history(registered))

@@ -40,6 +40,11 @@ class TestTranslations:
     origins: list[str]
     hypotheses: list[str]
 
+    def __post_init__(self) -> None:
+        lengths = {len(column) for column in (self.sources, self.references, self.origins, self.hypotheses)}
+        if len(lengths) > 1:
+            raise ValueError(f"translations of a test set differ in length: {sorted(lengths)}")
+
 
 @dataclass(frozen=True)
 class Check:
@@ -69,6 +74,7 @@ def decide(
     language: str,
     significance: float,
     samples: int,
+    rival: str = "the champion",
     bleu_tokenizer: str | None = None,
 ) -> Decision:
     """Compare translations of the same test sets; without a champion, only the rates are checked.
@@ -79,6 +85,7 @@ def decide(
         language: the target's.
         significance: a score counts as worse where the paired bootstrap's p-value is below.
         samples: of the bootstrap.
+        rival: what to call `champion` where another model stands in for it.
         bleu_tokenizer: instead of the one that the language needs.
     """
     checks: list[Check] = []
@@ -90,10 +97,11 @@ def decide(
         checks += _rate_checks(name, new, old, new_bleu())
     failed = [check for check in checks if not check.passed]
     if failed:
-        return Decision(False, "; ".join(map(_in_words, failed)), checks)
+        return Decision(False, "; ".join(_in_words(check, rival) for check in failed), checks)
     if champion is None:
         return Decision(True, "no champion yet", checks)
-    return Decision(True, "not significantly worse, no guard fails", checks)
+    than = "" if rival == "the champion" else f" than {rival}"
+    return Decision(True, f"not significantly worse{than}, no guard fails", checks)
 
 
 def _score_checks(
@@ -186,9 +194,9 @@ def _share(marks: list[bool]) -> tuple[float, int]:
     return round(sum(marks) / count, DECIMALS), count
 
 
-def _in_words(check: Check) -> str:
+def _in_words(check: Check, rival: str) -> str:
     where = f"{check.test_set}: {check.name}"
     if check.p_value is not None:
-        scores = f"{check.candidate:.2f} is significantly below the champion's {check.champion:.2f}"
+        scores = f"{check.candidate:.2f} is significantly below {rival}'s {check.champion:.2f}"
         return f"{where} {scores} (p = {check.p_value:.4f})"
     return f"{where} {check.candidate} is above {check.limit}"

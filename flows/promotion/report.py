@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.markdown import plain, table
 from flows.promotion.gate import Check
 from flows.promotion.registered_model import Version
 from flows.promotion.settle import Candidate, Settlement
@@ -53,22 +54,29 @@ def append_line(table: Path, candidate: Candidate, settlement: Settlement) -> No
 def markdown(title: str, reason: str, checks: Sequence[Check], candidate: Version, champion: Version | None) -> str:
     """The comparison as a heading, a sentence and a table."""
     against = f"champion: version {champion.number}" if champion else "no champion yet"
-    lines = [f"# {title}", "", f"Candidate: version {candidate.number}; {against}.", "", f"**{reason}**"]
-    if checks:
-        lines += ["", "| test set | check | candidate | champion | p | limit | |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        f"# {plain(title)}",
+        "",
+        f"Candidate: version {candidate.number}; {against}.",
+        "",
+        f"**{plain(reason)}**",
+    ]
+    rows = []
     for check in checks:
         champions, p_value = _number(check.champion), _number(check.p_value)
         verdict = "ok" if check.passed else "**fails**"
         cells = (
-            check.test_set,
-            check.name,
+            plain(check.test_set),
+            plain(check.name),
             _number(check.candidate),
             champions,
             p_value,
             _number(check.limit),
             verdict,
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(list(cells))
+    if rows:
+        lines += ["", table(["test set", "check", "candidate", "champion", "p", "limit", ""], rows)]
     return "\n".join(lines) + "\n"
 
 

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from flows.checkout.workspace import WORK
 from flows.promotion.gate import Check, Decision, TestTranslations, decide
 from flows.promotion.registered_model import Event, RegisteredModel, Version, deciding
+from flows.promotion.rival import Rival, find_rival
 from flows.promotion.translations import TranslationCache
 
 BOOTSTRAP_SAMPLES = 1000
+FIRST = "the first champion: of the registered models the best on the candidate's test set"
+BY_HAND = "choose one with python -m flows.promotion --to VERSION, or retrain with promote = manual"
 Rule = Literal["auto", "never", "manual"]
 
 
@@ -25,6 +28,7 @@ class Candidate:
     branch: str
     commit: str
     flow_run: str
+    committed: dict[str, TestTranslations] | None = None  # the results that the retraining started from
     bleu_tokenizer: str | None = None  # instead of the one that the language needs
 
 
@@ -54,6 +58,7 @@ def settle(
     rule: Rule,
     significance: float,
     ask: Callable[[Decision, Version | None], Answer],
+    check: Callable[[], None] = lambda: None,
 ) -> Settlement:
     """Compare with the champion and move the alias if the rule, the gate and, for the rule `manual`, a person agree.
 
@@ -64,18 +69,25 @@ def settle(
         rule: `never` only compares.
         significance: of the gate.
         ask: called without the lock, and only for a candidate that passes the gate.
+        check: called before the alias moves and the decision is recorded; may raise to prevent it.
     """
     if settled := _settled(candidate, registered):
         return settled
     cache = TranslationCache(main / WORK / "translations", registered)
     cache.keep(candidate.version, candidate.tests)
-    former = registered.champion()
-    decision = _compare(candidate, former, cache, significance)
-    answer = ask(decision, former) if rule == "manual" and decision.promote else None
+    before = registered.champion()
+    rival, decision = compare(candidate, cache, significance)
+    answer = ask(decision, rival.version if rival else None) if rule == "manual" and decision.promote else None
     with deciding(main):
-        if (now := registered.champion()) != former:  # another retraining was faster, or somebody has rolled back
-            former, decision = now, _compare(candidate, now, cache, significance)
-        word, reason = _conclude(candidate, former, decision, rule, answer)
+        registered.notice()
+        if registered.champion() != before:  # another retraining was faster, or somebody has rolled back
+            rival, decision = compare(candidate, cache, significance)
+        check()
+        if rival and rival.version and rival.first and rule == "auto":
+            registered.set_champion(rival.version)
+            registered.record(rival.version, "promoted", FIRST, {"flow_run": ""})
+        former = rival.version if rival else None
+        word, reason = conclude(candidate, rival, decision, rule, answer)
         if word == "promoted":
             registered.set_champion(candidate.version)
         details = {
@@ -95,27 +107,48 @@ def _settled(candidate: Candidate, registered: RegisteredModel) -> Settlement | 
     tags = registered.recorded(candidate.version)
     if tags.get("flow_run") != candidate.flow_run:
         return None
-    former = registered.version(tags["champion"]) if tags["champion"] else None
+    former = next((version for version in registered.versions() if version.number == tags["champion"]), None)
     checks = [Check(**check) for check in json.loads(tags["checks"])]
     return Settlement(Event(**json.loads(tags["event"])), former, checks, float(tags["significance"]))
 
 
-def _compare(
-    candidate: Candidate, champion: Version | None, cache: TranslationCache, significance: float
-) -> Decision:
-    if champion and champion.sha256 == candidate.version.sha256:
-        return Decision(False, "it is the champion's model, byte for byte", [])
-    translated = cache.of(champion, candidate.tests) if champion else None
-    language, tokenizer = candidate.language, candidate.bleu_tokenizer
-    return decide(candidate.tests, translated, language, significance, BOOTSTRAP_SAMPLES, tokenizer)
+def compare(
+    candidate: Candidate, cache: TranslationCache, significance: float, *, keep: bool = True
+) -> tuple[Rival | None, Decision]:
+    """Whom the candidate has to beat, and whether it does; `keep` as for the cache.
+
+    Raises:
+        UserError: the champion can't translate.
+    """
+    bleu = candidate.language, candidate.bleu_tokenizer
+    rival = find_rival(candidate.version, candidate.tests, candidate.committed, bleu, cache, keep=keep)
+    if _is_same(candidate, rival):
+        return rival, Decision(False, "it is the champion's model, byte for byte", [])
+    name = rival.name if rival else ""
+    against = rival.tests if rival else None
+    language, tokenizer = bleu
+    decision = decide(candidate.tests, against, language, significance, BOOTSTRAP_SAMPLES, name, tokenizer)
+    if rival and rival.tests is None and decision.promote:
+        return rival, replace(decision, reason=f"{rival.lost}: {BY_HAND}")
+    if rival and rival.lost:
+        return rival, replace(decision, reason=f"{decision.reason} ({rival.lost})")
+    return rival, decision
 
 
-def _conclude(
-    candidate: Candidate, champion: Version | None, decision: Decision, rule: Rule, answer: Answer | None
+def _is_same(candidate: Candidate, rival: Rival | None) -> bool:
+    """Whether the candidate is the champion itself."""
+    champion = rival.version if rival and not rival.lost and not rival.first else None
+    return champion is not None and champion.sha256 == candidate.version.sha256
+
+
+def conclude(
+    candidate: Candidate, rival: Rival | None, decision: Decision, rule: Rule, answer: Answer | None
 ) -> tuple[str, str]:
     """The decision in a word, and its reason."""
-    if champion and champion.sha256 == candidate.version.sha256:
+    if _is_same(candidate, rival):
         return "unchanged", decision.reason
+    if rival and rival.tests is None and rule == "auto":
+        return "refused", decision.reason
     if not decision.promote:
         return "refused", decision.reason
     if rule == "never":

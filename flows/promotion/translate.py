@@ -1,22 +1,31 @@
-"""Translate with a registered model and its own code: `python -P translate.py TRACKING_URI MODEL SOURCES TARGET`.
+"""Translations by a registered model, of which only data is used: the code that lies beside it never runs here.
 
-SOURCES and TARGET are JSON lists of texts. The only code of this project that runs is the model's own copy.
+MLflow's own loading would execute that code, which comes from whoever can write to the registry or to its artifacts.
 """
 
-import json
-import sys
+import tempfile
 from pathlib import Path
 
 import mlflow
 
+# Here, not where it is needed: a retraining must not depend on what the checkout holds when its training ends.
+from transformer.decoding.translator import Translator
+from transformer.errors import DataError
+from transformer.files import sha256_of
 
-def main(uri: str, model: str, sources: str, target: str) -> None:
-    """Load the model and write its translations."""
-    mlflow.set_tracking_uri(uri)
-    texts = json.loads(Path(sources).read_text(encoding="utf-8"))
-    translated = mlflow.pyfunc.load_model(model).predict(texts)
-    Path(target).write_text(json.dumps(list(translated)), encoding="utf-8")
+FOLDER = "artifacts/model"  # where MLflow keeps the model folder: safetensors, JSON, SentencePiece
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def translate(uri: str, name: str, number: str, sha256: str, sources: list[str]) -> list[str]:
+    """The translations by version `number` of the registered model `name`.
+
+    Raises:
+        DataError: the registered model folder is not the one with the hash `sha256`, or not readable as a model.
+        MlflowException: the registry at `uri` does not have it.
+    """
+    stored = mlflow.MlflowClient(tracking_uri=uri).get_model_version_download_uri(name, number)
+    with tempfile.TemporaryDirectory() as temporary:
+        path = mlflow.artifacts.download_artifacts(f"{stored}/{FOLDER}", dst_path=temporary, tracking_uri=uri)
+        if (found := sha256_of(Path(path))) != sha256:
+            raise DataError(f"it has sha256 {found[:12]}, not {sha256[:12]} as when it was registered")
+        return Translator.load(Path(path)).translate(sources)

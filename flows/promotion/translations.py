@@ -1,32 +1,45 @@
-"""Translations of the test sets: the candidate's from its evaluation, the champion's from a cache or made again.
+"""Translations of the test sets: the candidate's from its evaluation, another model's from a cache or made again.
 
-`work/translations/<model sha256>/<sources' sha256>.jsonl` holds one JSON object per sentence. The settings of the
-search are in the model folder, and so in its hash.
+`work/translations/<model sha256>/<sources' sha256>.jsonl` holds one JSON object per sentence; its SHA-256 is a tag of
+the registered version, and what differs from it does not count. The settings of the search are in the model folder,
+and so in its hash.
 """
 
 import hashlib
 import json
-import subprocess
-import sys
-import tempfile
+import logging
 from pathlib import Path
 
+from mlflow.exceptions import MlflowException
+
+from flows.checkout.workspace import CORPUS, HYPOTHESES, LOCK, TRANSLATIONS
+from flows.checkout.worktree import read_at
 from flows.promotion.gate import TestTranslations
 from flows.promotion.registered_model import RegisteredModel, Version
+from flows.promotion.translate import translate
+from flows.records.dvc_files import parse_lock
+from flows.records.hashes import hash_path
+from flows.records.record import parse_record, record_path
 from transformer.errors import DataError, UserError
 from transformer.evaluation.references import reference_in
 from transformer.files import write_text
 
-PROGRAM = Path(__file__).with_name("translate.py")
+EVALUATE = "evaluate"
+TEST_CORPUS = f"{CORPUS}/test.parquet"
 
 
-def evaluated(reports: Path, test_sets: list[str]) -> dict[str, TestTranslations]:
-    """What the evaluate stage wrote, by test set.
+def evaluated(checkout: Path, test_sets: list[str]) -> dict[str, TestTranslations]:
+    """What the evaluate stage wrote in a checkout, by test set.
 
     Raises:
-        DataError: a file is missing or malformed.
+        DataError: a file is missing or malformed, or the files are not those that dvc.lock names.
     """
-    return {name: _read(reports / "translations" / f"{name}.jsonl") for name in test_sets}
+    found = {name: _read(checkout / TRANSLATIONS / f"{name}.jsonl") for name in test_sets}
+    locked = parse_lock((checkout / LOCK).read_bytes(), LOCK).get(EVALUATE)
+    expected = locked.outputs.get(TRANSLATIONS) if locked else None
+    if expected != (made := hash_path(checkout / TRANSLATIONS).md5):
+        raise DataError(f"{TRANSLATIONS} is {made} and {LOCK} names {expected}: run dvc repro --force evaluate")
+    return found
 
 
 def _read(path: Path) -> TestTranslations:
@@ -40,6 +53,31 @@ def _read(path: Path) -> TestTranslations:
         raise DataError(f"{path} is malformed ({error}): run dvc repro --force evaluate") from None
 
 
+def committed(
+    main: Path, commit: str, checkout: Path, tests: dict[str, TestTranslations]
+) -> dict[str, TestTranslations] | None:
+    """The translations that are committed beside reports/metrics.json at a commit.
+
+    None where there are none, or where they are of other test sets than those that `checkout` has evaluated.
+    """
+    name = record_path(Path(), EVALUATE).as_posix()
+    try:
+        then = parse_record(read_at(main, commit, name), name)
+        now = parse_record((checkout / name).read_bytes(), name)
+        lines = {test: read_at(main, commit, f"{HYPOTHESES}/{test}.txt").split("\n")[:-1] for test in tests}
+    except (UserError, FileNotFoundError):
+        return None
+    corpora = [{one.path: one.sha256 for one in record.inputs}.get(TEST_CORPUS) for record in (then, now)]
+    if corpora[0] != corpora[1] or any(len(lines[test]) != len(tests[test].sources) for test in tests):
+        return None
+    return {test: with_hypotheses(tests[test], lines[test]) for test in tests}
+
+
+def with_hypotheses(test: TestTranslations, hypotheses: list[str]) -> TestTranslations:
+    """Other translations of the same test set."""
+    return TestTranslations(test.sources, test.references, test.origins, hypotheses)
+
+
 class TranslationCache:
     """The cache, and the registered model whose versions translate what is not in it yet."""
 
@@ -48,44 +86,69 @@ class TranslationCache:
         self.registered = registered
 
     def keep(self, model: Version, translations: dict[str, TestTranslations]) -> None:
-        """Store the translations by `model`."""
+        """Store the translations by `model`, and their hash in MLflow."""
         for test in translations.values():
             rows = zip(test.sources, test.hypotheses, strict=True)
             lines = [json.dumps({"source": source, "hypothesis": text}, ensure_ascii=False) for source, text in rows]
-            write_text(self._path(model, test.sources), "".join(f"{line}\n" for line in lines))
+            text = "".join(f"{line}\n" for line in lines)
+            write_text(self._path(model, test.sources), text)
+            self.registered.tag(model, _tag(test.sources), hashlib.sha256(text.encode()).hexdigest())
 
-    def of(self, model: Version, tests: dict[str, TestTranslations]) -> dict[str, TestTranslations]:
+    def of(
+        self, model: Version, tests: dict[str, TestTranslations], *, keep: bool = True
+    ) -> dict[str, TestTranslations]:
         """`model`'s translations of the sources of `tests`, beside their references and origins.
 
+        Args:
+            model: a version of the registered model.
+            tests: by name.
+            keep: store what had to be translated.
+
         Raises:
-            UserError: the registered model can't translate; names its last line of output.
+            UserError: the registered model can't translate, or is not the one that was registered.
         """
         found = {}
         for name, test in tests.items():
-            path = self._path(model, test.sources)
-            if not path.exists():
-                hypotheses = self._translate(model, test.sources)
-                new = TestTranslations(test.sources, test.references, test.origins, hypotheses)
-                self.keep(model, {name: new})
-            lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-            hypotheses = [json.loads(line)["hypothesis"] for line in lines]
-            found[name] = TestTranslations(test.sources, test.references, test.origins, hypotheses)
+            hypotheses = self._kept(model, test.sources)
+            if hypotheses is None:
+                hypotheses = self.translate(model, test.sources)
+                if keep:
+                    self.keep(model, {name: with_hypotheses(test, hypotheses)})
+            found[name] = with_hypotheses(test, hypotheses)
         return found
 
-    def _path(self, model: Version, sources: list[str]) -> Path:
-        digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
-        return self.folder / model.sha256 / f"{digest}.jsonl"
+    def _kept(self, model: Version, sources: list[str]) -> list[str] | None:
+        """The cached translations; None if there are none, or they are not those that were kept."""
+        path = self._path(model, sources)
+        if not path.exists():
+            return None
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.registered.tags(model).get(_tag(sources)):
+            words = "%s is not what was kept for version %s, which translates again"
+            logging.getLogger(__name__).warning(words, path, model.number)
+            return None
+        return [json.loads(line)["hypothesis"] for line in content.decode().split("\n")[:-1]]
 
-    def _translate(self, model: Version, sources: list[str]) -> list[str]:
-        """With the code that was registered with the model, in a process that cannot import ours."""
-        address = f"models:/{self.registered.name}/{model.number}"
-        with tempfile.TemporaryDirectory() as folder:
-            files = [Path(folder, "sources.json"), Path(folder, "hypotheses.json")]
-            files[0].write_text(json.dumps(sources), encoding="utf-8")
-            command = [sys.executable, "-P", str(PROGRAM), self.registered.uri, address, *map(str, files)]
-            done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            if done.returncode != 0:
-                last = (done.stdout.strip().splitlines() or ["no reason given"])[-1]
-                raise UserError(f"the champion {address} can't translate the test sets: {last}")
-            hypotheses: list[str] = json.loads(files[1].read_text(encoding="utf-8"))
-            return hypotheses
+    def _path(self, model: Version, sources: list[str]) -> Path:
+        return self.folder / model.sha256 / f"{_digest(sources)}.jsonl"
+
+    def translate(self, model: Version, sources: list[str]) -> list[str]:
+        """Translate with the registered weights and this checkout's code.
+
+        Raises:
+            UserError: the registered model can't translate, or is not the one that was registered.
+        """
+        name = self.registered.name
+        try:
+            return translate(self.registered.uri, name, model.number, model.sha256, sources)
+        except (UserError, MlflowException, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"version {model.number} of {name} can't translate the test sets: {reason}") from None
+
+
+def _digest(sources: list[str]) -> str:
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+
+
+def _tag(sources: list[str]) -> str:
+    return f"translations.{_digest(sources)[:16]}"

@@ -13,6 +13,8 @@ from transformer.yaml12 import InvalidYamlError, parse_yaml
 
 Stage = TypeVar("Stage")
 
+GPU_TAG = "gpu"  # in `meta.prefect.tags`: the stage wants its device, a GPU or the CPU, to itself
+
 
 @dataclass(frozen=True)
 class StageDefinition:
@@ -25,6 +27,7 @@ class StageDefinition:
     reports: list[str]  # those of `outputs` that are metrics or plots
     uncached: list[str]  # those of `outputs` that DVC leaves to git
     params: list[str]
+    tags: list[str]
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def _definition(name: str, entry: dict[str, Any]) -> StageDefinition:
         reports=list(reports),
         uncached=[path for path, options in outputs.items() if options.get("cache") is False],
         params=entry.get("params", []),
+        tags=((entry.get("meta") or {}).get("prefect") or {}).get("tags", []),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from flows.checkout.site_cache import use_private_site_cache
 from flows.records.hashes import DIRECTORY_SUFFIX
 from transformer.errors import DataError
 from transformer.files import CHUNK_BYTES
@@ -75,6 +76,7 @@ class DvcStores:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo  # here: it takes half a second
 
+        use_private_site_cache(self.root)
         try:
             return Repo(str(self.root))
         except DvcException as error:

@@ -1,9 +1,12 @@
 """The machine and the software that a stage runs on."""
 
+import base64
+import csv
+import hashlib
 import os
 import platform
 import sys
-from importlib.metadata import distributions
+from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 import pynvml
@@ -24,6 +27,7 @@ def this_machine() -> Machine:
         driver=driver,
         cuda=cuda,
         packages=_packages(),
+        torch_files=torch_files(),
     )
 
 
@@ -31,6 +35,19 @@ def threads() -> int | None:
     """The number of CPU threads that torch uses; None in a process that has not imported it."""
     torch = sys.modules.get("torch")
     return torch.get_num_threads() if torch else None
+
+
+def torch_files() -> str | None:
+    """SHA-256 of what pip says it has installed for torch, whose build, unlike all else, no lock pins.
+
+    Of the sorted lines 'sha256  path'; left out is what names the environment.
+    """
+    lines = []
+    for path, coded, _size in csv.reader((distribution("torch").read_text("RECORD") or "").splitlines()):
+        if coded and not path.split("/")[0].endswith((".dist-info", "..")):
+            digest = base64.urlsafe_b64decode(f"{coded.removeprefix('sha256=')}=")
+            lines.append(f"{digest.hex()}  {path}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest() if lines else None
 
 
 def gpu_names() -> list[str]:

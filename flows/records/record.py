@@ -65,6 +65,9 @@ class Machine(Frozen):
     driver: str | None
     cuda: str | None
     packages: dict[str, str]
+    torch_files: str | None = Field(
+        default=None, pattern=SHA256, description="SHA-256 of the sorted lines 'sha256  path' of torch's own files"
+    )
 
 
 class Runs(Frozen):
@@ -130,6 +133,8 @@ def digest_of(content: dict[str, Any]) -> str:
     plain = {**content, "runs": {**content["runs"], "mlflow": None}}
     if not plain.get("measured"):  # as in records of before there were any
         plain.pop("measured", None)
+    if plain["machine"].get("torch_files") is None:  # likewise
+        plain["machine"] = {key: value for key, value in plain["machine"].items() if key != "torch_files"}
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,34 +1,53 @@
 """Retraining on a branch of its own, away from the user's workspace, and the decision whether the result is better.
 
-Deployed by prefect.yaml; its parameters are checked before anything starts.
+Deployed by prefect.yaml; its parameters are checked before anything starts. All that the end of a retraining needs is
+imported here, at its beginning: the user may switch the checkout's branch while it trains.
 """
 
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from dvc.config import Config
 from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
 from pydantic import Field
 
+import flows.tracking.delivery  # noqa: F401  # which `send` imports only when it delivers
 from flows.checkout.preflight import check_machine
-from flows.checkout.workspace import MODEL, PARAMS, REGISTRY, REPORTS, main_workspace, model_name, tracking_uri
+from flows.checkout.site_cache import use_private_site_cache
+from flows.checkout.workspace import (
+    MODEL,
+    PARAMS,
+    REGISTRY,
+    main_workspace,
+    model_name,
+    tracking_folder,
+    tracking_uri,
+)
 from flows.checkout.worktree import Worktree, checked_out, read_at, resolve
 from flows.pipeline.flow import hide_stack_traces, pipeline
+from flows.pipeline.wanted import Check, while_wanted
+from flows.promotion.approval import Approver, publish
+from flows.promotion.gate import TestTranslations
+from flows.promotion.registered_model import RegisteredModel, Version
+from flows.promotion.report import TABLE, append_line
+from flows.promotion.settle import Candidate, Rule, settle
+from flows.promotion.translations import committed, evaluated
 from flows.retraining.overrides import overridden
 from flows.retraining.source_check import accept, link_local_files, source_check
+from flows.retraining.turn import missed_too_often, one_at_a_time
+from flows.tracking import send
+from transformer.credentials import without_credentials
 from transformer.data.download.chosen import check_choice
 from transformer.data.download.corpora import parse_corpora
 from transformer.errors import DataError, UserError
 from transformer.files import sha256_of, write_text
 from transformer.params import Params
-
-if TYPE_CHECKING:
-    from flows.promotion.registered_model import RegisteredModel, Version
-    from flows.promotion.settle import Rule
 
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 PUSH_RETRIES = 3
@@ -43,7 +62,8 @@ def retraining(
     refresh_data: Literal["no", "refuse", "accept"] = "no",
     promote: Literal["auto", "never", "manual"] = "auto",
     significance: Annotated[float, Field(gt=0, lt=1)] = 0.05,
-) -> dict[str, str]:
+    catch_up: Annotated[int, Field(ge=0)] = 1,
+) -> dict[str, str] | State[Any]:
     """Train at a revision, commit the results on `retraining/<date>-<id>`, and let the gate decide on the champion.
 
     Args:
@@ -54,12 +74,30 @@ def retraining(
             ones; `no` uses what was fetched before.
         promote: `auto` moves the alias `champion` if the gate passes, `manual` asks first, `never` only compares.
         significance: a score counts as worse if the p-value of its paired bootstrap is below this.
+        catch_up: how many of the scheduled runs that were missed while no worker ran are made up for: the last ones.
 
     Returns:
-        branch, commit, version, decision, reason.
+        branch, commit, version, decision, reason; Cancelled for a missed run that is not made up for.
     """
     hide_stack_traces()
+    if missed_too_often(catch_up):
+        return Cancelled(message="a later scheduled run of the deployment is due, too")
+    with while_wanted() as check, one_at_a_time(main_workspace()):
+        return _retrain(preset, overrides, revision, refresh_data, promote, significance, check)
+
+
+def _retrain(
+    preset: str | None,
+    overrides: dict[str, Any] | None,
+    revision: str,
+    refresh_data: Literal["no", "refuse", "accept"],
+    promote: Rule,
+    significance: float,
+    check: Check,
+) -> dict[str, str]:
+    """As of `retraining`; `check` is asked before what can't be undone."""
     main = main_workspace()
+    use_private_site_cache(main)
     commit, origin, changes = resolve(main, revision), params_file(preset), overrides or {}
     _, params = overridden(read_at(main, commit, origin), origin, changes)
     check_choice(params, Path(REGISTRY), parse_corpora(read_at(main, commit, REGISTRY), REGISTRY))
@@ -72,10 +110,11 @@ def retraining(
         if refresh_data != "no":
             refresh(main, worktree, params, refresh_data)
         pipeline(str(worktree.folder))
-        deliver_records(main)
+        deliver_records()
         results = worktree.commit("Retraining: results")
+        check()
         push(worktree.folder)
-        return settle_candidate(main, worktree, params, results, promote, significance)
+        return settle_candidate(main, worktree, params, (commit, results), promote, significance, check)
 
 
 def params_file(preset: str | None) -> str:
@@ -114,9 +153,10 @@ def refresh(main: Path, worktree: Worktree, params: Params, mode: Literal["refus
     _command([*DVC, "repro", "--force", "--single-item", "download"], worktree.folder)
 
 
-def deliver_records(main: Path) -> None:
-    """Wait until MLflow has all records, the new model version among them."""
-    _command([sys.executable, "-m", "flows.tracking.send", "--wait"], main)
+def deliver_records() -> None:
+    """Wait until MLflow has all records, the new model version among them; what it does not take is in the log."""
+    if problem := send.deliver(tracking_folder()):
+        get_run_logger().warning("%s", problem)
 
 
 @task(cache_policy=NO_CACHE, retries=PUSH_RETRIES, retry_delay_seconds=PUSH_RETRY_SECONDS)
@@ -134,27 +174,33 @@ def push(workspace: Path) -> None:
 
 
 def settle_candidate(
-    main: Path, worktree: Worktree, params: Params, commit: str, rule: "Rule", significance: float
+    main: Path,
+    worktree: Worktree,
+    params: Params,
+    commits: tuple[str, str],
+    rule: Rule,
+    significance: float,
+    check: Check,
 ) -> dict[str, str]:
-    """Let the gate decide, and leave the decision in MLflow, in Prefect and on the branch."""
-    # Here, because importing MLflow takes seconds and training does not need it.
-    from flows.promotion.approval import Approver, publish
-    from flows.promotion.registered_model import RegisteredModel
-    from flows.promotion.report import TABLE, append_line
-    from flows.promotion.settle import Candidate, settle
-    from flows.promotion.translations import evaluated
+    """Let the gate decide, and leave the decision in MLflow, in Prefect and on the branch.
 
+    `commits`: the one that the retraining started from, and the one that holds its results.
+    """
+    started, commit = commits
+    tests = _evaluated(worktree, params.evaluation.test_sets)
     registered = RegisteredModel(tracking_uri(), model_name(params.languages))
     candidate = Candidate(
-        version=_registered(registered, worktree, main),
-        tests=evaluated(worktree.folder / REPORTS, params.evaluation.test_sets),
+        version=_registered(registered, worktree),
+        tests=tests,
         language=params.languages.target,
         branch=worktree.branch,
         commit=commit,
         flow_run=str(runtime.flow_run.id),
+        committed=committed(main, started, worktree.folder, tests),
         bleu_tokenizer=params.evaluation.bleu_tokenizer,
     )
-    settlement = settle(main, candidate, registered, rule, significance, Approver(candidate, registered.name))
+    approver = Approver(candidate, registered.name)
+    settlement = settle(main, candidate, registered, rule, significance, approver, check)
     append_line(worktree.folder / TABLE, candidate, settlement)
     worktree.commit(f"Retraining: version {candidate.version.number} is {settlement.event.decision}")
     publish(registered.name, candidate, settlement)
@@ -162,7 +208,21 @@ def settle_candidate(
     return {"branch": worktree.branch, "commit": commit, "version": candidate.version.number, **decided}
 
 
-def _registered(registered: "RegisteredModel", worktree: Worktree, main: Path) -> "Version":
+def _evaluated(worktree: Worktree, test_sets: list[str]) -> dict[str, TestTranslations]:
+    """The model's translations; if they are not those that dvc.lock names, it translates again, once.
+
+    Raises:
+        DataError: they are not even then.
+    """
+    try:
+        return evaluated(worktree.folder, test_sets)
+    except DataError as error:
+        get_run_logger().warning("%s", error)
+    _command([*DVC, "repro", "--force", "--single-item", "evaluate"], worktree.folder)
+    return evaluated(worktree.folder, test_sets)
+
+
+def _registered(registered: RegisteredModel, worktree: Worktree) -> Version:
     """The version of the worktree's model; if it came from DVC's cache and was never registered, average again.
 
     Raises:
@@ -172,7 +232,7 @@ def _registered(registered: "RegisteredModel", worktree: Worktree, main: Path) -
     if version := registered.find(sha256):
         return version
     _command([*DVC, "repro", "--force", "--single-item", "average"], worktree.folder)
-    deliver_records(main)
+    deliver_records()
     if version := registered.find(sha256):
         return version
     raise UserError(f"the model {sha256[:12]} is not registered at {registered.uri}: start MLflow and run again")
@@ -187,6 +247,6 @@ def _command(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     for line in lines:
-        get_run_logger().info("%s", line)
+        get_run_logger().info("%s", without_credentials(line))
     if done.returncode != 0:
         raise UserError(f"{' '.join(command[1:4])}: {lines[-1] if lines else f'exit status {done.returncode}'}")

@@ -18,6 +18,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
+from flows.pipeline.server_access import check_server_access
 from transformer.errors import ParamsError, UserError
 
 HEARTBEAT, PENDING, RUNNING = (f"prefect.flow-run.{name}" for name in ("heartbeat", "Pending", "Running"))
@@ -156,7 +157,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Create the automations on the server of PREFECT_API_URL.")
     parser.add_argument("--webhook", action="store_true", help="read the URL for notifications from the terminal")
     try:
-        if parser.parse_args().webhook:
+        arguments = parser.parse_args()
+        check_server_access()
+        if arguments.webhook:
             ask = "URL that notifications are posted to: "
             save_webhook((getpass.getpass(ask) if sys.stdin.isatty() else sys.stdin.readline()).strip())
         with get_client(sync_client=True) as client:

@@ -4,10 +4,10 @@ All of Prefect's state is below work/prefect, so that the next start finds runs,
 """
 
 import argparse
+import base64
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import urllib.error
@@ -17,13 +17,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.checkout.workspace import WORK, main_workspace, tracking_uri
+from flows.checkout.workspace import MLFLOW_UI_VARIABLE, WORK, main_workspace, tracking_uri
 from flows.processes.service import Service, ServiceError, adopt_orphans, end_families, orphans
-from transformer.errors import ParamsError, UserError
-from transformer.files import locked
+from flows.server.key import CLIENT_VARIABLE, key_file, key_settings, server_key
+from flows.server.web import HOST, check_port
+from transformer.errors import UserError
+from transformer.files import locked, private_folder, shut_to_others
 
-HOST = "127.0.0.1"
 POOL = "local"
+NOTE = "note: "  # begins what the set-up has to tell people
 HEARTBEAT_SECONDS = 30  # the shortest that Prefect takes
 START_SECONDS = 180.0  # a first start creates two databases
 SHORT_LIVES = 3  # in a row, after which a service is not started again
@@ -40,8 +42,12 @@ class Serving:
         self.logs = home / "logs"
         self.address, self.mlflow_address = f"http://{HOST}:{port}", f"http://{HOST}:{mlflow_port}"
         self.workspace = workspace
-        self.environment = _environment(home, f"{self.address}/api")
-        self.server = self._service("server", _server_command(port), f"{self.address}/api/health")
+        self.had_key = key_file(home).exists() or not (home / "prefect.db").exists()
+        self.key = server_key(home)
+        self.environment = _environment(home, f"{self.address}/api") | key_settings(self.key, self.address)
+        self.environment.pop("PREFECT_API_KEY", None)  # of Prefect's cloud; some clients would send it instead
+        shut_to_others(home)  # what was there before it was private
+        self.server = self._service("server", _command("prefect", port), f"{self.address}/api/health")
         worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
         self.worker = self._service("worker", [*worker, "--install-policy", "never"])
         self.services = [self.server, self.worker]
@@ -49,13 +55,14 @@ class Serving:
         if store.startswith("http"):  # a server that somebody else runs
             self.mlflow, self.mlflow_address = None, store
         else:
-            self.mlflow = self._service(
-                "mlflow", _mlflow_command(mlflow_port, store), f"{self.mlflow_address}/health"
-            )
+            self.mlflow = self._service("mlflow", _command("mlflow", mlflow_port), f"{self.mlflow_address}/health")
             self.services.append(self.mlflow)
+        self.environment[MLFLOW_UI_VARIABLE] = self.mlflow_address
 
     def _service(self, name: str, command: list[str], health: str | None = None) -> Service:
-        return Service(name, command, self.workspace, self.environment, self.logs / f"{name}.log", health)
+        # What runs start keeps the user's umask: their outputs and DVC's cache may be a team's.
+        umask = -1 if name in ("worker", "mlflow") else 0o077
+        return Service(name, command, self.workspace, self.environment, self.logs / f"{name}.log", health, umask)
 
     def start(self) -> None:
         """Start everything and print where it is.
@@ -73,16 +80,25 @@ class Serving:
         if self.mlflow:
             _wait_for(self.mlflow)
         print(f"MLflow   {self.mlflow_address}  recorded runs, registered models")
-        logs = self.logs.relative_to(self.workspace)
+        logs, key = self.logs.relative_to(self.workspace), key_file(self.logs.parent).relative_to(self.workspace)
+        print(f"key      {key}  Prefect's page asks for its content once")
+        if not self.had_key:
+            print("new: Prefect asks for this key from now on; terminals that are open need the next line again")
         settings = f"PREFECT_API_URL={self.address}/api PREFECT_HOME=$PWD/{logs.parent}"
-        print(f"for prefect in another terminal: export {settings}")
+        print(f"for prefect in another terminal: export {settings} {CLIENT_VARIABLE}=$(cat {key})")
         print(f"logs in {logs}")
         print("Ctrl-C stops everything; runs save their state and go on at the next start", flush=True)
 
     def _set_up_server(self) -> None:
         setup = self._service("setup", [sys.executable, "-m", "flows.server.setup", "--no-worker-lives"])
+        begin = setup.log.stat().st_size if setup.log.exists() else 0
         setup.start()
-        if setup.wait():
+        status = setup.wait()
+        told = setup.log.read_bytes()[begin:].decode(errors="replace").splitlines()
+        for line in told:
+            if line.startswith((NOTE, "error: ")):
+                print(line, flush=True)
+        if status:
             raise ServiceError(f"the pool, automations or deployments could not be made: see {setup.log}")
 
     def keep(self) -> None:
@@ -101,8 +117,13 @@ class Serving:
                     self._set_up_server()
                 service.restart()
 
-    def stop(self) -> None:
-        """Stop the worker first: its runs save their state, report it, and are scheduled for the next start."""
+    def stop(self) -> str:
+        """Stop the worker first: its runs save their state, report it, and are scheduled for the next start.
+
+        Returns:
+            What was interrupted, in words.
+        """
+        runs = self.worker.children()
         began = datetime.now(UTC).isoformat()
         self.worker.stop(STOP_SECONDS)
         _until(lambda: not orphans(self.services), LINGER_SECONDS)
@@ -111,15 +132,18 @@ class Serving:
         for service in self.services:
             service.stop(STOP_SECONDS)
         end_families(orphans(self.services), STOP_SECONDS)
+        return f"{runs} run{'s' if runs > 1 else ''} will go on at the next start" if runs else "no run was going on"
 
     def _rerun_is_due(self, moment: str) -> bool:
         """Whether a run has crashed since then that is not scheduled again yet."""
         runs = {"state": {"type": {"any_": ["CRASHED"]}}, "end_time": {"after_": moment}}
         body = json.dumps({"flow_runs": runs, "work_pools": {"name": {"any_": [POOL]}}}).encode()
         address = f"{self.environment['PREFECT_API_URL']}/flow_runs/count"
-        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        basic = base64.b64encode(self.key.encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {basic}"}
+        request = urllib.request.Request(address, body, headers)  # noqa: S310  # loopback
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310  # loopback
                 return int(answer.read()) > 0
         except urllib.error.HTTPError:  # SQLite is busy
             return True
@@ -136,18 +160,12 @@ def _environment(home: Path, api: str) -> dict[str, str]:
         "PREFECT_UI_URL": api.removesuffix("/api"),  # for links in notifications
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         "PREFECT_WORKER_QUERY_SECONDS": "2",  # so that runs start soon after they were requested
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three more processes that nothing here uses
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def _server_command(port: int) -> list[str]:
-    return [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-
-
-def _mlflow_command(port: int, store: str) -> list[str]:
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(port)]
-    return [*command, "--backend-store-uri", store]
+def _command(app: str, port: int) -> list[str]:
+    return [sys.executable, "-m", "flows.server.web", app, "--port", str(port)]
 
 
 def _wait_for(service: Service) -> None:
@@ -165,21 +183,10 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def check_port(port: int, option: str) -> None:
-    """Raises ParamsError if there is no such port or another process listens on it."""
-    if not 0 < port < 65536:
-        raise ParamsError(f"{option} {port}: a port is a number from 1 to 65535")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise ParamsError(f"port {port} of {HOST}: {error.strerror}; choose another one with {option}") from None
-
-
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
-    home.mkdir(parents=True, exist_ok=True)
+    private_folder(home.parent)
+    private_folder(home)
     with locked(home / "serve.lock", wait=False) as free:
         if not free:
             raise UserError(f"{home} is in use: another `make serve` runs in this workspace")
@@ -195,7 +202,7 @@ def serve(port: int, mlflow_port: int) -> None:
         check_port(port, "--port")
         check_port(mlflow_port, "--mlflow-port")
         adopt_orphans()
-        serving = Serving(workspace, port, mlflow_port)
+        serving, began = Serving(workspace, port, mlflow_port), time.monotonic()
         try:
             serving.start()
             serving.keep()
@@ -203,7 +210,16 @@ def serve(port: int, mlflow_port: int) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave things running
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             print("stopping", flush=True)
-            serving.stop()
+            interrupted = serving.stop()
+            print(f"stopped after {duration(time.monotonic() - began)}: {interrupted}")
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units that matter to a person."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def main() -> None:
@@ -217,7 +233,7 @@ def main() -> None:
     try:
         serve(arguments.port, arguments.mlflow_port)
     except KeyboardInterrupt:
-        print("stopped")
+        pass
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -1,13 +1,13 @@
 """What a Prefect server needs before it can run our deployments: `python -m flows.server.setup`, safe to repeat.
 
-Works on the server of PREFECT_API_URL. What a person has changed there (the pool's job template, an automation that
-is switched off) stays as it is.
+Works on the server of PREFECT_API_URL. What a person has changed there (the pool's job template, an automation or a
+schedule that is switched off, a deployment's settings) stays as it is; each of the deployments' is named in a note.
 """
 
 import argparse
-import subprocess
 import sys
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import (
@@ -24,7 +24,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from flows.server.automations import ATTEMPTS, RERUN, create_automations
-from flows.server.serve import POOL
+from flows.server.deployments import deploy
+from flows.server.serve import NOTE, POOL
+from transformer.errors import UserError
 
 
 def set_up(client: SyncPrefectClient, start_over: bool = False) -> None:
@@ -91,12 +93,20 @@ def main() -> None:
     """Set the server up and deploy all of prefect.yaml."""
     parser = argparse.ArgumentParser(description="Pool, automations and deployments for PREFECT_API_URL.")
     parser.add_argument("--no-worker-lives", action="store_true", help="run the unfinished runs of the pool again")
+    parser.add_argument("--overwrite", action="store_true", help="what prefect.yaml says, not what was changed there")
     arguments = parser.parse_args()
-    with get_client(sync_client=True) as client:
-        set_up(client, arguments.no_worker_lives)
-        if arguments.no_worker_lives:
-            revive_dead_runs(client)
-    sys.exit(subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]).returncode)
+    try:
+        with get_client(sync_client=True) as client:
+            set_up(client, arguments.no_worker_lives)
+            if arguments.no_worker_lives:
+                revive_dead_runs(client)
+            for note in deploy(client, arguments.overwrite):
+                print(f"{NOTE}{note}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except httpx.HTTPError as error:
+        sys.exit(f"error: Prefect's server, PREFECT_API_URL, does not answer: {error}")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 from flows.checkout.preflight import check_checkout
+from flows.checkout.site_cache import configure, use_private_site_cache
 from flows.checkout.workspace import hold_pipeline_lock
 from flows.restore.outputs import discard_damaged
 from transformer.errors import UserError
 
 if __name__ == "__main__":
     try:
+        use_private_site_cache(Path())
+        configure(Path())
         if repro := sys.argv[1:] == ["repro"]:
             os.set_inheritable(hold_pipeline_lock(Path.cwd(), print), True)
         check_checkout()
@@ -26,4 +29,4 @@ if __name__ == "__main__":
     sys.stdout.flush()
     if repro:
         # Without --wait-for-lock, a DVC command in another terminal when a stage ends would cost that stage's work.
-        os.execvp("dvc", ["dvc", "--wait-for-lock", "repro"])
+        os.execvp("dvc", ["dvc", "--wait-for-lock", "repro"])  # noqa: S606  # no shell is wanted between

@@ -1,4 +1,4 @@
-"""One training at a time on each accelerator of this machine, whether a flow or a person started it."""
+"""One stage at a time on each device of this machine, whether a flow or a person started it."""
 
 import logging
 import os
@@ -17,12 +17,9 @@ log = logging.getLogger(__name__)
 def gpu_lock(device: str) -> Iterator[None]:
     """Hold `device` (as torch names it) during the body; waits, and logs it, while another process holds it.
 
-    The CPU needs no lock: sharing it is the operating system's job. The lock ends with the process, however that
-    ends.
+    The CPU is a device like others: a training keeps all cores busy, and two together get less done than one after
+    the other. The lock ends with the process, however that ends.
     """
-    if device == "cpu":
-        yield
-        return
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     name = re.sub(r"\W+", "-", f"{device} {visible}".strip())
     path = Path(tempfile.gettempdir()) / f"transformer-{name}.lock"
@@ -30,6 +27,6 @@ def gpu_lock(device: str) -> Iterator[None]:
         if free:
             yield
             return
-    log.info("waiting for %s: another training holds %s", device, path)
+    log.info("waiting for %s: another stage computes there and holds %s", device, path)
     with locked(path):
         yield

@@ -4,18 +4,23 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 
 from flows.checkout.preflight import read_params
+from flows.checkout.site_cache import VARIABLE, configure
+from flows.checkout.workspace import DEFINITION, WORK
+from flows.records.dvc_files import GPU_TAG, parse_definition
 from flows.records.provenance import FLOW_RUN_VARIABLE
 from flows.restore.outputs import check_inputs, locked_stages, restore
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
-from transformer.errors import ExitCode, UserError
-from transformer.files import disk_problem
+from transformer.credentials import without_credentials
+from transformer.errors import ExitCode, UserError, trouble_of_the_machine
+from transformer.files import private_folder
 from transformer.params import Params
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -25,6 +30,7 @@ NOTHING_MADE = (ExitCode.BAD_PARAMS, ExitCode.BAD_DATA, ExitCode.DIVERGED, ExitC
 
 def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     """Run `work` as stage `name`; ends the process with `transformer.errors.ExitCode` when it fails."""
+    _keep_to_ourselves()
     with checked_params(name) as params, _device(name, params), recorded(name, params) as run:
         try:
             if _started_by_dvc():
@@ -33,6 +39,14 @@ def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
         except BaseException:
             _ignore_signals()
             raise
+
+
+def _keep_to_ourselves() -> None:
+    """Shut `work` to other users; name DVC's site cache where a person started `dvc` without `make setup`."""
+    with suppress(OSError):  # a full disk is for the stage to tell
+        private_folder(Path(WORK))
+        if "DVC_STAGE" in os.environ and VARIABLE not in os.environ and (folder := configure(Path())):
+            print(f"DVC's site cache is {folder} from now on, not /var/tmp/dvc, which others can write", flush=True)
 
 
 @contextmanager
@@ -50,10 +64,10 @@ def checked_params(name: str) -> Iterator[Params]:
         if _started_by_dvc() and error.exit_code in NOTHING_MADE:
             _put_back(name)
         sys.exit(error.exit_code)
-    except OSError as error:
-        if (reason := disk_problem(error)) is None:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
+    except Exception as error:
+        trouble = trouble_of_the_machine(error)
+        told = f"error: {trouble}" if trouble else traceback.format_exc()
+        print(without_credentials(told), file=sys.stderr)
         sys.exit(ExitCode.FAILURE)
     except KeyboardInterrupt:
         print(f"error: stage {name} was stopped; start again to continue", file=sys.stderr)
@@ -85,8 +99,8 @@ def _ignore_signals() -> None:
 
 
 def _device(stage: str, params: Params) -> AbstractContextManager[None]:
-    """Training gets its accelerator to itself; Prefect's own limits don't know of a `dvc repro` typed by a person."""
-    if stage != "train":
+    """A stage tagged `gpu` gets its device to itself; Prefect's limits don't know of a `dvc repro` typed by hand."""
+    if GPU_TAG not in parse_definition(Path(DEFINITION).read_bytes(), DEFINITION)[stage].tags:
         return nullcontext()
     from transformer.model.device import select_device  # here: torch takes seconds to import
 

@@ -4,6 +4,7 @@ import functools
 import getpass
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,16 +12,19 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 import transformer
-from flows.checkout.workspace import DEFINITION, model_name, tracking_folder, tracking_uri
+from flows.checkout.workspace import DEFINITION, METRICS, MODEL, main_workspace, model_name, tracking_folder
 from flows.records import tags
 from flows.records.dvc_files import parse_definition
 from flows.records.execution import Execution
 from flows.records.nested_keys import as_texts, flatten
 from flows.records.provenance import pipeline_id
-from flows.records.record import Artifact, record_path, write_record
-from flows.tracking.send import problem_to_tell, start_sender
+from flows.records.record import Artifact, Record, record_path, write_record
+from flows.tracking.model_description import made_from, scores
+from flows.tracking.problem import problem_to_tell
+from flows.tracking.send import start_sender
 from flows.tracking.spool import Spool
 from flows.tracking.system_metrics import SystemMetrics
+from transformer.credentials import without_credentials
 from transformer.errors import InterruptedTrainingError
 from transformer.files import sha256_of
 from transformer.params import Params
@@ -41,7 +45,7 @@ def _never_failing(
             method(self, *arguments, **options)
         except Exception as error:
             self.broken = True
-            print(f"warning: this run is not recorded: {error}", file=sys.stderr)
+            print(f"warning: this run is not recorded: {without_credentials(str(error))}", file=sys.stderr)
 
     return guarded
 
@@ -52,6 +56,7 @@ class StageRun:
     def __init__(self, stage: str, params: Params) -> None:
         self.broken = False
         self._system: SystemMetrics | None = None
+        self._params = params
         self._start(stage, params)
 
     @_never_failing
@@ -60,7 +65,7 @@ class StageRun:
         self._execution = Execution(files, params)
         self._spool = Spool.create(tracking_folder(), stage)
         self._spool.start(
-            uri=tracking_uri(),
+            uri=os.environ.get("MLFLOW_TRACKING_URI") or None,  # the workspace's own store may move before it is sent
             experiment=model_name(params.languages),
             name=stage,
             tags={
@@ -72,7 +77,11 @@ class StageRun:
                 **tags.machine_tags(self._execution.machine),
             },
             params=as_texts(self._execution.params),
-            record=str(record_path(Path.cwd(), stage)),
+            parent={
+                "name": _pipeline_name(params, self._execution.code.commit),
+                "tags": ["mlflow.user", *tags.code_tags(self._execution.code)],
+            },
+            record=os.path.relpath(record_path(Path.cwd(), stage), main_workspace()),
         )
         start_sender()
         self._spool.append("tags", tags=tags.hash_tags("input", self._execution.inputs))
@@ -102,7 +111,9 @@ class StageRun:
         """Have the model folder registered as the next version of `name`, with the code that loads it."""
         self._spool.keep(folder, "model")
         self._spool.keep(Path(transformer.__file__).parent, "code/transformer")
-        self._spool.append("model", name=name, sha256=sha256_of(folder))
+        sha256 = sha256_of(folder)
+        text = made_from(self._params, self._execution.code, sha256, Path.cwd())
+        self._spool.append("model", name=name, sha256=sha256, made_from=text)
 
     @property
     def inputs(self) -> list[Artifact]:
@@ -121,7 +132,16 @@ class StageRun:
             if report.endswith(".json"):
                 self._spool.append("metrics", step=0, values=_numbers(json.loads(Path(report).read_text("utf-8"))))
         self._spool.append("metrics", step=0, values=_numbers(record.measured))
+        self._describe_scores(record)
         self._end("FINISHED")
+
+    def _describe_scores(self, record: Record) -> None:
+        """An evaluation tells the page of the model that it is of."""
+        model = next((one for one in record.inputs if one.path == MODEL), None)
+        if model and METRICS in self._execution.files.reports:
+            text = scores(json.loads(Path(METRICS).read_text(encoding="utf-8")))
+            name = model_name(self._params.languages)
+            self._spool.append("scores", name=name, sha256=model.sha256, text=text)
 
     def _send_file(self, path: Path) -> None:
         self._spool.keep(path, path.as_posix())
@@ -130,7 +150,7 @@ class StageRun:
     @_never_failing
     def fail(self, status: str, reason: str) -> None:
         """Record that the stage ended as `status` (MLflow's FAILED or KILLED)."""
-        self._spool.append("tags", tags={"error": reason})
+        self._spool.append("tags", tags={"error": without_credentials(reason)})
         self._end(status)
 
     def _end(self, status: str) -> None:
@@ -138,6 +158,12 @@ class StageRun:
             self._system.stop()
         self._spool.append("end", status=status)
         self._tell_problem()
+
+
+def _pipeline_name(params: Params, commit: str | None) -> str:
+    """What was trained on, the direction, and the code's commit."""
+    direction = f"{params.languages.source}-{params.languages.target}"
+    return " ".join(["+".join(params.download.corpora), direction, *([commit[:8]] if commit else [])])
 
 
 def _numbers(content: dict[str, Any]) -> dict[str, float]:

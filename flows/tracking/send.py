@@ -1,26 +1,31 @@
-"""The one process per workspace that delivers spools to MLflow: `python -m flows.tracking.send [--wait]`.
+"""The one process per workspace that delivers spools to MLflow: `python -m flows.tracking.send [--wait] [--to URI]`.
 
 Stages start it detached. It sends their events as they come and runs on until MLflow has everything; if the server
-stays down it gives up quietly, and the next stage, or this command with `--wait`, delivers what is left.
+stays down it gives up quietly, and the next stage, or this command with `--wait`, delivers what is left. Records that
+a server refuses are tried once by each sender, and kept.
 """
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from flows.checkout.workspace import main_workspace, sender_lock, tracking_folder, tracking_uri
+from flows.tracking.problem import SEND, Problem, clear_problem, in_a_line, report_problem
 from flows.tracking.spool import Spool
-from transformer.files import write_text
+from transformer.errors import ExitCode
+from transformer.files import open_private
 
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 0.1  # between looks at another sender's progress
 LINGER_SECONDS = 4.0  # the next stage of a pipeline usually starts within this time
 PATIENCE_SECONDS = 10.0  # with a server that is down, once no stage runs any more
 LONGEST_PAUSE_SECONDS = 10.0  # between attempts while the server is down
+STORES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")  # schemes of MLflow's tracking URIs
 
 
 def start_sender() -> None:
@@ -29,7 +34,7 @@ def start_sender() -> None:
     with sender_lock(tracking) as free:
         if not free:
             return
-    with (tracking / "sender.log").open("w") as log:
+    with open_private(tracking / "sender.log", "w") as log:
         subprocess.Popen(
             [sys.executable, "-m", "flows.tracking.send"],
             cwd=main_workspace(),
@@ -40,110 +45,119 @@ def start_sender() -> None:
         )
 
 
-def report_problem(tracking: Path, problem: str) -> None:
-    """Leave one line for whichever stage looks first, to show the user, unless this outage was already reported."""
-    if not _waiting(tracking).exists() and not _told(tracking).exists():
-        write_text(_waiting(tracking), problem)
+def send_all(tracking: Path, linger: float = LINGER_SECONDS, patience: float = PATIENCE_SECONDS) -> list[Problem]:
+    """Deliver every spool and follow the live ones; returns why what is left is left.
 
-
-def problem_to_tell(tracking: Path) -> str | None:
-    """The problem, returned to only one caller during each outage."""
-    try:
-        _waiting(tracking).replace(_told(tracking))
-    except FileNotFoundError:
-        return None
-    return _told(tracking).read_text(encoding="utf-8")
-
-
-def clear_problem(tracking: Path) -> None:
-    """The server answers again: the next outage will be reported again."""
-    _waiting(tracking).unlink(missing_ok=True)
-    _told(tracking).unlink(missing_ok=True)
-
-
-def _waiting(tracking: Path) -> Path:
-    return tracking / "problem.txt"
-
-
-def _told(tracking: Path) -> Path:
-    return tracking / "problem-told.txt"
-
-
-def send_all(tracking: Path, linger: float = LINGER_SECONDS, patience: float = PATIENCE_SECONDS) -> bool:
-    """Deliver every spool and follow the live ones; True when nothing is left.
-
-    Returns False when the server has been down for `patience` seconds and no stage runs.
+    What a server refuses is not tried again; what waits for a server is, until it has been down for `patience`
+    seconds and no stage runs.
     """
     busy = answered = time.monotonic()
     pause = POLL_SECONDS
+    refused: dict[str, Problem] = {}  # by spool
+    told = ""
     while True:
         now = time.monotonic()
-        spools = Spool.waiting(tracking)
+        spools = [spool for spool in Spool.waiting(tracking) if spool.id not in refused]
         if not spools and now - busy >= linger:
-            return True
+            return list(refused.values())
         if spools:
             busy = now
-            if _deliver_each(tracking, spools):
+            found = _deliver_each(spools)
+            refused |= {spool: problem for spool, problem in found.items() if problem.what == "refuses"}
+            told = _tell(tracking, [*{**refused, **found}.values()], told)
+            if not any(problem.what != "refuses" for problem in found.values()):
                 answered, pause = now, POLL_SECONDS
             elif any(spool.is_live() for spool in spools):
                 answered, pause = now, min(2 * pause, LONGEST_PAUSE_SECONDS)
             elif now - answered >= patience:
-                return False
-            if spools and not Spool.waiting(tracking):
+                return [*{**refused, **found}.values()]
+            if not Spool.waiting(tracking):
                 continue
         time.sleep(pause)
 
 
-def _deliver_each(tracking: Path, spools: list[Spool]) -> bool:
-    """Deliver as much of each spool as possible; False if a server did not answer."""
+def _deliver_each(spools: list[Spool]) -> dict[str, Problem]:
+    """Deliver as much of each spool as possible; by spool, why something is left."""
     from flows.tracking.delivery import Delivery  # here: importing MLflow takes seconds
 
-    away: set[str] = set()
+    away: dict[str, Problem] = {}
+    found: dict[str, Problem] = {}
     for spool in spools:
         delivery = Delivery(spool)
         if delivery.uri in away:
-            continue
-        try:
-            delivery.advance()
-        except Exception as error:  # whatever failed, server, network or database: try again later
-            traceback.print_exc()
-            away.add(delivery.uri)
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            problem = f"MLflow at {delivery.uri} can't be reached; records wait in {tracking} and are sent later"
-            report_problem(tracking, f"{problem} ({reason})")
-    if not away:
+            found[spool.id] = away[delivery.uri]
+        elif problem := delivery.advance():
+            found[spool.id] = problem
+            if problem.what == "can't be reached":
+                away[delivery.uri] = problem
+    return found
+
+
+def _tell(tracking: Path, problems: list[Problem], told: str) -> str:
+    """Log a line that differs from the one told last, and have a stage show it; returns the line."""
+    line = in_a_line(problems, tracking)
+    if line:
+        report_problem(tracking, line)
+    else:
         clear_problem(tracking)
-    return not away
+    if line and line != told:
+        logging.getLogger(__name__).warning("%s", line)
+    return line
+
+
+def deliver(tracking: Path) -> str:
+    """Wait until nothing is left, or return in a line what is, and why.
+
+    A sender that runs already delivers; this process does where there is none.
+    """
+    while Spool.waiting(tracking):
+        with sender_lock(tracking) as free:
+            problems = send_all(tracking, linger=0.0, patience=5.0) if free else []
+        if problems:
+            return in_a_line(problems, tracking)
+        if not free:
+            time.sleep(LOOK_SECONDS)
+    return ""
+
+
+def send_in_foreground(tracking: Path, to: str | None) -> int:
+    """Deliver until nothing is left, or say in a line what is; returns the exit status."""
+    logging.disable()  # MLflow logs stack traces of its database
+    spools = Spool.waiting(tracking)
+    for spool in spools if to else []:
+        spool.redirect(str(to))
+    if problem := deliver(tracking):
+        print(problem)
+        return ExitCode.FAILURE
+    sent = f"records of {len(spools)} run{'s' if len(spools) > 1 else ''} sent" if spools else "nothing waits"
+    print(f"MLflow: {to or tracking_uri()}: {sent}")
+    return ExitCode.OK
 
 
 def main() -> None:
     """Deliver, as the detached sender or, with `--wait`, in the foreground with a closing line."""
-    parser = argparse.ArgumentParser(description="Send recorded runs to MLflow.")
-    parser.add_argument("--wait", action="store_true", help="wait until MLflow has everything, and say what is left")
-    wait, tracking = parser.parse_args().wait, tracking_folder()
-    if wait:
-        wait_for_delivery(tracking)
-        left = len(Spool.waiting(tracking))
-        print(f"MLflow: {tracking_uri()}" + (f" can't be reached, {left} runs wait in {tracking}" if left else ""))
-        return
+    parser = argparse.ArgumentParser(prog=SEND, description="Send recorded runs to MLflow.")
+    waits = "wait until MLflow has everything; exit status 1 and one line while records are left"
+    parser.add_argument("--wait", action="store_true", help=waits)
+    elsewhere = "send all that waits to this tracking server instead, from its beginning; implies --wait"
+    parser.add_argument("--to", metavar="URI", help=elsewhere)
+    options = parser.parse_args()
+    if options.to and urlsplit(options.to).scheme.partition("+")[0] not in STORES:
+        print(f"error: --to {options.to}: not a tracking URI, as http://host:5000 or sqlite:///mlflow.db is one")
+        sys.exit(ExitCode.BAD_PARAMS)
+    if options.wait or options.to:
+        sys.exit(send_in_foreground(tracking_folder(), options.to))
+    logging.basicConfig(format="%(asctime)s %(message)s")
     os.nice(10)
     # A stage that found the lock taken relies on its holder: look once more after releasing it.
     while True:
-        with sender_lock(tracking) as free:
-            if not free or not send_all(tracking):
+        with sender_lock(tracking_folder()) as free:
+            if not free:
                 return
-        if not Spool.waiting(tracking):
+            send_all(tracking_folder())
+            left = {spool.id for spool in Spool.waiting(tracking_folder())}
+        if not {spool.id for spool in Spool.waiting(tracking_folder())} - left:
             return
-
-
-def wait_for_delivery(tracking: Path) -> None:
-    """Wait until nothing is left: a running sender delivers it, or else this process, while the server answers."""
-    while Spool.waiting(tracking):
-        with sender_lock(tracking) as free:
-            if free and not send_all(tracking, linger=0.0, patience=5.0):
-                return
-        if not free:
-            time.sleep(LOOK_SECONDS)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,43 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from transformer.files import write_json
+from transformer.files import OWNER_ONLY, write_json, write_text
 
 EVENTS_FILE = "events.jsonl"
 POSITION_FILE = "sent.json"
+REDIRECTION_FILE = "to.txt"
+DAMAGED = "damaged"
 Event = dict[str, Any]
 
 
+@dataclass
+class Refused:
+    """Events that the server does not take: the bytes of the file that hold them, and what it said."""
+
+    begin: int
+    end: int
+    reason: str
+
+
+@dataclass
+class Position:
+    """How far the sender got at one server."""
+
+    address: str | None  # of the server; None: the workspace's own store
+    offset: int = 0  # everything before it was sent, or is in `refused`
+    run: str | None = None  # MLflow's id
+    ended: bool = False  # the run's end was among what was sent
+    refused: list[Refused] = field(default_factory=list)
+
+
 class Spool:
-    """One run's folder: `events.jsonl`, artifacts in `files/`, and `sent.json`, which says how far the sender got."""
+    """One run's folder: `events.jsonl`, artifacts in `files/`, how far the sender got in `sent.json`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +70,7 @@ class Spool:
     def append(self, event: str, **content: Any) -> None:
         """Append one event in a single write, so that a killed writer leaves only whole lines."""
         line = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **content}) + "\n"
-        descriptor = os.open(self.folder / EVENTS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = os.open(self.folder / EVENTS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, OWNER_ONLY)
         try:
             os.write(descriptor, line.encode())
         finally:
@@ -67,28 +90,51 @@ class Spool:
         return self.folder / "files" / name
 
     def events(self, offset: int) -> Iterator[tuple[Event, int]]:
-        """The whole events after byte `offset`, each with the offset behind it."""
+        """The whole events after byte `offset`, each with the offset behind it; a damaged line is one named so."""
         with (self.folder / EVENTS_FILE).open("rb") as stream:
             stream.seek(offset)
             for line in stream:
                 if not line.endswith(b"\n"):
                     return
                 offset += len(line)
-                yield json.loads(line), offset
+                try:
+                    yield json.loads(line), offset
+                except ValueError:
+                    yield {"event": DAMAGED, "time": 0}, offset
 
-    def position(self) -> Event:
-        """How far the sender got: `offset` in the events, the MLflow `run`, failed `attempts` at the next event."""
-        path = self.folder / POSITION_FILE
-        return json.loads(path.read_text()) if path.exists() else {"offset": 0, "run": None, "attempts": 0}
+    def address(self) -> str | None:
+        """The tracking URI that the events are for; None: the workspace's own store, wherever that is now."""
+        redirection = self.folder / REDIRECTION_FILE
+        if redirection.exists():
+            return redirection.read_text(encoding="utf-8")
+        first = next(self.events(0), None)
+        return first[0].get("uri") if first else None
 
-    def set_position(self, offset: int, run: str | None, attempts: int) -> None:
-        """Record atomically that the server has everything before `offset`."""
-        write_json(self.folder / POSITION_FILE, {"offset": offset, "run": run, "attempts": attempts})
+    def redirect(self, address: str) -> None:
+        """Have all events, those that were sent before too, sent to another server."""
+        write_text(self.folder / REDIRECTION_FILE, address)
+
+    def position(self) -> Position:
+        """How far the sender got at the server that the events are for."""
+        path, start = self.folder / POSITION_FILE, Position(self.address())
+        if not path.exists():
+            return start
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            refused = [Refused(**one) for one in kept.pop("refused")]
+            found = Position(**kept, refused=refused)
+        except (ValueError, TypeError, KeyError):  # damaged: what is sent again does no harm
+            return start
+        return found if found.address == start.address else start
+
+    def set_position(self, position: Position) -> None:
+        """Record atomically how far the sender got."""
+        write_json(self.folder / POSITION_FILE, asdict(position))
 
     def is_live(self) -> bool:
         """Whether the writing process still runs; one on another host counts as running."""
         first = next(self.events(0), None)
-        if first is None:
+        if first is None or first[0]["event"] == DAMAGED:
             return False
         writer = first[0]["writer"]
         if writer["host"] != socket.gethostname():

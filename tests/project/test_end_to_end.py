@@ -13,7 +13,7 @@ import pytest
 import yaml
 from workspace import STAGES, Workspace, tiny_files
 
-from transformer.files import sha256_of
+from transformer.files import private_folder, sha256_of
 from transformer.params import load_params
 
 OUTPUTS = [
@@ -153,7 +153,7 @@ def test_push_and_pull_through_a_folder(workspace: Workspace, tmp_path: Path) ->
     workspace.dvc("push")
     workspace.git("clone", ".", str(tmp_path / "clone"))
     clone = Workspace(tmp_path / "clone")
-    clone.environment["DVC_SITE_CACHE_DIR"] = str(tmp_path / "site-cache")
+    clone.environment["DVC_SITE_CACHE_DIR"] = str(private_folder(tmp_path / "site-cache"))
     clone.dvc("remote", "add", "--local", "-d", "folder", str(tmp_path / "remote"))
     clone.dvc("pull")
     assert sha256_of(clone.folder / "models") == sha256_of(workspace.folder / "models")

@@ -60,3 +60,19 @@ def test_former_names_of_commands_still_work(
     with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_module(f"flows.{name}", run_name="__main__")
     assert capsys.readouterr().out.startswith("usage: ")
+
+
+def test_no_server_is_shown_open_to_the_network() -> None:
+    assert "0.0.0.0" not in TEXT  # noqa: S104  # it is a word here
+    assert "PREFECT_SERVER_API_AUTH_STRING" in TEXT.split("prefect server start")[0]
+    services = yaml.safe_load((CHECKOUT / "deploy" / "compose.yaml").read_text())["services"]
+    for name, service in services.items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+        assert "PASSWORD" not in str(service.get("command", "")), f"{name}: every user can read command lines"
+    assert services["prefect"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"] == "${PREFECT_KEY:?}"
+
+
+def test_commands_of_the_documentation_hold_no_password() -> None:
+    for line in TEXT.splitlines():
+        if "user:password@" in line:
+            assert line.startswith(("#", "- ", "  ")), line  # in a file of one's own, or in prose

@@ -14,7 +14,6 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.base import BaseJobConfiguration
 from prefect_server import PrefectServer
 
@@ -51,7 +50,7 @@ class Job(BaseJobConfiguration):
 def render(server: PrefectServer, pool: str, **variables: Any) -> Job:
     """The job that a worker would start."""
     values = {"command": "prefect flow-run execute", "name": "run", **variables}
-    with temporary_settings({PREFECT_API_URL: server.url}):
+    with server.connected():
         job: Job = asyncio.run(Job.from_template_and_values(template(pool), values))
     return job
 

@@ -1,10 +1,12 @@
 """Set-up: one lock for everything, telemetry off, Prefect's server alive with these versions, make's own checks."""
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,40 +17,58 @@ from packaging.version import Version
 
 CHECKOUT = Path(__file__).parents[2]
 PYPROJECT = CHECKOUT / "pyproject.toml"
-OLDEST_PYTHON = "3.11.0"
+
+
+def lock() -> str:
+    return (CHECKOUT / "constraints.txt").read_text()
 
 
 def constraints() -> dict[str, str]:
     """Distribution name -> pinned version."""
-    lines = (CHECKOUT / "constraints.txt").read_text().splitlines()
-    pins = [line.split("==") for line in lines if not line.startswith("#")]
-    return {canonicalize_name(name): pin for name, pin in pins}
+    return {canonicalize_name(name): pin for name, pin in re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock(), re.M)}
 
 
 def project_requirements() -> list[str]:
     import tomllib
 
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    extras = [line for name in ("servers", "test") for line in project["optional-dependencies"][name]]
     return [*project["dependencies"], *(line for line in extras if not line.startswith(project["name"]))]
+
+
+# A build of torch names the exact versions of the libraries that it needs itself.
+OF_TORCH = re.compile(r"(torch|triton|nvidia-(?!ml-py)[\w-]+|cuda-[\w-]+)$")
 
 
 def test_the_lock_covers_all_that_is_installed_for_this_project() -> None:
     pins = constraints()
     installed = closure(project_requirements())
     assert len(installed) > 100
-    # A CUDA build of torch names the exact versions of NVIDIA's libraries itself.
-    loose = {name for name in installed - set(pins) if not name.startswith(("nvidia-", "cuda-")) and name != "triton"}
-    assert not loose
+    assert {name for name in installed - set(pins) if not OF_TORCH.match(name)} == set()
     different = {name: version(name) for name in installed & set(pins) if version(name).split("+")[0] != pins[name]}
     assert not different
 
 
-def test_the_lock_pins_nothing_else_and_leaves_torchs_build_to_the_index() -> None:
-    pins = constraints()
-    assert pins["torch"] == "2.13.0"
-    assert all(re.fullmatch(r"[\w.!]+", pin) for pin in pins.values())
-    assert not set(pins) - closure(project_requirements()) - closure(project_requirements(), OLDEST_PYTHON)
+def test_each_version_in_the_lock_has_hashes_and_no_address_is_there() -> None:
+    blocks = re.split(r"^(?=[\w.-]+==)", lock(), flags=re.M)[1:]
+    assert len(blocks) == len(constraints())
+    for block in blocks:
+        hashes = re.findall(r"--hash=sha256:[0-9a-f]{64}$", block.replace(" \\", ""), re.M)
+        assert hashes, block
+        assert len(hashes) == block.count("--hash="), block
+    assert not re.search(r"://|\bfile:|--(extra-)?index|--find-links", lock())
+
+
+def test_torchs_build_is_left_to_the_index_and_its_version_is_not() -> None:
+    assert not [name for name in constraints() if OF_TORCH.match(name)]
+    assert "torch==2.13.0" in project_requirements()
+
+
+def test_the_parts_of_the_lock_hold_what_their_extras_need() -> None:
+    parts = re.split(r"^# (?:The pipeline|Only for the extra `\w+`.*)\.$", lock(), flags=re.M)[1:]
+    named = [set(re.findall(r"^([\w.-]+)==", part, re.M)) for part in parts]
+    for name, part in {"mlflow": 0, "setuptools": 0, "boto3": 1, "pytest": 2, "ipadic": 3, "uv": 4}.items():
+        assert [name in names for names in named] == [number == part for number in range(5)], name
 
 
 def test_the_pins_that_prefects_server_needs() -> None:
@@ -147,16 +167,22 @@ def test_make_does_nothing_when_set_up_and_all_again_when_not(checkout: Path) ->
 
     assert make(checkout, "setup", python_).returncode == 0
     calls = (checkout / "calls").read_text()
-    assert "-m pip install --quiet -c constraints.txt -e .\n" in calls
+    checked = "--require-hashes --no-deps --no-build-isolation"
+    assert f"-m pip install --quiet {checked} -r .venv/requirements.txt\n" in calls
+    assert "-m pip install --quiet torch==2.13.0\n" in calls
+    assert "-m pip install --quiet --no-deps --no-build-isolation -e .\n" in calls
+    assert calls.endswith("-m pip check\n")
+    assert not re.search(r"^(boto3|pytest)==", (checkout / ".venv" / "requirements.txt").read_text(), re.M)
     quiet = make(checkout, "setup", python_)
     assert (quiet.returncode, quiet.stdout, (checkout / "calls").read_text()) == (0, "", calls)
 
     with (checkout / "constraints.txt").open("a") as stream:
         stream.write("# edited\n")
     assert "Installing" in make(checkout, "setup", python_).stdout
-    assert "-e .[test]" not in (checkout / "calls").read_text()
     assert "Installing" in make(checkout, "setup-test", python_).stdout
-    assert (checkout / "calls").read_text().endswith("-e .[test]\n")
+    needed = (checkout / ".venv" / "requirements.txt").read_text()
+    assert re.search(r"^pytest==", needed, re.M)
+    assert not re.search(r"^(uv|ipadic)==", needed, re.M)
     assert make(checkout, "setup", python_).stdout == ""
 
     (checkout / ".venv" / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")  # an installation that fails half-way
@@ -165,3 +191,32 @@ def test_make_does_nothing_when_set_up_and_all_again_when_not(checkout: Path) ->
     (tools / "python").write_text('#!/bin/sh\ncase "$*" in *install*) exit 1;; esac\n')
     assert make(checkout, "setup", python_).returncode != 0
     assert not (checkout / ".venv" / ".installed").exists()
+
+
+def tiny_wheel(folder: Path) -> str:
+    """A wheel named `tiny`; returns its SHA-256."""
+    path = folder / "tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("tiny.py", "")
+        wheel.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_file_with_another_hash_is_not_installed(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(checkout), "PIP_CONFIG_FILE": os.devnull}.items():
+        monkeypatch.setenv(name, value)
+    digest = tiny_wheel(checkout)
+    wrong = f"{(int(digest[0], 16) + 1) % 16:x}{digest[1:]}"
+    (checkout / "constraints.txt").write_text(f"tiny==1.0 \\\n    --hash=sha256:{wrong}\n")
+    done = make(checkout, "setup", f"PYTHON={sys.executable}")
+    assert done.returncode != 0
+    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in done.stderr
+    assert not list((checkout / ".venv").rglob("tiny.py"))
+    assert not (checkout / ".venv" / ".installed").exists()
+    # With the right hash it goes on to what is not there: torch.
+    (checkout / "constraints.txt").write_text(f"tiny==1.0 \\\n    --hash=sha256:{digest}\n")
+    done = make(checkout, "setup", f"PYTHON={sys.executable}")
+    assert "No matching distribution found for torch==" in done.stderr
+    assert list((checkout / ".venv").rglob("tiny.py"))

@@ -1,6 +1,7 @@
 """A real HTTP server on the loopback interface that misbehaves as real ones do."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ class Site:
     announces_length: bool = True
     chunked: bool = False
     encoding: str = ""
+    redirects: dict[str, str] = field(default_factory=dict)  # path -> where to go instead
+    pause: float = 0.0  # seconds before each tenth of a body
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range header
     url: str = ""
 
@@ -30,6 +33,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         site, asked = self.site, self.headers.get("Range")
         site.requests.append((self.path, asked))
+        if self.path in site.redirects:
+            self._answer(302, b"", {"Location": site.redirects[self.path]})
+            return
         status = site.statuses.pop(0) if site.statuses else (200 if self.path in site.files else 404)
         if status != 200:
             self._answer(status, b"")
@@ -61,7 +67,11 @@ class _Handler(BaseHTTPRequestHandler):
         sent = body[:cut]
         if site.chunked and status < 400:
             sent = b"%x\r\n%b\r\n" % (len(sent), sent) + (b"" if cut is not None else b"0\r\n\r\n")
-        self.wfile.write(sent)
+        if not site.pause:
+            self.wfile.write(sent)
+        for begin in range(0, len(sent) if site.pause else 0, -(-len(sent) // 10) or 1):
+            time.sleep(site.pause)
+            self.wfile.write(sent[begin : begin + -(-len(sent) // 10)])
 
     def log_message(self, *_: object) -> None:
         pass

@@ -1,6 +1,7 @@
 """A real MLflow server on the loopback interface, for outages of any length."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import mlflow
+import psutil
 from prefect_server import free_port, until
 
 
@@ -41,6 +43,14 @@ class MlflowServer:
     def _answers(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def limit_files(self, size: int | None) -> None:
+        """Let no file of the server grow beyond `size` bytes, as on a full disk; None: let all grow again."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        for process in [server, *server.children(recursive=True)]:
+            soft = resource.RLIM_INFINITY if size is None else size
+            process.rlimit(psutil.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
 
     def stop(self) -> None:
         """Kill it with its workers."""

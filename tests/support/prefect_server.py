@@ -1,4 +1,4 @@
-"""A real Prefect server on the loopback interface, with a home of its own and a port that the system chose."""
+"""A real Prefect server as `make serve` runs it: on loopback, with a key, a home and a port of its own."""
 
 import os
 import shutil
@@ -10,13 +10,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+from flows.server.key import key_settings
 
 CHECKOUT = Path(__file__).parents[2]
+KEY = "admin:a-key-of-the-tests"
 
 
 def until(condition: Callable[[], bool], seconds: float = 120.0, what: str = "something") -> None:
@@ -36,7 +40,7 @@ def free_port() -> int:
 
 
 class PrefectServer:
-    """`prefect server start`, its folder, and the environment that makes children talk to it."""
+    """The server, its folder, and the environment that makes children talk to it."""
 
     def __init__(self, folder: Path, database: Path | None = None, **settings: str) -> None:
         """`database` is copied to begin with; `settings` are environment variables of the server and its clients."""
@@ -49,7 +53,9 @@ class PrefectServer:
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "true",
+            "PREFECT_SERVER_UI_ENABLED": "false",
             "NO_PROXY": "127.0.0.1",
+            **key_settings(KEY, self.url.removesuffix("/api")),
             **settings,
         }
         if database is not None:
@@ -65,10 +71,10 @@ class PrefectServer:
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+        command = [sys.executable, "-m", "flows.server.web", "prefect", "--port", str(self.port)]
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [*command, "--port", str(self.port), "--no-ui"],
+                command,
                 cwd=CHECKOUT,  # pyproject.toml holds settings of the server
                 env=self.environment,
                 stdout=log,
@@ -106,8 +112,12 @@ class PrefectServer:
     @cached_property
     def client(self) -> SyncPrefectClient:
         """A synchronous client, kept open: a new one costs here and in the server what twenty requests cost."""
-        with temporary_settings({PREFECT_API_URL: self.url}):
+        with self.connected():
             return get_client(sync_client=True).__enter__()
+
+    def connected(self) -> AbstractContextManager[object]:
+        """Prefect in this process talks to the server during the body."""
+        return temporary_settings({PREFECT_API_URL: self.url, PREFECT_API_AUTH_STRING: KEY})
 
 
 class Worker:

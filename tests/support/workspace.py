@@ -4,14 +4,24 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
 from tiny_inputs import copy_checkout, write_tiny_inputs
 
+from transformer.files import private_folder
+
 STAGES = ["download", "prepare", "tokenize", "train", "average", "evaluate"]
 OUTER_VARIABLES = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "GIT_DIR", "TRANSFORMER_WORKSPACE")
+
+
+def own_temporary_folder() -> Path:
+    """With the locks of devices: tests neither wait for a training of the user's nor keep one waiting."""
+    folder = Path(tempfile.gettempdir(), "transformer-tests")
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 class Workspace:
@@ -19,6 +29,7 @@ class Workspace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        site_cache = private_folder(folder.parent / "site-cache")  # DVC itself would make it writable by all
         kept = {
             key: value
             for key, value in os.environ.items()
@@ -26,13 +37,14 @@ class Workspace:
         }
         self.environment = kept | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DVC_SITE_CACHE_DIR": str(folder.parent / "site-cache"),
+            "DVC_SITE_CACHE_DIR": str(site_cache),
             "PREFECT_HOME": str(folder.parent / "prefect-home"),
+            "TMPDIR": str(own_temporary_folder()),
             "PYTHONUNBUFFERED": "1",
         }
 
-    def run(self, *command: str, succeeds: bool = True) -> str:
-        """Run a command and return all that it prints."""
+    def run(self, *command: str, succeeds: bool = True, seconds: float = 280) -> str:
+        """Run a command, for so long at most, and return all that it prints."""
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -40,7 +52,7 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=280,
+            timeout=seconds,
         )
         assert (done.returncode == 0) == succeeds, done.stdout
         return done.stdout
@@ -65,17 +77,18 @@ class Workspace:
         return mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.folder}/mlflow.db")
 
     def mlflow_runs(self) -> list[Run]:
-        """Every recorded run, oldest first."""
+        """Every recorded run of a stage, oldest first."""
         self.send()
         client = self.mlflow_client()
         experiment = client.get_experiment_by_name("transformer-en-de")
         assert experiment is not None
-        return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
+        runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+        return [run for run in runs if "stage" in run.data.tags]  # not those of whole pipelines
 
     def copy_to(self, folder: Path) -> "Workspace":
         """The same workspace elsewhere, with its DVC cache, outputs, git history and MLflow store.
 
-        Run ids stay, but MLflow's artifact addresses still name the first place.
+        Run ids stay; MLflow's artifact addresses follow at the next command that opens the store.
         """
         shutil.copytree(self.folder, folder, symlinks=True)
         return Workspace(folder)

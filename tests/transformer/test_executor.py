@@ -65,16 +65,15 @@ def test_any_number_of_workers_and_a_dask_cluster_write_equal_bytes(
         assert run(raw, tmp_path / "three", executor) == expected
 
     from distributed import LocalCluster
-    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        temporary_settings({PREFECT_API_URL: prefect_server.url}),
+        prefect_server.connected(),
     ):
         dask = LOCAL.model_copy(update={"executor": "dask", "scheduler": cluster.scheduler_address})
         with_executor("prepare", dask, lambda executor: run(raw, tmp_path / "dask", executor, 100))
         assert contents(tmp_path / "dask") == expected
-    with temporary_settings({PREFECT_API_URL: prefect_server.url}):
+    with prefect_server.connected():
         monkeypatch.setattr("flows.stages.dask_executor.CONNECT_SECONDS", 1)
         with pytest.raises(UserError, match="no Dask scheduler answers within 1 s"):
             with_executor("prepare", dask, lambda executor: run(raw, tmp_path / "dask", executor, 100))

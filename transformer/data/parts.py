@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from transformer.errors import DataError
 from transformer.files import write_json
@@ -67,5 +67,5 @@ def read_parts(folder: Path) -> list[Part]:
         return [Part.model_validate(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
     except FileNotFoundError:
         raise DataError(f"{path} is missing: run the download stage first (dvc repro download)") from None
-    except (json.JSONDecodeError, ValidationError) as error:
+    except (ValueError, TypeError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, not parts
         raise DataError(f"{path} is malformed: {str(error).splitlines()[0]}") from None

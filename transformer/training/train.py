@@ -3,7 +3,6 @@
 import csv
 import io
 import logging
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from transformer.errors import InterruptedTrainingError
-from transformer.files import write_json, write_text
+from transformer.files import link_or_copy, write_json, write_text
 from transformer.model.checkpoints import Checkpoint, best_of, delete_others, kept, write_checkpoint, write_index
 from transformer.model.folder import ModelConfig, write_config
 from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
@@ -296,7 +295,7 @@ def _write_checkpoints(
     for checkpoint in state.checkpoints:
         target = checkpoints / checkpoint.file
         target.unlink(missing_ok=True)
-        os.link(written / checkpoint.file, target)
+        link_or_copy(written / checkpoint.file, target)
     write_index(checkpoints, state.checkpoints)
     config = ModelConfig(languages=languages, vocabulary_size=run.vocabulary.size, model=run.shape)
     write_config(checkpoints, config)

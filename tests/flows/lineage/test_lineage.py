@@ -1,13 +1,16 @@
 """Lineage of a real, reproduced project: records, chains, comparisons, exports; in clones, offline, without git."""
 
+import base64
+import hashlib
 import json
 import platform
+import re
 import shutil
 import socket
 import subprocess
 import warnings
 from datetime import datetime, timedelta
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from flows.checkout.git import Git
 from flows.lineage.cli import main
 from flows.lineage.reproduce import without_times
 from flows.records.hashes import hash_path
+from flows.records.machine import torch_files
 from flows.records.nested_keys import flatten
 from flows.records.record import Record, digest_of, fill_in_run, parse_record, write_record
 from transformer.errors import DataError
@@ -413,3 +417,15 @@ def test_the_digest_covers_all_but_the_run() -> None:
     content = {"stage": "train", "runs": {"spool": "x", "mlflow": None}}
     assert digest_of(content) == digest_of({"stage": "train", "runs": {"spool": "x", "mlflow": "y"}})
     assert digest_of(content) != digest_of({"stage": "train", "runs": {"spool": "z", "mlflow": None}})
+
+
+def test_the_hash_of_torchs_files_is_that_of_the_installed_ones() -> None:
+    """Its build is the index's choice: no lock pins it."""
+    import torch
+
+    folder = Path(torch.__file__).parent
+    recorded = distribution("torch").read_text("RECORD") or ""
+    for name in ("torch/__init__.py", "torch/version.py"):
+        digest = base64.urlsafe_b64encode(hashlib.sha256((folder.parent / name).read_bytes()).digest()).decode()
+        assert f"{name},sha256={digest.rstrip('=')}," in recorded
+    assert re.fullmatch("[0-9a-f]{64}", torch_files() or "")

@@ -1,12 +1,18 @@
 """Pictures of a chain: boxes that don't overlap, lines that lead down, and values that stay text wherever they go."""
 
+import os
 import re
+import shutil
+import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from tiny_inputs import CHECKOUT
 
 from flows.lineage.chain import Chain, Step
 from flows.lineage.page import GAP, HEIGHT, WIDTH, page
@@ -15,7 +21,17 @@ from flows.lineage.show import mermaid, tree
 from flows.lineage.sources import Source
 from flows.records.record import Record
 
-HOSTILE = "\"'><script>alert(1)</script>[/]{{ 7 * 7 }}\n    click n0 href"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+HOSTILE = "\"'><script>document.title = 'taken'</script>[/]{{ 7 * 7 }}\n    click n0 href"
+ATTACKS = [
+    HOSTILE,
+    "</title></text></svg></code></td></style></script><img src=x onerror=\"document.title = 'taken'\">",
+    "<!--",
+    "]]><svg onload=document.title='taken'>",
+    "' onmouseover='document.title = 1' x='",
+    "{% raw %}{{ chain.__class__ }}",
+    "&lt;b&gt;&#60;b&#62;",
+]
 
 
 def chain(hostile: str = "") -> Chain:
@@ -23,7 +39,7 @@ def chain(hostile: str = "") -> Chain:
     code = {"commit": f"c{hostile}", "branch": f"main{hostile}", "changes": None, "changed": [f"a.py{hostile}"]}
     machine = {
         "python": f"3{hostile}", "os": f"os{hostile}", "cpu": f"cpu{hostile}", "cores": 2, "threads": None,
-        "gpus": [], "driver": None, "cuda": None, "packages": {},
+        "gpus": [f"gpu{hostile}"], "driver": None, "cuda": None, "packages": {},
     }  # fmt: skip
     runs = {
         "spool": None,
@@ -39,7 +55,9 @@ def chain(hostile: str = "") -> Chain:
 
     def step(name: str, inputs: list[str], outputs: list[str], by: Found | None = found) -> Step:
         md5s = ({f"{path}{hostile}": f"0{hostile}" for path in paths} for paths in (inputs, outputs))
-        return Step(f"{name}{hostile}", f"run{hostile}", *md5s, {"key": hostile}, by, None)
+        return Step(
+            f"{name}{hostile}", f"run{hostile}", *md5s, {f"key{hostile}": hostile, "more": [hostile]}, by, None
+        )
 
     steps = [
         step("first", [], ["a", "b"]),
@@ -72,10 +90,62 @@ class Elements(HTMLParser):
         self.words += data
 
 
-def test_no_value_becomes_a_part_of_the_page() -> None:
-    harmless, attacked = Elements(page(chain())), Elements(page(chain(HOSTILE)))
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_value_becomes_a_part_of_the_page(attack: str) -> None:
+    harmless, attacked = Elements(page(chain())), Elements(page(chain(attack)))
     assert attacked.tags == harmless.tags
-    assert attacked.words.count(HOSTILE) > 30
+    assert attacked.words.count(attack) > 30
+
+
+@pytest.mark.parametrize(
+    "origin", ["javascript:alert(1)//https://", "data:text/html,x", " https://x", "HTTPS://x", "//x"]
+)
+def test_only_addresses_of_the_web_become_links(origin: str) -> None:
+    made = chain()
+    made.sources[:] = [replace(source, origin=origin) for source in made.sources]
+    document = page(made)
+    links = re.findall(r'href="([^"]*)"', document)
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert origin in Elements(document).words
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_a_browser_executes_nothing_of_a_hostile_page(tmp_path: Path) -> None:
+    document = page(chain("".join(ATTACKS)))
+    control = document.replace("</main>", "<img src=x onerror=\"document.title = 'taken'\"></main>")
+    assert titled(control, tmp_path) == "taken"
+    assert titled(document, tmp_path) != "taken"
+
+
+def titled(document: str, folder: Path) -> str:
+    """The page's title once a browser has shown it for a while."""
+    (folder / "page.html").write_text(document, encoding="utf-8")
+    options = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--virtual-time-budget=3000",
+    ]
+    command = [
+        str(CHROMIUM),
+        *options,
+        f"--user-data-dir={folder / 'profile'}",
+        "--dump-dom",
+        f"file://{folder}/page.html",
+    ]
+    shown = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=os.environ | {"HOME": str(folder)}
+    )
+    return re.search(r"<title>(.*?)</title>", shown.stdout, re.DOTALL)[1]  # type: ignore[index]
+
+
+def test_there_is_no_other_page() -> None:
+    """Whoever makes one adds its tests to the above."""
+    found = {path.name for room in ("flows", "transformer") for path in (CHECKOUT / room).rglob("*.html")}
+    assert found == {"page.html"}
 
 
 def test_no_value_is_taken_for_markup_of_the_terminal() -> None:

@@ -21,7 +21,6 @@ from flows.pipeline.graph import read_graph
 from flows.pipeline.stage_process import Outcome, StageError, run_stage
 from flows.processes import groups
 from flows.processes.groups import RunStopped
-from flows.stages.gpu_lock import gpu_lock
 from transformer.errors import ExitCode, ParamsError
 
 # As a stage of ours does it: SIGTERM saves the state, and the parent's death is SIGTERM.
@@ -279,10 +278,11 @@ with gpu_lock(sys.argv[1]):
 """
 
 
-def holder(device: str) -> "subprocess.Popen[str]":
+def holder(device: str, temporary: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", HOLDER, device],
         cwd=CHECKOUT,
+        env=os.environ | {"TMPDIR": str(temporary)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -290,26 +290,21 @@ def holder(device: str) -> "subprocess.Popen[str]":
     )
 
 
-def test_trainings_on_one_accelerator_take_turns_and_a_killed_one_makes_way() -> None:
-    device = f"test-{os.getpid()}"
-    with holder(device) as first:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_stages_on_one_device_take_turns_and_a_killed_one_makes_way(device: str, tmp_path: Path) -> None:
+    with holder(device, tmp_path) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
-        with holder(device) as second, holder(f"{device}-other") as other:
+        with holder(device, tmp_path) as second, holder("mps", tmp_path) as other:
             assert other.stdout is not None
             assert other.stdout.readline() == "held\n"
             assert second.stderr is not None
-            assert f"waiting for {device}: another training holds" in second.stderr.readline()
+            assert f"waiting for {device}: another stage computes there and holds" in second.stderr.readline()
             first.kill()
             assert second.stdout is not None
             assert second.stdout.readline() == "held\n"
             second.kill()
             other.kill()
-
-
-def test_the_cpu_is_nobodys_alone() -> None:
-    with gpu_lock("cpu"), gpu_lock("cpu"):
-        pass
 
 
 def test_the_graph_is_dvcs_own(stages: Callable[..., Stages]) -> None:

@@ -159,6 +159,7 @@ def test_a_nightly_check_finds_nothing_to_do(operator: Operator) -> None:
         run = operator.trigger("drift/drift-nightly")
         operator.until_state(run, "Completed")
     assert "All sources are what the registry and the last download say" in operator.artifact(run, "drift")
+    assert str(operator.state(run).message).startswith("no source of tiny has changed")
     assert operator.retrainings_started_by_drift() == []
 
 

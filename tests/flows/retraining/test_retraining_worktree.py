@@ -1,5 +1,6 @@
 """A retraining's worktree: what it shares, what it leaves alone, and how it ends."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from tiny_inputs import CHECKOUT
 
 from flows.checkout.git import git
 from flows.checkout.workspace import main_workspace
-from flows.checkout.worktree import FALLBACK_IDENTITY, checked_out, read_at, resolve
+from flows.checkout.worktree import FALLBACK_IDENTITY, _locked, checked_out, read_at, resolve
 from transformer.errors import ParamsError, UserError
 
 PIPELINE = {
@@ -53,7 +55,7 @@ def main(untouched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site-cache"))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
-    folder = tmp_path / "main"
+    folder = tmp_path / "Übersetzung ü&1 50%20"  # git, DVC and the file system take any name
     shutil.copytree(untouched, folder)
     (folder / "params.yaml").write_text("training: {updates: 1}  # being edited\n")
     (folder / "new.txt").write_text("staged")
@@ -104,7 +106,7 @@ def test_results_are_committed_on_a_branch_and_nothing_else_changes(main: Path) 
         commit = worktree.commit("Retraining")
         assert worktree.commit("again, nothing new") == commit
     assert not worktree.folder.exists()
-    assert not list((main / "work" / "retraining").iterdir())
+    assert [path.name for path in (main / "work" / "retraining").iterdir()] == ["abc.lock"]
     assert resolve(main, worktree.branch) == commit
     assert read_at(main, commit, "params.yaml") == "training: {updates: 2}\n"
     changed = git(main, "diff", "--name-only", head, commit).split()
@@ -130,6 +132,66 @@ def test_after_a_failure_nothing_is_left(main: Path) -> None:
         raise RuntimeError
     assert not worktree.folder.exists()
     assert git(main, "branch", "--list", "retraining/*") == ""
+
+
+def test_a_failed_start_leaves_nothing(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("flows.checkout.worktree._share_dvc", full)
+    with pytest.raises(OSError, match="No space left"), checked_out(main, resolve(main, "HEAD"), "abc", "2026-01-31"):
+        pass
+    assert not (main / "work" / "retraining" / "abc").exists()
+    assert git(main, "branch", "--list", "retraining/*") == ""
+
+
+def test_params_without_a_result_leave_no_branch_and_a_result_does(main: Path) -> None:
+    head = resolve(main, "HEAD")
+    for result in (False, True):
+        with suppress(RuntimeError), checked_out(main, head, "abc", "2026-01-31") as worktree:
+            (worktree.folder / "params.yaml").write_text("training: {updates: 2}\n")
+            worktree.commit("params")
+            if result:
+                dvc(worktree.folder, "repro", "--quiet")
+            raise RuntimeError
+        left = git(main, "branch", "--list", "retraining/*", "--format=%(refname:short)")
+        assert left == ("retraining/2026-01-31-abc" if result else "")
+
+
+def test_a_copied_workspace_does_not_work_in_its_originals_worktree(main: Path, tmp_path: Path) -> None:
+    head = resolve(main, "HEAD")
+    with checked_out(main, head, "abc", "2026-01-31") as original:
+        shutil.copytree(main, tmp_path / "copy", symlinks=True)
+        with checked_out(tmp_path / "copy", head, "abc", "2026-01-31") as worktree:
+            (worktree.folder / "reports" / "metrics.json").write_text('{"bleu": 1}')
+            commit = worktree.commit("in the copy")
+        assert resolve(tmp_path / "copy", worktree.branch) == commit
+        assert resolve(main, original.branch) == head
+        assert git(original.folder, "status", "--porcelain") == ""
+
+
+def hold(main: Path, inside: "multiprocessing.sharedctypes.Synchronized[int]", most: "list[int]") -> None:
+    for _ in range(20):
+        with _locked(main / "work" / "retraining" / "abc"):
+            with inside.get_lock():
+                inside.value += 1
+                most[0] = max(most[0], inside.value)
+            time.sleep(0.002)
+            with inside.get_lock():
+                inside.value -= 1
+
+
+def test_of_many_that_want_a_worktree_one_has_it(tmp_path: Path) -> None:
+    (tmp_path / "work" / "retraining").mkdir(parents=True)
+    context = multiprocessing.get_context("fork")
+    inside, most = context.Value("i", 0), context.Array("i", 1)
+    processes = [context.Process(target=hold, args=(tmp_path, inside, most)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert most[0] == 1
 
 
 def crash(main: Path, entered: "multiprocessing.synchronize.Event") -> None:

@@ -17,7 +17,6 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.events import emit_event
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Completed, Crashed, Failed, Paused, Running, State
 from prefect_server import PrefectServer, until
 
@@ -49,7 +48,7 @@ def watched() -> None:
 @pytest.fixture(scope="module")
 def client(prefect_server: PrefectServer) -> Iterator[SyncPrefectClient]:
     """A client of a server with the automations; whatever the tests emit goes there too."""
-    with temporary_settings({PREFECT_API_URL: prefect_server.url}):
+    with prefect_server.connected():
         set_up(prefect_server.client)
         create_automations(prefect_server.client, SILENCE)
         yield prefect_server.client

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny_inputs import CHECKOUT, write_tiny_inputs
 
-from transformer.files import disk_problem
+from transformer.errors import trouble_of_the_machine
 
 COMMAND_SECONDS = 120
 
@@ -92,14 +92,16 @@ def test_a_full_disk_while_a_stage_writes_is_one_line(tmp_path: Path) -> None:
         text=True,
     )
     assert process.returncode == 1
-    assert "No space left on device: make room and start again" in process.stderr
+    assert "no room is left on the disk; make room and start again" in process.stderr
     assert "Traceback" not in process.stderr
 
 
 def test_problems_of_the_disk_in_words() -> None:
     full = OSError(errno.ENOSPC, "x", "work/state")
-    assert disk_problem(full) == "work/state: No space left on device: make room and start again"
+    assert str(trouble_of_the_machine(full)).startswith(
+        "work/state: no room is left on the disk; make room and start again"
+    )
     arrow = OSError("Error writing bytes to file. Detail: [errno 28] No space left on device")
-    assert "No space left on device: make room" in str(disk_problem(arrow))
-    assert "Permission denied: make that possible" in str(disk_problem(PermissionError(errno.EACCES, "x", "a")))
-    assert disk_problem(ConnectionRefusedError(errno.ECONNREFUSED, "x")) is None
+    assert "no room is left on the disk; make room" in str(trouble_of_the_machine(arrow))
+    assert "permission denied; put that right" in str(trouble_of_the_machine(PermissionError(errno.EACCES, "x", "a")))
+    assert trouble_of_the_machine(ConnectionRefusedError(errno.ECONNREFUSED, "x")) is None

@@ -1,24 +1,29 @@
 """Records on their way to a real MLflow: a SQLite store, and a server that comes and goes."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
 import yaml
 from mlflow.entities import Run
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow_server import MlflowServer
 from prefect_server import until
 from tiny_inputs import CHECKOUT, TINY_PARAMS
 
+from flows.checkout.workspace import sender_lock
 from flows.tracking.delivery import Delivery
+from flows.tracking.problem import problem_to_tell
+from flows.tracking.send import send_all
 from flows.tracking.spool import Spool
 
 STAGE = """
@@ -76,17 +81,23 @@ class Workspace:
             text=True,
         )
 
-    def send(self) -> str:
+    def send(self, *options: str, status: int = 0) -> str:
         """Deliver what is left and return what the user sees."""
-        command = [sys.executable, "-m", "flows.tracking.send", "--wait"]
+        command = [sys.executable, "-m", "flows.tracking.send", *(options or ["--wait"])]
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=True, timeout=120
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120
         )
+        assert (done.returncode, done.stderr) == (status, "")
         return done.stdout
 
 
 def runs(store: Path) -> list[Run]:
-    """All runs in a store, newest first."""
+    """All runs of stages in a store, newest first."""
+    return [run for run in all_runs(store) if "stage" in run.data.tags]
+
+
+def all_runs(store: Path) -> list[Run]:
+    """Those and the runs of whole pipelines above them."""
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store}")
     return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
 
@@ -171,37 +182,140 @@ def test_a_full_record_sent_twice_is_there_once(tmp_path: Path, empty_store: Pat
     assert steps_of(store, run) == list(range(2500))
 
 
-def test_a_run_that_was_deleted_on_the_server_is_given_up(tmp_path: Path, empty_store: Path) -> None:
-    store = tmp_path / "mlflow.db"
-    shutil.copy(empty_store, store)
+@pytest.fixture
+def spool(tmp_path: Path, empty_store: Path) -> Spool:
+    """A spool whose run is in a SQLite store, and of which more is to be sent."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     spool = Spool.create(tmp_path / "tracking", "train")
-    spool.start(uri=f"sqlite:///{store}", experiment="e", name="train", tags={}, params={})
-    Delivery(spool).advance()
-    (run,) = runs(store)
-    mlflow.MlflowClient(tracking_uri=f"sqlite:///{store}").delete_run(run.info.run_id)
+    spool.start(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="e", name="train", tags={}, params={"a": "1"})
+    assert Delivery(spool).advance() is None
     spool.append("metrics", step=1, values={"loss": 1.0})
-    for _ in range(2):
-        with pytest.raises(mlflow.MlflowException):
-            Delivery(spool).advance()
-    Delivery(spool).advance()
+    spool.append("end", status="FINISHED")
+    return spool
+
+
+def lost_run(client: mlflow.MlflowClient, run: Run) -> None:
+    client.delete_run(run.info.run_id)
+
+
+def lost_experiment(client: mlflow.MlflowClient, run: Run) -> None:
+    client.delete_experiment(run.info.experiment_id)
+
+
+def lost_both(client: mlflow.MlflowClient, run: Run) -> None:
+    lost_run(client, run)
+    lost_experiment(client, run)
+
+
+def lost_for_good(client: mlflow.MlflowClient, run: Run) -> None:
+    lost_run(client, run)
+    SqlAlchemyStore(client.tracking_uri, "mlruns")._hard_delete_run(run.info.run_id)  # what `mlflow gc` does
+
+
+@pytest.mark.parametrize("lose", [lost_run, lost_experiment, lost_both, lost_for_good])
+def test_what_was_deleted_in_mlflow_is_there_again_with_all_its_records(
+    spool: Spool, lose: Callable[[mlflow.MlflowClient, Run], None]
+) -> None:
+    store = Path(Delivery(spool).uri.removeprefix("sqlite:///"))
+    (run,) = runs(store)
+    lose(mlflow.MlflowClient(tracking_uri=f"sqlite:///{store}"), run)
+    while Delivery(spool).advance():
+        pass
+    (run,) = runs(store)
+    assert (run.info.status, run.data.metrics, run.data.params) == ("FINISHED", {"loss": 1.0}, {"a": "1"})
     assert not spool.folder.exists()
 
 
-def test_a_record_that_the_server_refuses_does_not_hold_up_the_rest(tmp_path: Path, empty_store: Path) -> None:
-    store = tmp_path / "mlflow.db"
-    shutil.copy(empty_store, store)
-    spool = Spool.create(tmp_path / "tracking", "train")
-    spool.start(uri=f"sqlite:///{store}", experiment="e", name="train", tags={}, params={})
-    spool.append("artifact", name="was never kept")
-    spool.append("metrics", step=1, values={"loss": 1.0})
-    spool.append("end", status="FINISHED")
-    for _ in range(2):
-        with pytest.raises(FileNotFoundError):
-            Delivery(spool).advance()
-    Delivery(spool).advance()  # skips it
-    Delivery(spool).advance()
-    (run,) = runs(store)
+def test_a_store_that_was_replaced_gets_everything(spool: Spool, empty_store: Path) -> None:
+    store = Path(Delivery(spool).uri.removeprefix("sqlite:///"))
+    renewed = store.with_name("renewed.db")
+    shutil.copy(empty_store, renewed)
+    spool.redirect(f"sqlite:///{renewed}")
+    assert Delivery(spool).advance() is None
+    (run,) = runs(renewed)
+    assert (run.info.status, run.data.metrics, run.data.params) == ("FINISHED", {"loss": 1.0}, {"a": "1"})
+
+
+def test_a_record_that_the_server_refuses_is_kept_and_does_not_hold_up_the_rest(spool: Spool) -> None:
+    before = spool.folder / "events.jsonl"
+    *head, metrics, end = before.read_text().splitlines(keepends=True)
+    refused = [json.dumps({"event": "tags", "time": 1, "tags": {"a" * 300: "x"}}) + "\n"] * 20
+    missing = json.dumps({"event": "artifact", "time": 1, "name": "was never kept"}) + "\n"
+    before.write_text("".join([*head, *refused, missing, "{broken\n", metrics, end]))
+    problems = send_all(spool.folder.parent, linger=0.0, patience=0.0)
+    (run,) = runs(Path(Delivery(spool).uri.removeprefix("sqlite:///")))
     assert (run.info.status, run.data.metrics["loss"]) == ("FINISHED", 1.0)
+    assert [problem.what for problem in problems] == ["refuses"]
+    assert len(spool.position().refused) == 22
+    line = problem_to_tell(spool.folder.parent)
+    assert line is not None
+    assert line.startswith("MLflow at sqlite:///")
+    assert "refuses records of 1 run, which wait in " in line
+    # Once the server takes them, all arrive.
+    taken = f'"{"a" * 200}": "{"x" * 101}"'  # as long, so that every event stays where it is
+    before.write_text(before.read_text().replace(f'"{"a" * 300}": "x"', taken))
+    assert send_all(spool.folder.parent, linger=0.0, patience=0.0)
+    assert len(spool.position().refused) == 2
+    (run,) = runs(Path(Delivery(spool).uri.removeprefix("sqlite:///")))
+    assert (run.info.status, run.data.tags["a" * 200]) == ("FINISHED", "x" * 101)
+
+
+def write_three_spools(tracking: Path, uri: str) -> None:
+    for _ in range(3):
+        spool = Spool.create(tracking, "train")
+        spool.start(uri=uri, experiment="e", name="train", tags={}, params={"a": "x" * 5000})
+        for step in range(300):
+            spool.append("metrics", step=step, values={"loss": 1.0 / (step + 1)})
+        spool.append("end", status="FINISHED")
+
+
+def test_a_full_disk_of_the_server_loses_nothing_and_send_says_so(tmp_path: Path, server: MlflowServer) -> None:
+    (tmp_path / "w").mkdir()
+    workspace = Workspace(tmp_path / "w", server.uri)
+    server.start()
+    server.limit_files(server.store.stat().st_size)
+    context = multiprocessing.get_context("fork")
+    stage = context.Process(target=write_three_spools, args=(workspace.tracking, server.uri))
+    stage.start()
+    stage.join()
+    said = workspace.send(status=1)
+    assert said.startswith(f"MLflow at {server.uri} fails; records of 3 runs wait in {workspace.tracking}")
+    assert said.count("\n") == 1
+    server.limit_files(None)
+    assert workspace.send() == f"MLflow: {server.uri}: records of 3 runs sent\n"
+    assert [steps_of(server.store, run) for run in runs(server.store)] == [list(range(300))] * 3
+    assert [run.info.status for run in runs(server.store)] == ["FINISHED"] * 3
+
+
+def test_records_of_a_server_that_is_gone_go_to_another_one(workspace: Workspace) -> None:
+    gone = "http://127.0.0.1:9"  # the discard port: nobody answers
+    workspace.environment["MLFLOW_TRACKING_URI"] = gone
+    stage = workspace.start(steps=3, pause=0.0)
+    stage.communicate(timeout=60)
+    del workspace.environment["MLFLOW_TRACKING_URI"]
+    assert workspace.send(status=1).startswith(f"MLflow at {gone} can't be reached; records of 1 run wait")
+    wrong = workspace.send("--to", "somewhere", status=2)
+    assert wrong == "error: --to somewhere: not a tracking URI, as http://host:5000 or sqlite:///mlflow.db is one\n"
+    there = f"sqlite:///{workspace.folder}/mlflow.db"
+    assert workspace.send("--to", there) == f"MLflow: {there}: records of 1 run sent\n"
+    (run,) = runs(workspace.folder / "mlflow.db")
+    assert (run.info.status, steps_of(workspace.folder / "mlflow.db", run)) == ("FINISHED", [0, 1, 2])
+    assert workspace.send() == f"MLflow: {there}: nothing waits\n"
+
+
+def test_records_that_wait_move_with_their_workspace(workspace: Workspace) -> None:
+    with sender_lock(workspace.tracking):  # so that nothing is sent yet
+        stage = workspace.start(steps=3, pause=0.0)
+        stage.communicate(timeout=60)
+    moved = workspace.folder.with_name("moved")
+    workspace.folder.rename(moved)
+    old, workspace.folder = workspace.folder, moved
+    assert workspace.send() == f"MLflow: sqlite:///{moved}/mlflow.db: records of 1 run sent\n"
+    assert not old.exists()
+    (run,) = runs(moved / "mlflow.db")
+    assert run.info.artifact_uri.startswith(moved.as_uri())
+    record = json.loads((moved / "reports" / "lineage" / "train.json").read_text())
+    assert record["runs"]["mlflow"] == run.info.run_id
 
 
 @pytest.fixture
@@ -247,5 +361,8 @@ def test_with_the_server_away_stages_work_and_the_user_is_warned_once(tmp_path: 
     _, errors = second.communicate(timeout=60)
     assert second.returncode == 0
     assert (first + errors).count("warning: MLflow at http://127.0.0.1:9 can't be reached") == 1
-    assert workspace.send().rstrip().endswith(f"can't be reached, 2 runs wait in {workspace.tracking}")
+    said = workspace.send(status=1)
+    assert said.startswith(
+        f"MLflow at {workspace.environment['MLFLOW_TRACKING_URI']} can't be reached; records of 2 runs"
+    )
     assert len(list(workspace.tracking.glob("*/events.jsonl"))) == 2

@@ -14,7 +14,7 @@ from flows.records.execution import named_params
 from flows.records.nested_keys import as_texts
 from flows.records.provenance import code_state, pipeline_id
 from flows.records.tags import code_tags
-from flows.tracking.send import clear_problem, problem_to_tell, report_problem
+from flows.tracking.problem import clear_problem, problem_to_tell, report_problem
 from flows.tracking.spool import EVENTS_FILE, Spool
 from flows.tracking.system_metrics import SystemMetrics
 from transformer.params import Params

@@ -45,7 +45,7 @@ def edited(texts: list[str], seed: int) -> list[str]:
     return result
 
 
-@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.6, 0.9, 1.0])
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.6, 0.9, 0.999])
 @pytest.mark.parametrize("alphabet", ["ab ", "abcdefgh 12", "аб한字😀{}<>x"])
 def test_near_duplicates_equal_brute_force(threshold: float, alphabet: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decontamination, "ROWS_AT_A_TIME", 64)  # several rounds
@@ -85,6 +85,16 @@ def test_case_digits_and_placeholders_are_set_aside() -> None:
         False,
     ]
     assert index.exact(["battery 1 OF {device}", "Battery 2 of {device}"]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("alphabet", ["ab ", "abcdefgh 12", "аб한字😀{}<>x"])
+def test_a_similarity_of_one_is_the_same_text(alphabet: str) -> None:
+    held_out = random_texts(80, seed=4, alphabet=alphabet)
+    train = random_texts(100, seed=5, alphabet=alphabet) + edited(held_out, seed=6) + held_out
+    masked = {fold_text(mask(text)) for text in held_out} - {""}
+    expected = [fold_text(mask(text)) in masked for text in train]
+    assert HeldOutTexts(held_out, 1.0).near(train).tolist() == expected
+    assert 0 < sum(expected) < len(expected)
 
 
 def test_nothing_held_out_and_nothing_to_check() -> None:

@@ -31,10 +31,11 @@ TU = "".join(
     f'<tu><tuv xml:lang="en"><seg>{en}</seg></tuv><tuv xml:lang="de-DE"><seg>{de}</seg></tuv></tu>'
     for en, de in PAIRS
 )
-UNITS = "".join(
-    f'<unit id="{en[0]}"><segment><source>{en}</source><target>{de}</target></segment></unit>' for en, de in PAIRS
-)
+UNIT = '<unit id="1"><segment><source>{}</source><target>{}</target></segment></unit>'
+UNITS = "".join(UNIT.format(*pair) for pair in PAIRS)
 SEGMENTS = ["".join(f'<seg id="{n}">{pair[side]}</seg>' for n, pair in enumerate(PAIRS)) for side in (0, 1)]
+
+DATASET = '<dataset><doc><src lang="en">{}</src><ref lang="de">{}</ref></doc></dataset>'
 
 
 def parquet() -> bytes:
@@ -45,17 +46,13 @@ def parquet() -> bytes:
 
 FORMATS: dict[str, tuple[bytes, dict[str, Any]]] = {
     "tsv": ("".join(f"{n}\t{de}\t{en}\n" for n, (en, de) in enumerate(PAIRS)).encode(), {"en": 2, "de": 1}),
-    "jsonl": (
-        "".join(json.dumps({"en": en, "de": de}) + "\n" for en, de in PAIRS).encode(),
-        {"en": "en", "de": "de"},
-    ),
+    "jsonl": ("".join(json.dumps({"e": en, "d": de}) + "\n" for en, de in PAIRS).encode(), {"en": "e", "de": "d"}),
     "parquet": (parquet(), {"en": "translation.en", "de": "translation.de"}),
     "tmx": (f"<tmx><body>{TU}</body></tmx>".encode(), {"de": "de-DE"}),
     "xliff": (f'<xliff srcLang="en" trgLang="de"><file>{UNITS}</file></xliff>'.encode(), {}),
     "po": ("".join(f'msgid "{en}"\nmsgstr "{de}"\n\n' for en, de in PAIRS).encode(), {"en": "msgid", "de": "msgstr"}),
     "wmt-xml": (
-        f'<dataset><doc><src lang="en">{SEGMENTS[0]}</src>'
-        f'<ref lang="de">{SEGMENTS[1]}</ref></doc></dataset>'.encode(),
+        DATASET.format(*SEGMENTS).encode(),
         {},
     ),
 }  # fmt: skip

@@ -9,6 +9,9 @@ import gzip
 import io
 import json
 import lzma
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass, field
@@ -151,8 +154,13 @@ ROWS = [
     lines("a small gzip of one huge line", gzip.compress(b"x" * 50_000_000), DE, "my/a.en, line 1: it is longer than preparation.max_line_bytes = 4096; raise that, or split the text"),
     lines("a zip archive", ZIP.getvalue(), DE, f"{REGISTRY}: my/a.en is a zip archive or an office document: unpack or export it as text first"),
     lines("a tar archive in gzip", gzip.compress(TAR.getvalue()), DE, f"{REGISTRY}: my/a.en is a tar archive: unpack it first"),
-    lines("a web page", "<!DOCTYPE html>\n<html>\n", DE, f"{REGISTRY}: my/a.en begins with markup (<!DOCTYPE html>): say its `format:` (jsonl, parquet, po, sgm, tmx, tsv, xliff, wmt-xml, or lines to take it as it is)"),
-    lines("IWSLT's training files", "<url>http://x</url>\n" + EN, DE, f"{REGISTRY}: my/a.en begins with markup (<url>http://x</url>): say its `format:` (jsonl, parquet, po, sgm, tmx, tsv, xliff, wmt-xml, or lines to take it as it is)"),
+    lines("a web page", "<!DOCTYPE html>\n<html>\n", DE, f"{REGISTRY}: my/a.en is markup (<!DOCTYPE html>): say its `format:` (jsonl, parquet, po, sgm, tmx, tsv, xliff, wmt-xml, or lines to take it as it is)"),
+    lines("IWSLT's training files", "<url>http://x</url>\n" + EN, DE, f"{REGISTRY}: my/a.en is markup (<url>http://x</url>): say its `format:` (jsonl, parquet, po, sgm, tmx, tsv, xliff, wmt-xml, or lines to take it as it is)"),
+    lines("sentences in elements", '<s id="1">A red house</s>\n<s id="2">The sea</s>\n', DE, f"{REGISTRY}: my/a.en is markup (<s id=\"1\">A red house</s>): say its `format:` (jsonl, parquet, po, sgm, tmx, tsv, xliff, wmt-xml, or lines to take it as it is)"),
+    Row("a file named .xml that is none", {"my/a.xml": EN, "my/a.de": DE}, {"en": "my/a.xml", "de": "my/a.de"}, f"{REGISTRY}: my/a.xml is markup (by its name): say its `format:` (jsonl, parquet, po, sgm, tmx, tsv, xliff, wmt-xml, or lines to take it as it is)"),
+    lines("a sentence in tags", "<b>Stop</b> it\n", "<b>Lass</b> das\n", [("<b>Stop</b> it", "<b>Lass</b> das")]),
+    lines("width without columns", EN, DE, f"{REGISTRY}: width is for tsv with numbered columns", train={"width": 3}),
+    one("blank lines of TMX", "a.tmx", tmx(TU), {"en": "en", "de": "de", "blank_lines": "skip"}, f"{REGISTRY}: blank_lines = 'skip': tmx has no blank lines; lines, tsv and jsonl have"),
     lines("markup that is meant", f"<p>\n{EN}", f"<p>\n{DE}", train={"format": "lines"}),
     Row("a folder for a file", {"my/a/x": "", "my/a.de": DE}, {"en": "my/a", "de": "my/a.de"}, f"{REGISTRY}: my/a is a folder: name a file in it"),
     Row("a missing file", {"my/a.de": DE}, {"en": "my/a.en", "de": "my/a.de"}, f"{REGISTRY}: my/a.en does not exist (relative paths start at the repository's root)"),
@@ -160,6 +168,7 @@ ROWS = [
     Row("SGM named .SGM, gzip", {"my/a.SGM": sgm("srcset", [RED[0], "The sea is blue &amp;amp; &lt;b&gt;"]), "my/b.SGM": gzip.compress(sgm("refset", [RED[1], "Das Meer ist blau &amp;amp; &lt;b&gt;"]).encode())}, {"en": "my/a.SGM", "de": "my/b.SGM"}, [RED, ("The sea is blue &amp; <b>", "Das Meer ist blau &amp; <b>")]),
     lines("SGM by its content, attributes without quotes", sgm("srcset", [RED[0], BLUE[0]], ""), sgm("refset", [RED[1], BLUE[1]], "")),
     lines("IWSLT's .xml", "<?xml version='1.0'?>\n<mteval>\n" + sgm("srcset", [RED[0], BLUE[0]]) + "</mteval>\n", sgm("refset", [RED[1], BLUE[1]])),
+    lines("SGM whose text has what is no entity", sgm("srcset", ["See ?a=1&copy=2 &notanentity; R&D"]), sgm("refset", ["Siehe ?a=1&copy=2 &notanentity; F&E"]), [("See ?a=1&copy=2 &notanentity; R&D", "Siehe ?a=1&copy=2 &notanentity; F&E")]),
     lines("SGM beside lines", sgm("srcset", [RED[0]]), DE, f"{REGISTRY}: my/a.en is sgm and my/a.de is lines: both sides need one format"),
     lines("SGM with other segments", sgm("srcset", [RED[0], BLUE[0]]), sgm("refset", [RED[1]]), f"my/a.en: it has 2 segments and my/a.de has 1; {MEND}"),
     # tsv
@@ -200,6 +209,7 @@ ROWS = [
     one("TMX that is none", "a.tmx", "<html><p>Not found</p></html>", {"en": "en", "de": "de"}, f"my/a.tmx, line 1: its root is <html>, not <tmx>; {MEND}"),
     # XLIFF
     one("XLIFF 1.2", "a.xlf", xliff(UNITS + trans_unit(3, "New", "New", "new") + trans_unit(4, "Unsure", "Unsicher", "needs-review-translation")), {"en": "en", "de": "de"}, left_out={"untranslated": 1, "fuzzy": 1}),
+    one("XLIFF without states", "a.xlf", xliff("".join(f'<trans-unit id="{n}"{approved}><source>{a}</source><target>{b}</target></trans-unit>' for n, ((a, b), approved) in enumerate([(RED, ""), (BLUE, ' approved="yes"'), (("Unsure", "Unsicher"), ' approved="no"')]))), {"en": "en", "de": "de"}, left_out={"fuzzy": 1}),
     one("XLIFF of the other direction", "a.xliff", xliff("".join(trans_unit(n, b, a) for n, (a, b) in enumerate(BOTH)), "de", "en-GB"), {"en": "en", "de": "de"}),
     one("XLIFF in other languages", "a.xlf", xliff(UNITS, "fr", "de"), {"en": "en", "de": "de"}, "my/a.xlf, line 1: it is fr-de, not en-de; say in data/corpora.yaml how the file spells each language"),
     one("XLIFF 2", "a.xlf", '<xliff version="2.0" xmlns="urn:oasis:names:tc:xliff:document:2.0" srcLang="en" trgLang="de"><file id="f"><unit id="1"><segment><source>A <pc id="1">red</pc> house<ph id="2"/></source><target>Ein <pc id="1">rotes</pc> Haus</target></segment><segment><source>Open</source></segment></unit></file></xliff>', {"en": "en", "de": "de"}, [RED], left_out={"untranslated": 1}),
@@ -213,7 +223,36 @@ ROWS = [
     one("WMT's XML", "news.xml", wmt_xml(), {"en": "en", "de": "de"}),
     one("WMT's XML with other segments", "news.xml", wmt_xml(""), {"en": "en", "de": "de"}, f"my/news.xml, line 2: source and reference A differ in segment 2; {MEND}"),
     one("WMT's XML with a bare ampersand", "news.xml", wmt_xml().replace("red house", "R & D"), {"en": "en", "de": "de"}, f"my/news.xml, line 2: not well-formed XML (xmlParseEntityRef: no name); {MEND}"),
+    # further messages of the readers
+    Row("two TSV files", {"my/en.tsv": EN, "my/de.tsv": DE}, {"en": "my/en.tsv", "de": "my/de.tsv"}, f"{REGISTRY}: my/en.tsv is tsv, which holds both sides: `file:` names it and says where each language is in it; `format: lines` takes its lines as they are"),
+    one("TSV, a blank line kept", "a.tsv", f"\n{TSV}", {"en": 0, "de": 1, "blank_lines": "keep"}),
+    one("TSV with a header's column twice", "a.tsv", f"de\ten\tde\n{TSV}", {"en": "en", "de": "de"}, "my/a.tsv, line 1: 2 columns 'de'; its first line names de, en, de; name another one in data/corpora.yaml, or number them from 0"),
+    one("JSON lines, a blank line kept", "a.jsonl", f"\n{JSONL}", {"en": "translation.en", "de": "translation.de", "blank_lines": "keep"}),
+    one("JSON lines, a blank line left out", "a.jsonl", f"{JSONL}\n", {"en": "translation.en", "de": "translation.de", "blank_lines": "skip"}, left_out={"blank_line": 1}),
+    one("JSON lines, a blank line", "a.jsonl", f"{JSONL}\n", {"en": "translation.en", "de": "translation.de"}, "my/a.jsonl, line 3: a blank line; say `blank_lines: skip` in data/corpora.yaml, or `keep` for an empty pair"),
+    one("a JSON array over several lines", "a.jsonl", '[\n{"en": "a"}\n]\n', {"en": "en", "de": "de"}, f"my/a.jsonl: one JSON array; make an object a line of it (jq -c '.[]'), {FORCE}"),
+    one("JSON lines with a number", "a.jsonl", '{"en": "a", "de": 7}', {"en": "en", "de": "de"}, f"my/a.jsonl, line 1: 'de' is 7, not text; {MEND}"),
+    one("JSON lines with half a character", "a.jsonl", '{"en": "a", "de": "\\ud83d"}', {"en": "en", "de": "de"}, f"my/a.jsonl, line 1: 'de' holds half a surrogate pair, which is not a character; {MEND}"),
+    one("Parquet, a path into a column of text", "a.parquet", parquet(COLUMNS), {"en": "en.x", "de": "de"}, "my/a.parquet: it has no column 'en.x'; its columns are en, de; name two that hold text in data/corpora.yaml"),
+    one("Parquet, a struct for a column", "a.parquet", parquet(TRANSLATION), {"en": "translation", "de": "translation.de"}, "my/a.parquet: column 'translation' holds struct<en: string, de: string>, not text; its columns are translation.en, translation.de; name two that hold text in data/corpora.yaml"),
+    one("Parquet with a text beyond the limit", "a.parquet", parquet(pa.table({"en": ["a", LONG], "de": ["b", "c"]})), {"en": "en", "de": "de"}, "my/a.parquet: row 2 of column 'en' is longer than preparation.max_line_bytes = 4096; raise that, or split the text"),
+    one("Parquet that is damaged inside", "a.parquet", parquet(COLUMNS)[:4] + bytes(60) + parquet(COLUMNS)[64:], {"en": "en", "de": "de"}, "my/a.parquet: not a readable Parquet file ("),
+    one("TMX with a text beyond the limit", "a.tmx", tmx(unit(LONG, "x")), {"en": "en", "de": "de"}, "my/a.tmx, line 1: a text is longer than preparation.max_line_bytes = 4096; raise that, or split the text"),
+    one("TMX with an entity of HTML", "a.tmx", tmx(unit("a&nbsp;b", "x")), {"en": "en", "de": "de"}, f"my/a.tmx, line 1: not well-formed XML (Entity 'nbsp' not defined); {MEND}"),
+    one("TMX with an entity of its external DTD", "a.tmx", tmx(unit("a&nbsp;b", "x"), '<!DOCTYPE tmx SYSTEM "tmx14.dtd">\n'), {"en": "en", "de": "de"}, f"my/a.tmx, line 2: &nbsp; is no entity of XML; write the character itself, {FORCE}"),
+    one("TMX without a language", "a.tmx", tmx("<tu><tuv><seg>x</seg></tuv></tu>"), {"en": "en", "de": "de"}, "my/a.tmx: no unit has both en and de; its languages are unknown; say in data/corpora.yaml how the file spells each language"),
+    one("XLIFF, line breaks and characters by code", "a.xlf", xliff(trans_unit(1, 'A red<x id="1" ctype="lb"/>house', 'Ein rotes<x id="1" ctype="lb"/>H<cp hex="0061"/>us<cp hex="x"/>')), {"en": "en", "de": "de"}, [RED]),
+    one("PO without msgstr", "de.po", 'msgid "a"\n\nmsgid "b"\nmsgstr "c"\n', {"en": "msgid", "de": "msgstr"}, f"my/de.po, line 1: not a PO file (missing msgstr for msgid 'a'); {MEND}"),
+    one("PO in another charset than it says", "de.po", po(message("a", "ö")).encode("latin-1"), {"en": "msgid", "de": "msgstr"}, f"my/de.po: not in the charset that its header names ('utf-8' codec can't decode byte 0xf6 in position 8: invalid start byte); {MEND}"),
+    one("PO with a message beyond the limit", "de.po", 'msgid "a"\nmsgstr ""\n' + f'"{LONG[:999]}"\n' * 5, {"en": "msgid", "de": "msgstr"}, "my/de.po, line 1: a message is longer than preparation.max_line_bytes = 4096; raise that, or split the text"),
+    lines("SGM with a segment beyond the limit", sgm("srcset", ["x\n" * 3000]), sgm("refset", ["y"]), "my/a.en, line 3: segment 1 is longer than preparation.max_line_bytes = 4096; raise that, or split the text"),
+    one("WMT's XML in other languages", "news.xml", wmt_xml(), {"en": "en", "de": "cs"}, "my/news.xml: no document has both en and cs; it has ref de, src en; say in data/corpora.yaml how the file spells each language"),
+    one("WMT's XML with a segment twice", "news.xml", wmt_xml('<seg id="1">The sea</seg>'), {"en": "en", "de": "de"}, f"my/news.xml, line 2: segment 1 is there twice; {MEND}"),
+    one("WMT's XML with a segment without id", "news.xml", wmt_xml("<seg>The sea</seg>"), {"en": "en", "de": "de"}, f"my/news.xml, line 2: a segment without id; {MEND}"),
 ]  # fmt: skip
+
+
+LIBRARY_WORDS = ("TMX that expands to terabytes", "Parquet that is damaged inside")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -239,11 +278,51 @@ def test_small_corpus(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             pairs_and_report(row.pair)
         told = str(caught.value)
         assert "\n" not in told
-        assert told == row.expected or (row.name.endswith("terabytes") and row.expected in told)
+        # What libxml2 and Arrow say about some faults is theirs to change.
+        assert told == row.expected or (row.name in LIBRARY_WORDS and row.expected in told)
     else:
         pairs, report = pairs_and_report(row.pair)
         assert pairs == row.expected
         assert report["parts"]["mine-train"].get("left_out", {}) == row.left_out
+
+
+ENDLESS = {
+    "lines": b"",
+    "sgm": b"<srcset><doc docid=1><seg id=1>",
+    "po": b'msgid "',
+    "tmx": b"<tmx><body><tu><tuv xml:lang='en'><seg>",
+    "tmx, in a tag": b"<tmx><body><tu id='",
+    "tmx, in a comment": b"<tmx><!--",
+}
+READ = """
+import resource, sys
+from pathlib import Path
+from transformer.data.parts import Part
+from transformer.data.prepare.readers.part import read_part
+from transformer.errors import DataError
+fields = {"source_field": "msgid", "target_field": "msgstr"}
+part = Part(corpus="c", name="n", split="train", format=sys.argv[1], source="x", target="x", source_language="en", target_language="de", **fields)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    list(read_part(part, Path(), 10, lambda count: None))
+except DataError as error:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)
+"""
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_text_without_an_end_is_read_in_bounded_memory(name: str, tmp_path: Path) -> None:
+    """A gigabyte in 30 kB; the reader may hold what zstd unpacks at a time and what lxml takes as one text."""
+    with zstandard.open(tmp_path / "x", "wb") as packed:
+        packed.write(ENDLESS[name])
+        for _ in range(1000):
+            packed.write(b"x" * 1_000_000)
+    command = [sys.executable, "-c", READ, name.partition(",")[0]]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    grown, _, message = told.partition(" ")
+    assert message.startswith("x, line 1: ") or "without a tag" in message
+    assert int(grown) < 150_000 * (1 if sys.platform == "linux" else 1000)
 
 
 def test_a_test_set_with_several_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import sentencepiece
 from corpora import Pairs, write_corpus, write_tokens
+from pydantic import ValidationError
 from tiny_inputs import synthetic_pairs
 
 from transformer.chunks import LocalExecutor
@@ -94,6 +95,28 @@ def test_special_ids_are_where_the_library_expects_them() -> None:
     assert (PAD, UNK, BOS, EOS) == (0, 1, 2, 3)
     assert vocabulary.size == 400
     assert vocabulary.decode([BOS, *vocabulary.encode("the cat"), EOS, PAD]) == "the cat"
+
+
+@pytest.mark.parametrize("coverage", [0.9, 0.979, 0.98, 0.99, 1.0, 1.001])
+def test_the_limits_of_the_coverage_are_those_of_sentencepiece(coverage: float) -> None:
+    """What the params allow is learned; what they refuse is refused by the library too."""
+    words = [(f"w{number} x{number * 7 % 13}ab", 3) for number in range(500)]
+    try:
+        params = TokenizationParams(vocabulary_size=400, character_coverage=coverage, training_pairs=10)
+    except ValidationError:
+        params = PARAMS.model_copy(update={"character_coverage": coverage})
+        with pytest.raises(DataError, match=r"SentencePiece learns no vocabulary .*character_coverage\(\) >= 0\.98"):
+            train_vocabulary(params, words)
+    else:
+        assert train_vocabulary(params, words).size == 400
+
+
+def test_characters_that_do_not_fit_the_vocabulary_name_both_knobs() -> None:
+    params = TokenizationParams(vocabulary_size=270, character_coverage=1.0, training_pairs=10)
+    words = [("".join(map(chr, range(0x4E00, 0x4E00 + 100))), 1)]
+    told = r"size = 270 does not fit the training split: its characters alone need \d+ pieces; raise it, or lower"
+    with pytest.raises(DataError, match=f"{told} tokenization.character_coverage = 1.0"):
+        train_vocabulary(params, words)
 
 
 def test_a_vocabulary_too_large_for_the_text_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""Killed with SIGKILL at any moment and started again, training ends with the bytes of an uninterrupted run."""
+"""Killed or stopped at any moment and started again, training ends with the bytes of an uninterrupted run."""
 
+import os
 import random
 import signal
 import subprocess
@@ -7,9 +8,17 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tiny_inputs import CHECKOUT, TINY_PARAMS
-from trainings import tiny_tokens
+from trainings import tiny_tokens, trained
+
+from transformer.errors import InterruptedTrainingError
+from transformer.files import sha256_of
+from transformer.params import Params, params_from
+from transformer.training.train import Figures
 
 SCRIPT = """
 import sys
@@ -62,3 +71,52 @@ def test_sigkill_at_random_moments_changes_no_byte(tmp_path: Path) -> None:
     assert names == sorted(path.name for path in (killed / "checkpoints").iterdir())
     for path in [*(whole / "checkpoints").iterdir(), *(whole / "curves").iterdir()]:
         assert path.read_bytes() == (killed / path.relative_to(whole)).read_bytes(), path.name
+
+
+UPDATES = 12
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, Path, str]:
+    """Params of a short training, its tokens, and the hash of what it makes when nothing happens."""
+    training = {**TINY_PARAMS["training"], "updates": UPDATES, "log_every": 1, "validate_every": 4}
+    training |= {"checkpoint_every_updates": 3, "validation_bleu_sentences": 0}
+    params = params_from({**TINY_PARAMS, "model": {**TINY_PARAMS["model"], "dropout": 0.2}, "training": training}, "")
+    folder = tmp_path_factory.mktemp("whole")
+    tokens = tiny_tokens(folder / "tokens")
+    trained(folder / "run", tokens, params)
+    return params, tokens, made_by(folder / "run")
+
+
+def made_by(folder: Path) -> str:
+    return "".join(sha256_of(folder / name) for name in ("checkpoints", "curves", "training.json"))
+
+
+class CrashError(Exception):
+    """Ends a training without a word to it."""
+
+
+@pytest.mark.slow
+@given(st.lists(st.tuples(st.integers(1, UPDATES), st.booleans()), max_size=4))
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+def test_any_stops_and_crashes_change_no_byte(
+    uninterrupted: tuple[Params, Path, str], tmp_path_factory: pytest.TempPathFactory, ends: list[tuple[int, bool]]
+) -> None:
+    """Each end is an update, reached in its start or not, and whether a signal asks for it or a crash brings it."""
+    params, tokens, expected = uninterrupted
+    folder = tmp_path_factory.mktemp("ended")
+
+    for update, crashes in ends:
+
+        def end(figures: Figures, at: int = update, crash: bool = crashes) -> None:
+            if figures.update == at:
+                if crash:
+                    raise CrashError
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        try:
+            trained(folder, tokens, params, end)
+        except (CrashError, InterruptedTrainingError):
+            continue
+    trained(folder, tokens, params)
+    assert made_by(folder) == expected

@@ -1,5 +1,6 @@
 """Taking the named members, and only these, out of a tar or zip archive."""
 
+import errno
 import shutil
 import tarfile
 import zipfile
@@ -11,11 +12,11 @@ from rich.filesize import decimal
 
 from transformer.data.compression import DAMAGE, unpacked
 from transformer.errors import DataError, DownloadError
-from transformer.files import CHUNK_BYTES, atomic_path
+from transformer.files import ARCHIVE_ERRORS, CHUNK_BYTES, atomic_path
 from transformer.progress import byte_progress
 
-# What the readers of archives raise at a damaged one.
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, *DAMAGE, OSError, RuntimeError)
+# Errors of the system that an archive causes: it points before its beginning, a member is both a file and a folder.
+OF_THE_ARCHIVE = (None, errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 def extract(archive: Path, members: list[str], folder: Path) -> None:
@@ -34,10 +35,11 @@ def extract(archive: Path, members: list[str], folder: Path) -> None:
     try:
         take_out = _from_zip if zipfile.is_zipfile(archive) else _from_tar
         missing = take_out(archive, set(members), folder)
-    except BROKEN as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # a problem of the disk, not of the archive
-        raise DataError(f"{archive} is broken ({error}): delete it and run the download again") from None
+    except (*ARCHIVE_ERRORS, *DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in OF_THE_ARCHIVE:
+            raise  # a problem of the disk
+        reason = " ".join(str(error).split())
+        raise DataError(f"{archive} is broken ({reason}): delete it and run the download again") from None
     if missing:
         raise DataError(f"{archive} has no member {', '.join(sorted(missing))}")
 

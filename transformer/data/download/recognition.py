@@ -7,6 +7,7 @@ from transformer.data.compression import DAMAGE, damage, head_of
 from transformer.data.parts import Format
 from transformer.errors import DataError
 
+MARKUP_SUFFIXES = (".xml", ".html", ".htm")
 COMPRESSION_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 SUFFIXES: dict[str, Format] = {
     ".tsv": "tsv",
@@ -42,6 +43,8 @@ _TAG = re.compile(r"<([A-Za-z][\w:.-]*)(?:\s[^<>]*)?>", re.DOTALL)
 # A first line that is nothing but a tag, or one of the fields before each talk of IWSLT's training files.
 _MARKUP_LINE = re.compile(r"<[!?]|<([A-Za-z][\w:.-]*)(\s[^<>]*)?>\s*$|<(url|doc|docid|talkid|title|seg)\b")
 
+_WRAPPED_LINE = re.compile(r"<([A-Za-z][\w:.-]*)(?:\s[^<>]*)?>.*</\1\s*>")
+
 
 def suffix_of(name: str) -> str:
     """The last suffix of a file's name in lower case, without one that says how the file is compressed."""
@@ -73,13 +76,21 @@ def recognised_format(file: Path, key: str, said: Format | None = None) -> Forma
     text = _decoded(head)
     by_content = _ROOTS.get(_root(text) or "")
     found = by_content or format_by_name(file.name)
-    if found is None and _MARKUP_LINE.match(text.lstrip().partition("\n")[0].strip()):
-        line = text.lstrip().partition("\n")[0].strip()
+    lines = [line for line in map(str.strip, text.split("\n")) if line]
+    if found is None and (suffix_of(file.name) in MARKUP_SUFFIXES or _is_markup(lines)):
         raise DataError(
-            f"{key}: {file} begins with markup ({line[:60]}): say its `format:` "
+            f"{key}: {file} is markup ({lines[0][:60] if _is_markup(lines) else 'by its name'}): say its `format:` "
             f"({', '.join(sorted(set(SUFFIXES.values())))}, wmt-xml, or lines to take it as it is)"
         )
     return found
+
+
+def _is_markup(lines: list[str]) -> bool:
+    """Whether text begins with markup, or its first lines all stand in the same element, as in <s id=1>…</s>."""
+    if lines and _MARKUP_LINE.match(lines[0]):
+        return True
+    wrapped = [_WRAPPED_LINE.fullmatch(line) for line in lines[:5]]
+    return len(wrapped) > 1 and all(wrapped) and len({match[1] for match in wrapped if match}) == 1
 
 
 def _head(file: Path, key: str) -> bytes:

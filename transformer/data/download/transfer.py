@@ -18,7 +18,9 @@ import requests
 import urllib3
 from rich.filesize import decimal
 
+from transformer.credentials import without_credentials
 from transformer.errors import DataError, DownloadError
+from transformer.files import ARCHIVE_ERRORS
 from transformer.progress import byte_progress
 
 logger = logging.getLogger(__name__)
@@ -97,7 +99,12 @@ class ResumingDownloader:
                     raise DownloadError(_unreachable(url, str(cut))) from None
                 wait = min(FIRST_WAIT_SECONDS * 2 ** (failures - 1), LONGEST_WAIT_SECONDS)
                 logger.warning(
-                    "%s: %s; next try in %.0f s (%d of %d)", url, cut, wait, failures, self.patience.retries
+                    "%s: %s; next try in %.0f s (%d of %d)",
+                    without_credentials(url),
+                    cut,
+                    wait,
+                    failures,
+                    self.patience.retries,
                 )
                 self.patience.sleep(wait)
 
@@ -189,6 +196,7 @@ def _reason(error: Exception) -> str:
 
 
 def _unreachable(url: str, reason: str) -> str:
+    url = without_credentials(url)
     return (
         f"{url} could not be fetched ({reason}): check the network and start again (it resumes),"
         f" or set {MIRROR_VARIABLE} to a folder or URL that holds {_without_scheme(url)}"
@@ -258,5 +266,5 @@ def catalogue_languages(wheel: Path, pattern: str) -> list[str]:
     try:
         with zipfile.ZipFile(wheel) as members:
             return sorted({match[1] for name in members.namelist() if (match := fits.match(name))})
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise DataError(f"{wheel} is not a zip archive, or damaged ({error})") from None
+    except ARCHIVE_ERRORS as error:
+        raise DataError(f"{wheel} is not a zip archive, or damaged ({' '.join(str(error).split())})") from None

@@ -80,10 +80,14 @@ class HeldOutTexts:
     """An index over one side of the held-out pairs that finds training texts equal or similar to one of them."""
 
     def __init__(self, texts: Sequence[str], threshold: float) -> None:
-        """`texts` are cleaned; `threshold` is the Jaccard similarity, in (0, 1]."""
+        """`texts` are cleaned; `threshold` is the Jaccard similarity, in (0, 1].
+
+        1 stands for equal texts, letter case, placeholders and digits ignored, which needs no trigrams.
+        """
         self._threshold = threshold
         self._exact = {fold_text(text) for text in texts}
-        sets = trigram_sets(sorted({fold_text(mask(text)) for text in texts} - {""}))
+        self._masked = {fold_text(mask(text)) for text in texts} - {""}
+        sets = trigram_sets(sorted(self._masked) if threshold < 1 else [])
         # Sets are renumbered by size, so that those whose size can match a text's are consecutive.
         number = np.empty(len(sets.sizes), dtype=np.int64)
         number[np.argsort(sets.sizes, kind="stable")] = np.arange(len(sets.sizes))
@@ -101,6 +105,8 @@ class HeldOutTexts:
     def near(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Whether each of n cleaned texts reaches the threshold with any held-out one; shape (n,)."""
         masked = [fold_text(mask(text)) for text in texts]
+        if self._threshold == 1:
+            return np.array([text in self._masked for text in masked], dtype=bool)
         parts = [self._near(masked[i : i + ROWS_AT_A_TIME]) for i in range(0, len(masked), ROWS_AT_A_TIME)]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
 

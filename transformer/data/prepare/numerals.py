@@ -39,13 +39,6 @@ class Numeral(NamedTuple):
     date: int | None  # where the date begins of which it may be the month
 
 
-def numbers(text: str) -> list[str]:
-    """The numbers of `text` as sorted strings of ASCII digits, as in `Numeral.value`."""
-    if _DIGIT.search(text) is None:  # a quick check, as most sentences have none
-        return []
-    return sorted(map(_value, _NUMBER.findall(text)))
-
-
 def number_mismatch(source: str, target: str, rule: str) -> bool:
     """Whether the numbers in digits of a pair differ, each counted as often as it occurs.
 
@@ -54,7 +47,7 @@ def number_mismatch(source: str, target: str, rule: str) -> bool:
     a word on the other side, as in "September 11" and "9月11日". With the rule "any", a number that one side lacks is
     a difference; with "conflict" only if each side has one that the other lacks, so that written-out numbers pass.
     """
-    if numbers(source) == numbers(target):
+    if _plain(source) == _plain(target):
         return False
     left, right = _unmatched(list(_numerals(source)), list(_numerals(target)), lambda one: one.value)
     if any(one.multiplied for one in left + right):
@@ -63,6 +56,13 @@ def number_mismatch(source: str, target: str, rule: str) -> bool:
     left, right = _unmatched(left, right, lambda one: int(one.value) % HOURS if one.is_hour else None)
     left, right = _without_words(left, right), _without_words(right, left)
     return bool(left and right) if rule == "conflict" else bool(left or right)
+
+
+def _plain(text: str) -> list[str]:
+    """The numbers without separators, sorted: equal ones are the same, and most pairs need no closer look."""
+    if _DIGIT.search(text) is None:
+        return []
+    return sorted(_SEPARATOR.sub("", number) for number in _NUMBER.findall(text))
 
 
 def _numerals(text: str) -> Iterator[Numeral]:

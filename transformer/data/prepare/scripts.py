@@ -36,9 +36,13 @@ _HANGUL = re.compile("[\uac00-\ud7a3]")
 _MARK = regex.compile(r"[\p{M}--[\p{Script=Thai}\p{Script=Laoo}]]", regex.V1)
 
 
+# Without a character beyond these no text has marks, ideographs or letters of another script than Latin.
+_BEYOND_LATIN = re.compile("[^\x00-\u024f]")
+
+
 def length_in_letters(text: str) -> float:
     """The number of characters without marks; those that stand for syllables or words count as several letters."""
-    if text.isascii():
+    if _BEYOND_LATIN.search(text) is None:
         return len(text)
     further = ((_IDEOGRAPH, 2.0), (_KANA, 0.5), (_HANGUL, 1.0), (_MARK, -1.0))
     return len(text) + sum(letters * len(characters.findall(text)) for characters, letters in further)
@@ -66,7 +70,9 @@ def is_wrong_script(text: str, language: str) -> bool:
     leave in Latin letters. A text without other letters is never wrong, nor one in a language of unknown script.
     """
     foreign = foreign_letter(language)
-    if foreign is None or (text.isascii() and "Latn" in scripts_of(language)) or foreign.search(text) is None:
+    if foreign is None or ("Latn" in scripts_of(language) and _BEYOND_LATIN.search(text) is None):
+        return False
+    if foreign.search(text) is None:
         return False
     words = _ACRONYM.sub("", without_placeholders(text))
     in_another, in_any = ("".join(letter.findall(words)) for letter in (foreign, _LETTER))

@@ -18,7 +18,7 @@ from transformer.chunks import Executor, map_chunks, read_table
 from transformer.data.tokenize.encode import COUNTS, WordEncoder, encode_chunk
 from transformer.data.tokenize.learn import count_words, frequent_words, train_vocabulary, words_with_counts
 from transformer.errors import DataError
-from transformer.files import atomic_path, write_json
+from transformer.files import atomic_path, keep_hashed, kept_files, write_json
 from transformer.params import TokenizationParams
 from transformer.progress import chunk_progress
 from transformer.tokens.store import SIDES, side_writer
@@ -101,16 +101,18 @@ def _training_pairs(params: TokenizationParams, corpus: Path) -> Iterator[pyarro
 
 def _vocabulary(params: TokenizationParams, corpus: Path, folder: Path, executor: Executor) -> Vocabulary:
     """The vocabulary that an earlier run left, or a new one."""
-    path = folder / VOCABULARY_FILE
-    if not path.exists():
+    path = kept_files(folder).get(VOCABULARY_FILE)
+    if path is None:
         with chunk_progress("count words", _chunk_count(corpus, "train")) as shown:
             chunks = _training_pairs(params, corpus)
             counted = map_chunks(executor, count_words, None, chunks, folder / "words", shown)
         words = frequent_words(map(read_table, counted), MOST_WORDS)
         log.info("learning %d byte-pair pieces from %d distinct words", params.vocabulary_size, words.num_rows)
         vocabulary = train_vocabulary(params, words_with_counts(words))
-        with atomic_path(path) as temporary:
+        written = folder / VOCABULARY_FILE
+        with atomic_path(written) as temporary:
             temporary.write_bytes(vocabulary.model)
+        path = keep_hashed(written, VOCABULARY_FILE)
     return Vocabulary.load(path)
 
 

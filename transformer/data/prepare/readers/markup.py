@@ -10,8 +10,9 @@ from transformer.data.compression import DAMAGE, unpacked
 from transformer.data.prepare.readers.files import RawFile, trouble
 
 INPUT_BYTES = 1 << 16
+LONGEST_TEXT = 10_000_000  # bytes of a text node that lxml takes
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
-# lxml bounds a text node to 10 MB and the depth to 256 levels; no external DTD is read, though many name one.
+# lxml bounds the depth, too, to 256 levels; no external DTD is read, though many name one.
 _SAFE = {
     "resolve_entities": False,
     "no_network": True,
@@ -40,38 +41,52 @@ def read_units(raw: RawFile, root: Collection[str], units: Collection[str]) -> I
         DataError: not well-formed, another root, declared entities, damaged compression.
     """
     parser = etree.XMLPullParser(events=("start", "end"), **_SAFE)
-    begun = False
+    etree.clear_error_log()  # it keeps what other parsers of this process said
+    begun, within, last_event, reached = False, False, 0, 0
     try:
-        for _ in _fed(raw, parser):
+        for count in _fed(raw, parser):
+            reached += count
+            if reached - last_event > max(raw.max_line_bytes, LONGEST_TEXT):  # a tag or a comment without an end
+                raise raw.malformed(f"more than {LONGEST_TEXT // 10**6} MB without a tag")
             for event, element in parser.read_events():
+                last_event = reached
                 if not begun:
                     _check_root(raw, element, root)
                     begun = True
-                if event == "end" and local_name(element) in units:
+                is_unit = local_name(element) in units
+                if event == "start":
+                    within = within or is_unit
+                    continue
+                if is_unit:
                     yield element
+                    within = False
+                if not within:
                     _free(element)
     except etree.XMLSyntaxError as error:
-        raise raw.malformed(f"not well-formed XML ({_reason(error)})", error.lineno or 1) from None
+        # The first of its complaints is the cause of the one that is raised.
+        found = [(one.message, one.line) for one in error.error_log.filter_from_errors()]
+        message, line = (found or [(str(error.msg), error.lineno)])[0]
+        raise raw.malformed(f"not well-formed XML ({_reason(message)})", line or 1) from None
     except (*DAMAGE, OSError) as error:
         raise trouble(raw, error) from None
 
 
-def _reason(error: etree.XMLSyntaxError) -> str:
+def _reason(message: str) -> str:
     """The parser's words without its position and its advice to programmers."""
-    return re.sub(r"\W*(?:, (?:line \d|see |try ).*)?$", "", str(error.msg))
+    return re.sub(r"\W*(?:, (?:line \d|see |try ).*)?$", "", message.strip())
 
 
-def _fed(raw: RawFile, parser: etree.XMLPullParser) -> Iterator[None]:
-    """Feeds the file to the parser, piece by piece."""
+def _fed(raw: RawFile, parser: etree.XMLPullParser) -> Iterator[int]:
+    """Feeds the file to the parser, piece by piece; yields how long each was."""
     with raw.path.open("rb") as file:
         content, reached = unpacked(file), 0
         while piece := content.read(INPUT_BYTES):
             parser.feed(piece)
-            yield
+            yield len(piece)
             raw.advance(file.tell() - reached)
             reached = file.tell()
     parser.close()
-    yield
+    yield 0
 
 
 def _check_root(raw: RawFile, element: Element, root: Collection[str]) -> None:
@@ -86,7 +101,7 @@ def _free(element: Element) -> None:
     """Empty a finished element and drop what stands before it."""
     element.clear(keep_tail=False)
     for one in (element, *element.iterancestors()):
-        while (before := one.getprevious()) is not None:
+        while one.getparent() is not None and (before := one.getprevious()) is not None:
             one.getparent().remove(before)
 
 

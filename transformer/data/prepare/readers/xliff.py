@@ -44,7 +44,10 @@ def _reason_against(holder: Element, source: str, target: str) -> str | None:
     states = {one.get("state") for one in (holder, *_children(holder, "target"))}
     if not (source and target) or states & UNTRANSLATED_STATES:
         return "untranslated"
-    return "fuzzy" if states & FUZZY_STATES else None
+    if (approved := holder.get("approved")) == "yes":
+        return None
+    unapproved = approved == "no" and states == {None}  # how tools without states mark what is fuzzy
+    return "fuzzy" if unapproved or states & FUZZY_STATES else None
 
 
 def _is_swapped(files: PartFiles, unit: Element) -> bool:
