@@ -30,8 +30,7 @@ NOTHING_MADE = (ExitCode.BAD_PARAMS, ExitCode.BAD_DATA, ExitCode.DIVERGED, ExitC
 
 def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     """Run `work` as stage `name`; ends the process with `transformer.errors.ExitCode` when it fails."""
-    _keep_to_ourselves()
-    with checked_params(name) as params, _device(name, params), recorded(name, params) as run:
+    with checked_params(name) as params, _kept_to_ourselves(), _device(name, params), recorded(name, params) as run:
         try:
             if _started_by_dvc():
                 check_inputs(Path.cwd(), run.inputs)
@@ -41,12 +40,17 @@ def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
             raise
 
 
-def _keep_to_ourselves() -> None:
-    """Shut `work` to other users; name DVC's site cache where a person started `dvc` without `make setup`."""
+@contextmanager
+def _kept_to_ourselves() -> Iterator[None]:
+    """Shut `work` to other users; name DVC's site cache where a person started `dvc` without `make setup`.
+
+    After the check of params, as a stage that refuses them writes nothing.
+    """
     with suppress(OSError):  # a full disk is for the stage to tell
         private_folder(Path(WORK))
         if "DVC_STAGE" in os.environ and VARIABLE not in os.environ and (folder := configure(Path())):
             print(f"DVC's site cache is {folder} from now on, not /var/tmp/dvc, which others can write", flush=True)
+    yield
 
 
 @contextmanager

@@ -79,7 +79,7 @@ WRONG = [
 DOORS = (["repro"], ["repro", "--single-item", "--force", "evaluate"], ["exp", "run"])
 
 
-@pytest.mark.parametrize(("wrong", "door"), zip(WRONG, DOORS, strict=True))
+@pytest.mark.parametrize(("wrong", "door"), list(zip(WRONG, DOORS, strict=True)))
 def test_wrong_params_cost_no_result(workspace: Workspace, wrong: tuple[str, object, str], door: list[str]) -> None:
     """However `dvc repro` is called, DVC deletes the stage's outputs before the stage can look at params."""
     key, value, told = wrong
