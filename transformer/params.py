@@ -8,7 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from transformer.errors import ParamsError
 from transformer.languages import parse, same_language
@@ -90,6 +98,11 @@ class FilterParams(Section):
     def _false_is_off(cls, value: object, info: ValidationInfo) -> object:
         is_switch = info.field_name is not None and cls.model_fields[info.field_name].annotation is bool
         return None if value is False and not is_switch else value
+
+    @field_serializer("*")
+    def _off_is_false(self, value: object) -> object:
+        """As params.yaml and dvc.lock have it, with which lineage compares."""
+        return False if value is None else value
 
 
 class PreparationParams(Section):

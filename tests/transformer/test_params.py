@@ -176,3 +176,11 @@ def test_wrong_settings_of_filters(key: str, value: object, told: str) -> None:
 def test_filters_that_have_moved_say_where_they_are(old: str, new: str) -> None:
     with pytest.raises(ParamsError, match=rf"preparation\.{old} is not a key; it has moved, write {new} instead"):
         params_from({**TINY_PARAMS, "preparation": {**TINY_PARAMS["preparation"], old: 1}}, "p")
+
+
+@pytest.mark.parametrize("path", [CHECKOUT / "params.yaml", *sorted((CHECKOUT / "presets").glob("*.yaml"))], ids=str)
+def test_params_are_recorded_as_they_stand_in_the_file(path: Path) -> None:
+    """Lineage compares what a stage recorded with what DVC read from the file."""
+    recorded = load_params(path).model_dump()
+    for section, values in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        assert {key: recorded[section][key] for key in values} == values
