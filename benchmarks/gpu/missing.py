@@ -5,14 +5,20 @@ from importlib.util import find_spec
 
 # What `transformer/` and the tests import beyond what a machine with torch has, and the packages that hold it.
 BUNDLED = {
+    "babel": "babel",
+    "langcodes": "langcodes",
+    "language_data": "language-data",
+    "lxml": "lxml",
     "pooch": "pooch",
     "pydantic": "pydantic",
     "pytest_timeout": "pytest-timeout",
+    "regex": "regex",
     "requests": "requests",
     "sacremoses": "sacremoses",
     "ruamel.yaml": "ruamel.yaml",
     "xdist": "pytest-xdist",
     "yaml": "pyyaml",
+    "zstandard": "zstandard",
 }
 THERE = ("matplotlib", "numpy", "pandas", "psutil", "pyarrow", "pytest", "rich", "sacrebleu", "safetensors",
          "sentencepiece", "torch")  # fmt: skip

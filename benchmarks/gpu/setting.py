@@ -35,7 +35,7 @@ TINY: dict[str, dict[str, Any]] = {
         "checkpoint_every_updates": 4,
         "log_every": 5,
     },
-    "averaging": {"min_updates_apart": 4},
+    "averaging": {"count": 5, "min_updates_apart": 4},
 }
 
 

@@ -44,6 +44,7 @@ def params(model: dict[str, Any] | None = None, **training: Any) -> Params:
     content = {section: dict(values) for section, values in TINY_PARAMS.items()}
     content["model"] |= shape
     content["training"] |= asked
+    content["averaging"]["min_updates_apart"] = 1
     content["compute"]["device"] = DEVICE
     return params_from(content, "tests/cuda")
 

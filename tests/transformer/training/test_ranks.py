@@ -42,6 +42,7 @@ TRAINING = {
     "validate_every": 12,
     "checkpoint_every_updates": 4,
 }
+AVERAGING = {**TINY_PARAMS["averaging"], "min_updates_apart": 4}
 TOLERANCE = 1e-4  # of each loss, relative
 
 
@@ -50,6 +51,7 @@ def params(devices: int = 1, nodes: int = 1, **training: Any) -> Params:
         **TINY_PARAMS,
         "model": {**TINY_PARAMS["model"], "dropout": 0.2},
         "training": {**TRAINING, **training},
+        "averaging": AVERAGING,
         "compute": {**TINY_PARAMS["compute"], "devices": devices, "nodes": nodes},
     }
     return params_from(content, "test")
@@ -249,8 +251,9 @@ def test_an_unexpected_error_comes_out_in_one_line(tokens: Path, tmp_path: Path,
     monkeypatch.setattr("transformer.training.launch.RESTARTS", 0)
     broken = tmp_path / "tokens"
     shutil.copytree(tokens, broken)
-    (broken / "train.source.ids.npy").write_bytes(b"no array")
-    with pytest.raises(UserError, match=r"^rank \d failed, .*ValueError: .*") as raised:
+    ids = np.load(broken / "train.source.ids.npy")
+    np.save(broken / "train.source.ids.npy", np.full_like(ids, 60_000))  # which no vocabulary here has
+    with pytest.raises(UserError, match=r"^rank \d failed, .*IndexError: .*") as raised:
         launch(*sections(params(devices=2)), paths(tmp_path, broken), lambda record: None)
     assert "\n" not in str(raised.value)
     assert raised.value.exit_code == ExitCode.FAILURE
@@ -287,6 +290,7 @@ def test_the_ranks_end_with_a_killed_stage_and_the_next_one_records_them(tmp_pat
     content = {
         **TINY_PARAMS,
         "training": {**TRAINING, "updates": 80},
+        "averaging": AVERAGING,
         "compute": {**TINY_PARAMS["compute"], "devices": 2},
     }
     (workspace.folder / "params.yaml").write_text(yaml.safe_dump(content))

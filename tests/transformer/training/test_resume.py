@@ -47,7 +47,8 @@ def test_sigkill_at_random_moments_changes_no_byte(tmp_path: Path) -> None:
         "micro_batch_tokens": 150,
     }
     model, compute = {**TINY_PARAMS["model"], "dropout": 0.2}, {**TINY_PARAMS["compute"], "threads": 2}
-    params = {**TINY_PARAMS, "model": model, "training": training, "compute": compute}
+    averaging = {**TINY_PARAMS["averaging"], "min_updates_apart": 3}
+    params = {**TINY_PARAMS, "model": model, "training": training, "averaging": averaging, "compute": compute}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         tiny_tokens(folder)

@@ -96,8 +96,9 @@ def test_the_loader_gives_every_epochs_plan_in_order_from_any_place(run: Run) ->
 
 
 def test_what_fails_in_the_background_is_raised_in_front(tokens: Path) -> None:
-    training = {**TINY_PARAMS["training"], "micro_batch_tokens": 3}
-    run = prepared(params_from({**TINY_PARAMS, "training": training}, "test"), tokens)
+    asked = params_from(TINY_PARAMS, "test")
+    training = asked.training.model_copy(update={"micro_batch_tokens": 3})  # which params.yaml may not ask for
+    run = prepared(asked.model_copy(update={"training": training}), tokens)
     with Loader(run, 0, 0) as loader, pytest.raises(ParamsError, match=r"training\.micro_batch_tokens = 3"):
         loader.next()
 
@@ -133,7 +134,8 @@ def test_the_meter_by_hand(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_training_records_the_figures(tmp_path: Path, tokens: Path) -> None:
     records: list[Figures] = []
-    asked = params_from({**TINY_PARAMS, "training": {**TINY_PARAMS["training"], "updates": 10}}, "test")
+    training, averaging = {**TINY_PARAMS["training"], "updates": 10}, {**TINY_PARAMS["averaging"], "count": 1}
+    asked = params_from({**TINY_PARAMS, "training": training, "averaging": averaging}, "test")
     trained(tmp_path, tokens, asked, records.append)
     logged = next(record.metrics for record in records if "train/loss" in record.metrics)
     assert logged["train/model_teraflops_per_second"] > 0
