@@ -285,13 +285,8 @@ class Params(Section):
 
 
 MOVED = {
-    f"{section}.{key}": f"compute.{key}"
-    for section, keys in {
-        "training": ("device", "devices", "nodes", "threads"),
-        "preparation": ("executor", "scheduler"),
-    }.items()
-    for key in keys
-} | {
+    **{f"training.{key}": f"compute.{key}" for key in ("device", "devices", "nodes", "threads")},
+    **{f"preparation.{key}": f"compute.{key}" for key in ("executor", "scheduler")},
     "preparation.max_words": "preparation.filters.length",
     "preparation.max_length_ratio": "preparation.filters.length_ratio",
     "preparation.near_duplicate_jaccard": "preparation.filters.held_out",

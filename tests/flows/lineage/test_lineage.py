@@ -320,7 +320,7 @@ def test_the_stages_run_again_make_the_same_outputs(
     assert "data/corpus (reproduced) ok" in printed
     assert "data/manifest.json (reproduced) ok" in printed
     assert "but for times" not in printed
-    assert "6 ok, 0 missing, 0 BROKEN" in printed
+    assert "7 ok, 0 missing, 0 BROKEN" in printed
     assert lock_of(workspace) == before
     assert workspace.git("worktree", "list").count("\n") == 1
     assert list((workspace.folder / "work" / "reproduced").iterdir()) == []
@@ -414,9 +414,9 @@ def test_git_answers_for_files_folders_and_what_is_not_there(project: Workspace)
 
 
 def test_the_digest_covers_all_but_the_run() -> None:
-    content = {"stage": "train", "runs": {"spool": "x", "mlflow": None}}
-    assert digest_of(content) == digest_of({"stage": "train", "runs": {"spool": "x", "mlflow": "y"}})
-    assert digest_of(content) != digest_of({"stage": "train", "runs": {"spool": "z", "mlflow": None}})
+    content = {"stage": "train", "machine": {}, "runs": {"spool": "x", "mlflow": None}}
+    assert digest_of(content) == digest_of({**content, "runs": {"spool": "x", "mlflow": "y"}})
+    assert digest_of(content) != digest_of({**content, "runs": {"spool": "z", "mlflow": None}})
 
 
 def test_the_hash_of_torchs_files_is_that_of_the_installed_ones() -> None:

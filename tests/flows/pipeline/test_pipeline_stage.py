@@ -344,7 +344,7 @@ def test_hints_for_prefect_do_not_invalidate_a_stage(stages: Callable[..., Stage
         ({"retries": -1}, "meta.prefect.retries = -1: input should be greater than or equal to 0"),
         ({"timeout_seconds": "1h"}, "meta.prefect.timeout_seconds = '1h': input should be a valid number"),
         ({"tags": "gpu"}, "meta.prefect.tags = 'gpu': input should be a valid list"),
-        (3, "meta.prefect = 3: input should be a valid dictionary"),
+        (3, "meta.prefect = 3: a section is expected, keys with their values below it"),
     ],
 )
 def test_wrong_hints_end_in_one_line(stages: Callable[..., Stages], hints: Any, message: str) -> None:

@@ -168,7 +168,7 @@ def test_a_full_record_sent_twice_is_there_once(tmp_path: Path, empty_store: Pat
     store = tmp_path / "mlflow.db"
     shutil.copy(empty_store, store)
     spool = Spool.create(tmp_path / "tracking", "train")
-    spool.start(uri=f"sqlite:///{store}", experiment="e", name="train", tags={}, params={"a": "1"})
+    spool.start(uri=f"sqlite:///{store}", experiment="e", name="train", tags={"stage": "train"}, params={"a": "1"})
     for step in range(2500):  # more than MLflow takes in one request
         spool.append("metrics", step=step, values={"loss": 1.0 / (step + 1)})
     spool.append("end", status="FINISHED")
@@ -187,7 +187,13 @@ def spool(tmp_path: Path, empty_store: Path) -> Spool:
     """A spool whose run is in a SQLite store, and of which more is to be sent."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     spool = Spool.create(tmp_path / "tracking", "train")
-    spool.start(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="e", name="train", tags={}, params={"a": "1"})
+    spool.start(
+        uri=f"sqlite:///{tmp_path}/mlflow.db",
+        experiment="e",
+        name="train",
+        tags={"stage": "train"},
+        params={"a": "1"},
+    )
     assert Delivery(spool).advance() is None
     spool.append("metrics", step=1, values={"loss": 1.0})
     spool.append("end", status="FINISHED")
@@ -263,7 +269,7 @@ def test_a_record_that_the_server_refuses_is_kept_and_does_not_hold_up_the_rest(
 def write_three_spools(tracking: Path, uri: str) -> None:
     for _ in range(3):
         spool = Spool.create(tracking, "train")
-        spool.start(uri=uri, experiment="e", name="train", tags={}, params={"a": "x" * 5000})
+        spool.start(uri=uri, experiment="e", name="train", tags={"stage": "train"}, params={"a": "x" * 5000})
         for step in range(300):
             spool.append("metrics", step=step, values={"loss": 1.0 / (step + 1)})
         spool.append("end", status="FINISHED")
