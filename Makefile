@@ -101,7 +101,7 @@ faults: setup-test
 
 # The rehearsal for a GPU installs several GB into work/.
 test-all: test
-	@OMP_NUM_THREADS=1 python -m pytest -m 'slow and not cuda' -n auto --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 python -m pytest -m 'slow and not cuda' --ignore=tests/faults -n auto --dist loadfile --no-loadscope-reorder
 
 lint: setup-test
 	@ruff check --no-cache .
