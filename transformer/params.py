@@ -96,9 +96,9 @@ class FilterParams(Section):
     @field_validator("*", mode="before")
     @classmethod
     def _false_is_off(cls, value: object, info: ValidationInfo) -> object:
-        if value is None:
-            raise ValueError("false switches the filter off")
         is_switch = info.field_name is not None and cls.model_fields[info.field_name].annotation is bool
+        if value is None and not is_switch:
+            raise ValueError("false switches the filter off")
         return None if value is False and not is_switch else value
 
     @field_serializer("*")

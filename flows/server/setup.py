@@ -23,6 +23,7 @@ from prefect.events.schemas.events import Event, Resource
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
+from flows.pipeline.server_access import check_server_access
 from flows.server.automations import ATTEMPTS, RERUN, create_automations
 from flows.server.deployments import deploy
 from flows.server.serve import NOTE, POOL
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="what prefect.yaml says, not what was changed there")
     arguments = parser.parse_args()
     try:
+        check_server_access()
         with get_client(sync_client=True) as client:
             set_up(client, arguments.no_worker_lives)
             if arguments.no_worker_lives:

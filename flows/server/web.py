@@ -58,12 +58,12 @@ APPS = {"prefect": prefect_app, "mlflow": mlflow_app}
 
 def check_port(port: int, option: str) -> None:
     """Raises ParamsError if there is no such port or another process listens on it."""
+    if not 0 < port < 65536:
+        raise ParamsError(f"{option} {port}: ports go from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OverflowError:
-            raise ParamsError(f"{option} {port}: ports go from 1 to 65535") from None
         except OSError as error:
             raise ParamsError(f"port {port} of {HOST}: {error.strerror}; choose another one with {option}") from None
 

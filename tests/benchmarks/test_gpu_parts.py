@@ -161,7 +161,7 @@ def with_shell(stubbed: Path) -> Path:
 def test_missing_packages_are_one_line(with_shell: Path) -> None:
     done = shell(with_shell, f'exec {sys.executable} -S "$@"')  # without site-packages
     assert done.returncode == 2
-    assert done.stderr.startswith("error: not installed and not in .gpu/wheels: pooch, pydantic, ")
+    assert done.stderr.startswith("error: not installed and not in .gpu/wheels: babel, langcodes, ")
     assert done.stderr.endswith("; run `make gpu-bundle` where there is a network\n")
     assert done.stderr.count("\n") == 1
 

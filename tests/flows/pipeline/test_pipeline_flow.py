@@ -137,7 +137,7 @@ def test_states_logs_and_artifacts_of_a_run(prefect_server: PrefectServer, folde
     artifacts = pipeline.artifacts()
     assert artifacts["progress-talk"] == 50.0
     assert "| join | Completed | not delivered yet |" in artifacts["pipeline"]
-    assert f"Report: [{folder}/reports](file://{folder}/reports)" in artifacts["pipeline"]
+    assert f"](<file://{folder}/reports>)" in artifacts["pipeline"]
 
     (folder / "in").write_text("2")
     assert pipeline.run("join")[0] == 0

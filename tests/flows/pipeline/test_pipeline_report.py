@@ -38,9 +38,9 @@ def test_runs_are_linked_where_they_are_shown(workspace: Workspace, monkeypatch:
     experiment = client.get_experiment_by_name("transformer-en-de").experiment_id
     run = run_of(workspace, "train")
     page = f"/#/experiments/{experiment}/runs/{run}"
-    assert rows(workspace, COMPLETED)["train"] == f"[{run[:8]}](http://127.0.0.1:5000{page})"
+    assert rows(workspace, COMPLETED)["train"] == f"[{run[:8]}](<http://127.0.0.1:5000{page}>)"
     monkeypatch.setenv(MLFLOW_UI_VARIABLE, "http://127.0.0.1:5001")  # as `make serve SERVE='--mlflow-port 5001'`
-    assert rows(workspace, COMPLETED)["train"] == f"[{run[:8]}](http://127.0.0.1:5001{page})"
+    assert rows(workspace, COMPLETED)["train"] == f"[{run[:8]}](<http://127.0.0.1:5001{page}>)"
 
 
 def test_runs_that_are_gone_are_not_linked(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_a_restored_stage_names_no_other_results_run(workspace: Workspace) -> No
 
 
 def test_the_reports_of_a_retraining_are_on_its_branch(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert f"(file://{workspace.folder}/reports)" in report(workspace.folder, COMPLETED)
+    assert f"(<file://{workspace.folder}/reports>)" in report(workspace.folder, COMPLETED)
     workspace.git("switch", "--quiet", "-c", "retraining/2026-11-26-abc")
     monkeypatch.setenv("TRANSFORMER_WORKSPACE", str(workspace.folder.parent))
     text = report(workspace.folder, COMPLETED)

@@ -56,7 +56,7 @@ def test_ctrl_c_while_a_command_is_imported(tmp_path: Path, module: str, status:
 def test_no_such_port(tmp_path: Path, port: str, told: str) -> None:
     process = start(tmp_path, "flows.server", f"--port={port}")
     _, errors = process.communicate(timeout=COMMAND_SECONDS)
-    assert errors == f"error: --port {told}: a port is a number from 1 to 65535\n"
+    assert errors == f"error: --port {told}: ports go from 1 to 65535\n"
     assert process.returncode == 2
 
 
@@ -67,9 +67,7 @@ def test_a_dead_api_is_named_without_its_password(tmp_path: Path, address: str) 
     process = start(tmp_path, "flows.pipeline", PREFECT_API_URL=address)
     _, errors = process.communicate(timeout=COMMAND_SECONDS)
     (line,) = errors.splitlines()
-    assert line.startswith(
-        f"error: PREFECT_API_URL = {address.replace('bob:SECRET@', '')}: no Prefect server answers"
-    )
+    assert line.startswith(f"error: Prefect at {address.replace('bob:SECRET@', '')} does not answer (")
     assert process.returncode == 1
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from transformer.errors import DataError, DivergedError, ExitCode, InterruptedTr
 from transformer.files import write_json
 from transformer.params import Params, params_from
 from transformer.tokens.store import TokenSplit
+from transformer.tokens.vocabulary import VOCABULARY_FILE
 from transformer.training.batching import micro_batches, plan_epoch, usable_sentences
 from transformer.training.launch import launch
 from transformer.training.ranks import shares
@@ -249,12 +249,10 @@ def test_an_error_of_all_ranks_and_one_of_the_first_alone_come_out_in_one_line(
 
 def test_an_unexpected_error_comes_out_in_one_line(tokens: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("transformer.training.launch.RESTARTS", 0)
-    broken = tmp_path / "tokens"
-    shutil.copytree(tokens, broken)
-    ids = np.load(broken / "train.source.ids.npy")
-    np.save(broken / "train.source.ids.npy", np.full_like(ids, 60_000))  # which no vocabulary here has
-    with pytest.raises(UserError, match=r"^rank \d failed, .*IndexError: .*") as raised:
-        launch(*sections(params(devices=2)), paths(tmp_path, broken), lambda record: None)
+    places = paths(tmp_path, tokens)
+    places["curves"] = tokens / VOCABULARY_FILE / "curves"  # below a file
+    with pytest.raises(UserError, match=r"^rank \d failed, .*NotADirectoryError: .*") as raised:
+        launch(*sections(params(devices=2)), places, lambda record: None)
     assert "\n" not in str(raised.value)
     assert raised.value.exit_code == ExitCode.FAILURE
 
