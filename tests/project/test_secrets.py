@@ -236,7 +236,8 @@ def tracked_stages(tracking: MlflowServer) -> list[str]:
 
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tracking.store}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return [run.data.tags["stage"] for run in client.search_runs(experiments)]
+    tags = [run.data.tags for run in client.search_runs(experiments)]
+    return [one["stage"] for one in tags if "stage" in one]  # the others are of whole pipelines
 
 
 def open_to_others(work: Path) -> list[str]:
