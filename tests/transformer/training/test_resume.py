@@ -82,7 +82,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, Pat
     """Params of a short training, its tokens, and the hash of what it makes when nothing happens."""
     training = {**TINY_PARAMS["training"], "updates": UPDATES, "log_every": 1, "validate_every": 4}
     training |= {"checkpoint_every_updates": 3, "validation_bleu_sentences": 0}
-    params = params_from({**TINY_PARAMS, "model": {**TINY_PARAMS["model"], "dropout": 0.2}, "training": training}, "")
+    model, averaging = {**TINY_PARAMS["model"], "dropout": 0.2}, {**TINY_PARAMS["averaging"], "min_updates_apart": 3}
+    params = params_from({**TINY_PARAMS, "model": model, "training": training, "averaging": averaging}, "")
     folder = tmp_path_factory.mktemp("whole")
     tokens = tiny_tokens(folder / "tokens")
     trained(folder / "run", tokens, params)
