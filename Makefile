@@ -20,7 +20,7 @@ unexport PYTHONPATH PYTHONHOME
 
 help:
 	@echo 'make repro   set up .venv, run the pipeline (dvc repro), print the scores'
-	@echo 'make test    set up .venv with the test tools, run the tests (9 minutes); test-all: those that take longer too'
+	@echo 'make test    set up .venv with the test tools, run the tests (12 minutes); test-all: those that take longer too'
 	@echo 'make faults  plant faults (kills, full disks, bad networks, flipped bytes, …) and count what held'
 	@echo 'make undo    after a stage has failed: its outputs as of its last run; STAGE=train: of one stage only'
 	@echo 'make lint    ruff, mypy, and who imports whom (import-linter)'
