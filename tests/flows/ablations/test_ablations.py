@@ -161,6 +161,8 @@ def test_the_queue_runs_and_its_results_stand_beside_the_papers(checkout: Worksp
     ],
 )
 def test_wrong_options_are_one_line(options: list[str], told: str, tmp_path: Path) -> None:
-    made = Workspace(CHECKOUT).run("python", "-m", "flows.ablations", *options, succeeds=False)
+    workspace = Workspace(tmp_path / "checkout")
+    workspace.folder = CHECKOUT  # what DVC leaves beside a checkout stays in the temporary folder
+    made = workspace.run("python", "-m", "flows.ablations", *options, succeeds=False)
     assert made.startswith(told)
     assert made.count("\n") == 1

@@ -1,7 +1,7 @@
 """What a reader is given: the files of a part, what to call them in messages, and their lines."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +77,20 @@ class PartFiles(NamedTuple):
     source: RawFile
     target: RawFile
     left_out: Counter[str]  # reason -> units that a reader passes over
+
+
+def line_pairs(
+    files: PartFiles, lines: Iterable[tuple[int, str]], sides: Callable[[int, str], tuple[str, str]]
+) -> Iterator[Pair]:
+    """The pair of each numbered line by `sides`; a blank one is an empty pair, left out or for `sides` to refuse."""
+    part = files.part
+    for number, line in lines:
+        if line.strip() or not part.blank_lines:
+            yield Pair(*sides(number, line), part.name)
+        elif part.blank_lines == "keep":
+            yield Pair("", "", part.name)
+        else:
+            files.left_out["blank_line"] += 1
 
 
 def trouble(raw: RawFile, error: Exception, line: int | None = None) -> DataError:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile, read_lines
+from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile, line_pairs, read_lines
 
 LINES_OF_ARRAY = "make an object a line of it (jq -c '.[]')"
 NAME_KEYS = "name one of them in data/corpora.yaml, or mend the line"
@@ -17,16 +17,12 @@ def read_jsonl_pairs(files: PartFiles) -> Iterator[Pair]:
         DataError: a line that is no object, a missing key, a value that is not text, or as in `read_lines`.
     """
     part, raw = files.part, files.source
-    for number, line in enumerate(read_lines(raw), 1):
-        if not line.strip() and part.blank_lines:
-            if part.blank_lines == "keep":
-                yield Pair("", "", part.name)
-            else:
-                files.left_out["blank_line"] += 1
-            continue
+
+    def sides(number: int, line: str) -> tuple[str, str]:
         row = _object(raw, line, number)
-        source, target = (_text(raw, row, key, number) for key in (part.source_field, part.target_field))
-        yield Pair(source, target, part.name)
+        return _text(raw, row, part.source_field, number), _text(raw, row, part.target_field, number)
+
+    return line_pairs(files, enumerate(read_lines(raw), 1), sides)
 
 
 def _object(raw: RawFile, line: str, number: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile, read_lines
+from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile, line_pairs, read_lines
 from transformer.errors import DataError
 
 
@@ -22,17 +22,14 @@ def read_tsv_pairs(files: PartFiles) -> Iterator[Pair]:
     else:
         source_column, target_column = int(part.source_field), int(part.target_field)
     width = len(header) if header else part.width or max(source_column, target_column) + 1
-    for number, line in lines:
-        if not line.strip() and part.blank_lines:
-            if part.blank_lines == "keep":
-                yield Pair("", "", part.name)
-            else:
-                files.left_out["blank_line"] += 1
-            continue
+
+    def sides(number: int, line: str) -> tuple[str, str]:
         columns = line.split("\t")
         if len(columns) != width:
             raise _wrong_width(files, line, number, width)
-        yield Pair(columns[source_column], columns[target_column], part.name)
+        return columns[source_column], columns[target_column]
+
+    yield from line_pairs(files, lines, sides)
 
 
 def _position(raw: RawFile, names: list[str], name: str) -> int:
