@@ -1,6 +1,7 @@
 """What holds for any text, any lengths, any params: hypothesis looks for the exception."""
 
 import json
+import os
 import tempfile
 import unicodedata
 from fractions import Fraction
@@ -23,7 +24,9 @@ from transformer.tokens.store import TokenSide, TokenSplit
 from transformer.tokens.vocabulary import BOS, EOS, PAD
 from transformer.training.batching import assemble, micro_batches, packed_batches, plan_epoch, usable_sentences
 
-settings.register_profile("quick", max_examples=60, deadline=None, derandomize=True)
+settings.register_profile(
+    "quick", max_examples=int(os.environ.get("EXAMPLES", "60")), deadline=None, derandomize=True
+)
 settings.load_profile("quick")
 TEXTS = st.text(st.characters(), max_size=40)  # all of Unicode, lone surrogates too
 

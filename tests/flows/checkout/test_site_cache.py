@@ -109,7 +109,12 @@ def test_dvc_executes_what_lies_in_a_shared_one_and_we_refuse_it(
     monkeypatch.setenv(VARIABLE, str(shared))
     for program in ("flows.pipeline", "flows.stages"):
         done = subprocess.run(
-            [sys.executable, "-m", program], cwd=CHECKOUT, capture_output=True, text=True, timeout=120
+            [sys.executable, "-m", program],
+            cwd=repository,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert done.returncode != 0
         assert f"error: DVC's site cache {shared} is open to other users" in done.stderr, program

@@ -11,11 +11,6 @@ from flows.promotion.settle import Answer
 from flows.retraining.drift import notice_champion
 
 
-@pytest.fixture
-def retrainings(tmp_path: Path, empty_store: Path) -> Retrainings:
-    return Retrainings(tmp_path, empty_store)
-
-
 def decisions(retrainings: Retrainings) -> list[tuple[str, str, str | None]]:
     return [(event.version, event.decision, event.champion) for event in retrainings.registry.history()]
 

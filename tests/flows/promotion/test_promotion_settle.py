@@ -12,11 +12,6 @@ from flows.promotion.settle import Answer
 from transformer.errors import ParamsError
 
 
-@pytest.fixture
-def retrainings(tmp_path: Path, empty_store: Path) -> Retrainings:
-    return Retrainings(tmp_path, empty_store)
-
-
 def test_champions_follow_one_another_and_worse_ones_do_not(retrainings: Retrainings) -> None:
     decided = []
     for wrong in (30, 0, 40, 0):
