@@ -10,7 +10,6 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -67,13 +66,12 @@ def pipeline(workspace: str = ".", targets: list[str] | None = None) -> dict[str
         die_with_parent()
     hide_stack_traces()
     stages = read_graph(folder, targets)
-    lock = hold_pipeline_lock(folder, get_run_logger().warning)
-    try:
-        outcomes = _bring_up_to_date(folder, stages, run)
-    finally:
-        os.close(lock)
-    publish_report(folder, outcomes)
-    return outcomes
+    with while_wanted():  # also while it waits for its turn
+        lock = hold_pipeline_lock(folder, get_run_logger().warning)
+        try:
+            return _bring_up_to_date(folder, stages, run)
+        finally:
+            os.close(lock)
 
 
 def _bring_up_to_date(folder: Path, stages: list[Stage], run: str) -> dict[str, str]:
@@ -81,8 +79,7 @@ def _bring_up_to_date(folder: Path, stages: list[Stage], run: str) -> dict[str, 
         check_checkout(folder)
     for line in discard_damaged(folder):
         get_run_logger().warning("%s", line)
-    with while_wanted():
-        outcomes = _run(run, stages, folder)
+    outcomes = _run(run, stages, folder)
     publish_report(folder, outcomes)
     return outcomes
 
@@ -203,30 +200,6 @@ def _start_temporary_server() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
-def _without_password(address: str) -> str:
-    parts = urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def _check_server() -> None:
-    """Ask the server that is configured whether it is there: Prefect would wait, and then show a stack trace.
-
-    Raises:
-        UserError: it does not answer.
-    """
-    address = get_current_settings().api.url
-    if address is None:
-        return
-    try:
-        with get_client(sync_client=True) as client:
-            error = client.api_healthcheck()
-    except Exception as found:  # whatever httpx makes of a wrong address
-        error = found
-    if error is not None:
-        what = f"PREFECT_API_URL = {_without_password(address)}: no Prefect server answers ({type(error).__name__})"
-        raise UserError(f"{what}; start it (make serve), or unset PREFECT_API_URL to run without one")
-
-
 def main() -> None:
     """Run the pipeline in the working folder; a failed stage's exit status becomes the process's."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the stages of dvc.yaml.")
@@ -238,7 +211,6 @@ def main() -> None:
         use_private_site_cache(Path())  # before a server is started for nothing
         check_server_access()
         _start_temporary_server()
-        _check_server()
         outcomes = pipeline(targets=targets or None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

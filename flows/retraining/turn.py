@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from flows.checkout.workspace import WORK
 from transformer.files import locked
 
 ASK_AGAIN_SECONDS = 1.0
+ON_TIME = timedelta(minutes=5)  # a worker asks every few seconds; later than this, it was away
 
 
 def missed_too_often(catch_up: int) -> bool:
@@ -38,7 +39,10 @@ def missed_too_often(catch_up: int) -> bool:
         this = client.read_flow_run(UUID(str(runtime.flow_run.id)))
         if not this.auto_scheduled or this.run_count > 1:  # it has begun before, and goes on after a crash
             return False
-        due = sorted([this, *_due(client, this)], key=lambda run: run.expected_start_time or datetime.now(UTC))
+        others, now = _due(client, this), datetime.now(UTC)
+        if not others and now - (this.expected_start_time or now) < ON_TIME:
+            return False
+        due = sorted([this, *others], key=lambda run: run.expected_start_time or datetime.now(UTC))
         dropped = due[: max(0, len(due) - catch_up)]
         for run in dropped:
             if run.id != this.id:

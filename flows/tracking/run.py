@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 import transformer
+from flows.checkout.tracking_credentials import ADDRESS, checked_address
 from flows.checkout.workspace import DEFINITION, METRICS, MODEL, main_workspace, model_name, tracking_folder
 from flows.records import tags
 from flows.records.dvc_files import parse_definition
@@ -57,15 +58,17 @@ class StageRun:
         self.broken = False
         self._system: SystemMetrics | None = None
         self._params = params
+        self.inputs: list[Artifact] = []  # what the stage reads, hashed when it began
         self._start(stage, params)
 
     @_never_failing
     def _start(self, stage: str, params: Params) -> None:
         files = parse_definition(Path(DEFINITION).read_bytes(), DEFINITION)[stage]
         self._execution = Execution(files, params)
+        self.inputs = self._execution.inputs
         self._spool = Spool.create(tracking_folder(), stage)
         self._spool.start(
-            uri=os.environ.get("MLFLOW_TRACKING_URI") or None,  # the workspace's own store may move before it is sent
+            uri=checked_address(os.environ.get(ADDRESS, "")) or None,  # the own store may move before it is sent
             experiment=model_name(params.languages),
             name=stage,
             tags={
@@ -114,11 +117,6 @@ class StageRun:
         sha256 = sha256_of(folder)
         text = made_from(self._params, self._execution.code, sha256, Path.cwd())
         self._spool.append("model", name=name, sha256=sha256, made_from=text)
-
-    @property
-    def inputs(self) -> list[Artifact]:
-        """What the stage reads, hashed when it began."""
-        return [] if self.broken else self._execution.inputs
 
     @_never_failing
     def finish(self) -> None:
