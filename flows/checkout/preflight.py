@@ -8,7 +8,7 @@ from transformer.data.download.chosen import check_choice, check_local_files, ch
 from transformer.data.download.corpora import load_corpora
 from transformer.errors import ParamsError
 from transformer.evaluation.comet_score import check_comet
-from transformer.params import ComputeParams, Params, load_params
+from transformer.params import ComputeParams, EvaluationParams, Params, load_params
 
 
 def read_params(folder: Path = Path()) -> Params:
@@ -20,9 +20,18 @@ def read_params(folder: Path = Path()) -> Params:
     params = load_params(folder / PARAMS)
     if (folder / REGISTRY).exists():  # DVC and `download` miss it, the other stages don't
         check_choice(params, folder / REGISTRY)
-    check_tokenizer(params.evaluation)
-    check_comet(params.evaluation)
+    check_evaluation(params.evaluation)
     return params
+
+
+def check_evaluation(evaluation: EvaluationParams) -> None:
+    """Refuse what this machine lacks for the scores that are asked for.
+
+    Raises:
+        ParamsError: names the key and what is missing.
+    """
+    check_tokenizer(evaluation)
+    check_comet(evaluation)
 
 
 def check_checkout(folder: Path = Path()) -> None:

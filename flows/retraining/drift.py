@@ -16,6 +16,7 @@ from pydantic import Field
 
 from flows.checkout.own_store import DATABASE
 from flows.checkout.preflight import read_params
+from flows.checkout.site_cache import use_private_site_cache
 from flows.checkout.workspace import main_workspace, model_name, tracking_uri
 from flows.checkout.worktree import checked_out, resolve
 from flows.markdown import plain
@@ -59,6 +60,7 @@ def drift(revision: str = "HEAD", promote: str = "auto", catch_up: Annotated[int
 def _drift(revision: str, promote: str, check: Check) -> State[Any]:
     """As of `drift`; `check` is asked before a retraining is started."""
     main = main_workspace()
+    use_private_site_cache(main)
     commit = resolve(main, revision)
     with checked_out(main, commit, str(runtime.flow_run.id)[-8:], f"{datetime.now(UTC):%Y-%m-%d}") as worktree:
         params = read_params(worktree.folder)
@@ -105,7 +107,7 @@ def _retrain(parameters: dict[str, Any], change: str) -> FlowRun:
         )
     except ObjectNotFound:
         raise UserError(
-            f"the data has changed and there is no deployment {DEPLOYMENT}: prefect deploy --all"
+            f"the data has changed and there is no deployment {DEPLOYMENT}: python -m flows.server.setup"
         ) from None
     return run
 

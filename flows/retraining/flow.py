@@ -18,7 +18,7 @@ from prefect.states import Cancelled
 from pydantic import Field
 
 import flows.tracking.delivery  # noqa: F401  # which `send` imports only when it delivers
-from flows.checkout.preflight import check_machine
+from flows.checkout.preflight import check_evaluation, check_machine
 from flows.checkout.site_cache import use_private_site_cache
 from flows.checkout.workspace import (
     MODEL,
@@ -101,6 +101,7 @@ def _retrain(
     commit, origin, changes = resolve(main, revision), params_file(preset), overrides or {}
     _, params = overridden(read_at(main, commit, origin), origin, changes)
     check_choice(params, Path(REGISTRY), parse_corpora(read_at(main, commit, REGISTRY), REGISTRY))
+    check_evaluation(params.evaluation)
     check_machine(params.compute)
     short = str(runtime.flow_run.id)[-8:]  # the first characters are the time
     with checked_out(main, commit, short, f"{datetime.now(UTC):%Y-%m-%d}") as worktree:

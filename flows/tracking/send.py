@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from flows.checkout.tracking_credentials import ADDRESS, checked_address, move_credentials
 from flows.checkout.workspace import main_workspace, sender_lock, tracking_folder, tracking_uri
 from flows.tracking.problem import SEND, Problem, clear_problem, in_a_line, report_problem
 from flows.tracking.spool import Spool
-from transformer.errors import ExitCode
+from transformer.errors import ExitCode, UserError
 from transformer.files import open_private
 
 POLL_SECONDS = 1.0
@@ -134,6 +135,18 @@ def send_in_foreground(tracking: Path, to: str | None) -> int:
     return ExitCode.OK
 
 
+def _without_credentials_in(address: str) -> str:
+    """The address of another server; its user and password go where MLflow reads them.
+
+    Raises:
+        ParamsError: they cannot be taken out of it.
+    """
+    named = {ADDRESS: address}
+    move_credentials(named)
+    os.environ.update({name: value for name, value in named.items() if name != ADDRESS})
+    return checked_address(named[ADDRESS])
+
+
 def main() -> None:
     """Deliver, as the detached sender or, with `--wait`, in the foreground with a closing line."""
     parser = argparse.ArgumentParser(prog=SEND, description="Send recorded runs to MLflow.")
@@ -146,7 +159,12 @@ def main() -> None:
         print(f"error: --to {options.to}: not a tracking URI, as http://host:5000 or sqlite:///mlflow.db is one")
         sys.exit(ExitCode.BAD_PARAMS)
     if options.wait or options.to:
-        sys.exit(send_in_foreground(tracking_folder(), options.to))
+        try:
+            to = _without_credentials_in(options.to) if options.to else None
+            sys.exit(send_in_foreground(tracking_folder(), to))
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
     logging.basicConfig(format="%(asctime)s %(message)s")
     os.nice(10)
     # A stage that found the lock taken relies on its holder: look once more after releasing it.
