@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from pydantic import ValidationError
 
 from transformer.data.cleaning import resolve_entities
-from transformer.errors import DataError, ExitCode, ParamsError, UserError
+from transformer.errors import DataError, ExitCode, ParamsError, UserError, trouble_of_the_machine
 from transformer.model.folder import read_decoding
 from transformer.params import DecodingParams
 from transformer.progress import ignore_progress, sentence_progress
@@ -47,6 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has closed the pipe. Python flushes stdout at exit and would complain, so it goes nowhere now.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if (trouble := trouble_of_the_machine(error)) is None:
+            raise
+        print(f"transformer: {trouble}", file=sys.stderr)
+        return ExitCode.FAILURE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return ExitCode.OK

@@ -86,7 +86,8 @@ def link_or_copy(file: Path, target: Path) -> None:
     try:
         os.link(file, target)
     except OSError:
-        shutil.copyfile(file, target)
+        with atomic_path(target) as temporary:
+            shutil.copyfile(file, temporary)
 
 
 def keep_hashed(written: Path, name: str) -> Path:

@@ -42,6 +42,7 @@ PAPERS_UPDATES = 100_000  # paper, section 5.2: of the base model
 TURNS = 0.4  # of the part's time is kept for the measurements
 COMPILERS = 3  # processes that compile for each configuration; by default there would be as many as cores
 
+READY = "ready"  # says a process that has warmed up
 Key = tuple[str, str]  # configuration and size
 
 
@@ -102,7 +103,8 @@ def _started(key: Key) -> tuple[BaseProcess, "Connection[Any, Any]"]:
 
 def _turn(process: BaseProcess, connection: "Connection[Any, Any]", deadline: float) -> Any:
     try:
-        connection.recv()  # it has warmed up
+        if (told := connection.recv()) != READY:  # why it could not warm up
+            return told
         connection.send(None)
         if not connection.poll(max(0.0, deadline - time.monotonic())):
             process.kill()
@@ -131,7 +133,7 @@ def _figures(name: str, size: str, connection: "Connection[Any, Any]") -> tuple[
     with warmed(name, params, None) as ready:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        connection.send("ready")
+        connection.send(READY)
         connection.recv()
         if ready is None:
             return "not on this device"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.checkout.own_store import ARTIFACTS, DATABASE, bring_addresses_here
-from flows.checkout.tracking_credentials import checked_address
+from flows.checkout.tracking_credentials import ADDRESS, checked_address
 from transformer.files import locked, open_private, private_folder
 from transformer.params import LanguageParams
 
@@ -90,12 +90,18 @@ def tracking_uri(workspace: Path | None = None) -> str:
     Raises:
         ParamsError: the address holds a secret.
     """
-    folder = (workspace or main_workspace()).resolve()
-    own = f"sqlite:///{folder / DATABASE}"
-    uri = checked_address(os.environ.get("MLFLOW_TRACKING_URI") or own)
-    if uri == own:
-        bring_addresses_here(folder)
-    return uri
+    named = checked_address(os.environ.get(ADDRESS, ""))
+    return named if named and named != _own_store(workspace) else own_store_uri(workspace)
+
+
+def own_store_uri(workspace: Path | None = None) -> str:
+    """The SQLite store of `workspace` (default: the main one), made to name its artifacts where they are now."""
+    bring_addresses_here((workspace or main_workspace()).resolve())
+    return _own_store(workspace)
+
+
+def _own_store(workspace: Path | None) -> str:
+    return f"sqlite:///{(workspace or main_workspace()).resolve() / DATABASE}"
 
 
 def model_name(languages: LanguageParams) -> str:

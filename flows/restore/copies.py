@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from flows.checkout.git import Git
@@ -66,10 +67,16 @@ class Copies:
             return {"": md5}
         if self._is_whole(md5):
             return self._cache.listing(md5)
-        candidates = (self._recorded(stage, path, md5), self._committed_folder(path), self._here(path))
-        files = next((one for one in candidates if one is not None and directory_md5(one) == md5), None)
+        found = self._listings(stage, path, md5)
+        files = next((one for one in found if one is not None and directory_md5(one) == md5), None)
         self._settle(md5, f"the list of files of {path}", None if files is None else listing_text(files).encode())
         return files
+
+    def _listings(self, stage: str, path: str, md5: str) -> Iterator[Files | None]:
+        """What may be in the folder, one after the other: the later ones ask git, and hash it."""
+        yield self._recorded(stage, path, md5)
+        yield self._committed_folder(path)
+        yield self._here(path)
 
     def _recorded(self, stage: str, path: str, md5: str) -> Files | None:
         file = record_path(self.root, stage)

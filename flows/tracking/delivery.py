@@ -9,7 +9,7 @@ import mlflow
 from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from flows.checkout.workspace import artifact_folder, main_workspace, tracking_uri
+from flows.checkout.workspace import artifact_folder, main_workspace, own_store_uri
 from flows.records.record import fill_in_run
 from flows.tracking.model_description import MADE_FROM, SCORES, with_part
 from flows.tracking.pipeline_run import PipelineRun, parent_tag
@@ -39,7 +39,7 @@ class Delivery:
         self._position = spool.position()
         first = next(spool.events(0), None)
         self._start: Event = first[0] if first else {"time": 0}
-        self.uri = self._position.address or tracking_uri()
+        self.uri = self._position.address or own_store_uri()
         self._last_time: int = self._start["time"]
 
     def advance(self) -> Problem | None:

@@ -18,7 +18,7 @@ from flows.checkout.tracking_credentials import ADDRESS, checked_address, move_c
 from flows.checkout.workspace import main_workspace, sender_lock, tracking_folder, tracking_uri
 from flows.tracking.problem import SEND, Problem, clear_problem, in_a_line, report_problem
 from flows.tracking.spool import Spool
-from transformer.errors import ExitCode, UserError
+from transformer.errors import ExitCode, ParamsError, UserError
 from transformer.files import open_private
 
 POLL_SECONDS = 1.0
@@ -135,12 +135,14 @@ def send_in_foreground(tracking: Path, to: str | None) -> int:
     return ExitCode.OK
 
 
-def _without_credentials_in(address: str) -> str:
-    """The address of another server; its user and password go where MLflow reads them.
+def _other_server(address: str) -> str:
+    """The address that `--to` names; its user and password go where MLflow reads them.
 
     Raises:
-        ParamsError: they cannot be taken out of it.
+        ParamsError: it is no tracking URI, or the password cannot be taken out of it.
     """
+    if urlsplit(address).scheme.partition("+")[0] not in STORES:
+        raise ParamsError(f"--to {address}: not a tracking URI, as http://host:5000 or sqlite:///mlflow.db is one")
     named = {ADDRESS: address}
     move_credentials(named)
     os.environ.update({name: value for name, value in named.items() if name != ADDRESS})
@@ -155,12 +157,9 @@ def main() -> None:
     elsewhere = "send all that waits to this tracking server instead, from its beginning; implies --wait"
     parser.add_argument("--to", metavar="URI", help=elsewhere)
     options = parser.parse_args()
-    if options.to and urlsplit(options.to).scheme.partition("+")[0] not in STORES:
-        print(f"error: --to {options.to}: not a tracking URI, as http://host:5000 or sqlite:///mlflow.db is one")
-        sys.exit(ExitCode.BAD_PARAMS)
     if options.wait or options.to:
         try:
-            to = _without_credentials_in(options.to) if options.to else None
+            to = _other_server(options.to) if options.to else None
             sys.exit(send_in_foreground(tracking_folder(), to))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)

@@ -13,6 +13,7 @@ from transformer.files import sha256_of, write_json, write_text
 from transformer.model.checkpoints import Checkpoint, read_index, read_weights, vocabulary_hash
 from transformer.model.folder import DECODING_FILE, LIST_FILE, ModelConfig, file_hashes, read_config, write_model
 from transformer.params import AveragingParams, DecodingParams
+from transformer.relations import TOLERANCE
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def _minutes(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Che
         if one.minutes is None:
             raise ParamsError("averaging.rule = minutes needs training.checkpoint_every_minutes to be set")
         # A checkpoint is written after the first update past the mark, so two may be slightly less than that apart.
-        if previous - one.minutes >= params.minutes_apart * 0.99 and len(chosen) < params.count:
+        if previous - one.minutes >= params.minutes_apart * TOLERANCE and len(chosen) < params.count:
             chosen.append(one)
             previous = one.minutes
     return chosen

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from transformer.errors import DataError, ParamsError
@@ -51,6 +52,10 @@ def check_comet(evaluation: EvaluationParams) -> None:
     for key, path in (("comet_checkpoint", checkpoint), ("comet_python", python)):
         if path and not Path(path).expanduser().is_file():
             raise ParamsError(f"evaluation.{key} = {path!r}: there is no such file")
+    if python and not os.access(Path(python).expanduser(), os.X_OK):
+        raise ParamsError(f"evaluation.comet_python = {python!r}: it is no program")
+    if checkpoint and not python and find_spec("comet") is None:
+        raise ParamsError("evaluation.comet_python = None: unbabel-comet is not here; name a Python that has it")
 
 
 def comet_score(

@@ -144,6 +144,9 @@ def test_how_many_are_made_up_for_is_a_parameter(toys: Toys, prefect_server: Pre
     mark_as_scheduled(prefect_server, none)
     until(lambda: {toys.state(run) for run in none} == {"Cancelled"}, 90, "both")
     assert toys.notes() == []
+    on_time = toys.scheduled(timedelta(seconds=-10), catch_up=0)  # ahead
+    mark_as_scheduled(prefect_server, [on_time])
+    until(lambda: toys.state(on_time) == "Completed", 90, "the run that was not missed")
 
 
 def mark_as_scheduled(server: PrefectServer, runs: list[UUID]) -> None:

@@ -24,7 +24,8 @@ def check_choice(params: Params, path: Path, entries: dict[str, Entry] | None = 
     chosen = chosen_corpora(params.download, params.languages, entries, path)
     parts = [(name, split) for corpus, entry in chosen.items() for name, split in _parts(corpus, entry)]
     _check_splits(params.download.corpora, parts)
-    drawn_from = None if any(split == "test" for _, split in parts) else "train"  # no official test set: drawn
+    # Without an official test set it is drawn from train, unless a part without a split brings its own.
+    drawn_from = None if {"test", None} & {split for _, split in parts} else "train"
     names = [name for name, split in parts if split in ("test", None, drawn_from)]
     for name in params.evaluation.test_sets:
         if name not in names:

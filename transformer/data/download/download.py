@@ -17,7 +17,7 @@ from transformer.data.download.corpora import SIDES, Corpus, Entry, LocalCorpus,
 from transformer.data.download.local import copy_local, local_files, local_parts
 from transformer.data.download.transfer import MIRROR_VARIABLE, Patience, catalogue_languages
 from transformer.data.parts import Part, write_parts
-from transformer.files import sha256_of, write_json
+from transformer.files import link_or_copy, sha256_of, write_json
 from transformer.params import DownloadParams, LanguageParams
 
 logger = logging.getLogger(__name__)
@@ -183,11 +183,9 @@ def _fetch_local(name: str, corpus: LocalCorpus, languages: LanguageParams, corp
 def _link(file: Path, target: Path) -> None:
     """A hard link to a verified file, or a copy where the file system has no links."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file, target)
-    except OSError:
+    if file.stat().st_dev != target.parent.stat().st_dev:
         require_space(target.parent, file.stat().st_size, target.name)
-        shutil.copyfile(file, target)
+    link_or_copy(file, target)
 
 
 def _utc(timestamp: float) -> str:

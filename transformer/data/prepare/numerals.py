@@ -14,7 +14,7 @@ _RUN, _SEPARATOR = re.compile(r"\d+"), re.compile(r"\D")
 # Behind a number: words and characters by which it is multiplied, such as those of 20 thousand and of 5万.
 _MAGNITUDE = re.compile(
     r"k\b|[\s-]?(?:thousand|tausend|tsd|mille?\b|mil\b|mi(?:o|a|ll?i[oóòõ]n|l[ij]on)|bil+i[oóòõ]n|trillion"
-    r"|mil+iard|m(?:rd|ld|ln|n)\b|bn\b|тыс|млн|млрд|миллион|миллиард|мільйон|мільярд|lakh|crore|लाख|करोड़|लाख"
+    r"|mil+iard|m(?:rd|ld|ln|n)\b|bn\b|тыс|млн|млрд|миллион|миллиард|мільйон|мільярд|lakh|crore|लाख|करोड़"
     r"|[千万萬億亿兆천만억조])",
     re.IGNORECASE,
 )

@@ -3,10 +3,10 @@
 import json
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from transformer.data.compression import ARCHIVE_ERRORS
 from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile
 
 Key = tuple[str, ...]  # where a string is in a catalogue, from the top
@@ -31,7 +31,7 @@ def read_catalogue_pairs(files: PartFiles) -> Iterator[Pair]:
                 for key, source in sources.items():
                     if key in targets:
                         yield Pair(source, targets[key], f"{part.name}/{key[0]}")
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except ARCHIVE_ERRORS as error:
         raise raw.damaged(f"a damaged zip file ({error})") from None
     except OSError as error:
         raise raw.unreadable(error) from None
@@ -60,7 +60,7 @@ def _strings(archive: zipfile.ZipFile, raw: RawFile, member: str) -> dict[Key, s
         strings = dict(_leaves(json.loads(archive.read(member).decode("utf-8-sig")), ()))
         for text in strings.values():
             text.encode("utf-8")  # JSON can spell half a surrogate pair, which is not a character
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except ARCHIVE_ERRORS as error:  # ValueError: of JSON and UTF-8; RuntimeError: of endless nesting
         raise raw.malformed(f"member {member}: not UTF-8 JSON ({' '.join(str(error).split())})") from None
     return strings
 
