@@ -34,7 +34,12 @@ def use_private_site_cache(root: Path) -> Path:
     Raises:
         UserError: other users can write to it, and what they write there DVC would execute.
     """
-    folder = Path(os.environ.get(VARIABLE) or configured(root) or default_site_cache())
+    folder = _checked(Path(os.environ.get(VARIABLE) or configured(root) or default_site_cache()))
+    os.environ[VARIABLE] = str(folder)
+    return folder
+
+
+def _checked(folder: Path) -> Path:
     try:
         _make(folder)
     except OSError as error:
@@ -46,7 +51,6 @@ def use_private_site_cache(root: Path) -> Path:
             f"DVC's site cache {folder} {problem}, and DVC executes what it reads there: remove it (rm -r), "
             f"or name another folder in {VARIABLE}"
         )
-    os.environ[VARIABLE] = str(folder)
     return folder
 
 
@@ -69,8 +73,7 @@ def configure(root: Path) -> Path | None:
         return None
     from dvc.config import Config  # here: DVC takes half a second to import
 
-    folder = default_site_cache()
-    _make(folder)
+    folder = _checked(default_site_cache())
     with Config(str(root / ".dvc"), validate=False).edit("local", validate=False) as local:
         local.setdefault("core", {})["site_cache_dir"] = str(folder)
     return folder

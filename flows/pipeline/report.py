@@ -11,7 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows.checkout.git import Git
 from flows.checkout.workspace import LOCK, MLFLOW_UI_VARIABLE, REPORTS, main_workspace, tracking_uri
-from flows.markdown import plain, table
+from flows.markdown import plain, scores_table, table
 from flows.pipeline.stage_process import Outcome
 from flows.records.dvc_files import parse_lock
 from flows.records.record import md5s, parse_record, record_path
@@ -58,17 +58,7 @@ def _scores(reports: Path) -> list[str]:
         return []
     content = json.loads(path.read_text(encoding="utf-8"))
     tests = content["tests"]
-    rows = [
-        [
-            plain(name),
-            str(scores["sentences"]),
-            f"{scores['bleu']:.1f} ({scores['bleu_low']:.1f} - {scores['bleu_high']:.1f})",
-            f"{scores['chrf']:.1f}",
-            f"{scores['ter']:.1f}",
-        ]
-        for name, scores in tests.items()
-    ]
-    lines = ["## Scores", "", table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows), ""]
+    lines = ["## Scores", "", scores_table(tests), ""]
     for name, scores in tests.items():
         if "bleus" not in scores:  # an older revision, which did not report them, is being retrained
             continue

@@ -9,6 +9,7 @@ from flows.promotion.gate import Check
 from flows.promotion.registered_model import RegisteredModel, Version
 from flows.promotion.settle import Candidate, compare, conclude
 from flows.promotion.translations import TranslationCache, committed, evaluated
+from transformer.errors import DataError
 from transformer.files import sha256_of
 from transformer.params import Params
 
@@ -32,6 +33,8 @@ def preview(
         version = registered.version(number)
         tests = cache.of(version, tests, keep=False)
     else:
+        if not Path(MODEL).is_dir():
+            raise DataError(f"{MODEL} is missing: run make repro, or name a version with --to")
         sha256 = sha256_of(Path(MODEL))
         version = registered.find(sha256) or Version(UNREGISTERED, sha256)
     results = committed(main, "HEAD", Path(), tests)

@@ -17,9 +17,9 @@ from flows.checkout.worktree import read_at
 from flows.promotion.gate import TestTranslations
 from flows.promotion.registered_model import RegisteredModel, Version
 from flows.promotion.translate import translate
-from flows.records.dvc_files import parse_lock
 from flows.records.hashes import hash_path
 from flows.records.record import parse_record, record_path
+from flows.restore.outputs import locked_stages
 from transformer.errors import DataError, UserError
 from transformer.evaluation.references import reference_in
 from transformer.files import write_text
@@ -35,7 +35,7 @@ def evaluated(checkout: Path, test_sets: list[str]) -> dict[str, TestTranslation
         DataError: a file is missing or malformed, or the files are not those that dvc.lock names.
     """
     found = {name: _read(checkout / TRANSLATIONS / f"{name}.jsonl") for name in test_sets}
-    locked = parse_lock((checkout / LOCK).read_bytes(), LOCK).get(EVALUATE)
+    locked = locked_stages(checkout).get(EVALUATE)
     expected = locked.outputs.get(TRANSLATIONS) if locked else None
     if expected != (made := hash_path(checkout / TRANSLATIONS).md5):
         raise DataError(f"{TRANSLATIONS} is {made} and {LOCK} names {expected}: run dvc repro --force evaluate")

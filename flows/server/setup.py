@@ -18,14 +18,14 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun
 from prefect.events.schemas.events import Event, Resource
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from flows.pipeline.server_access import check_server_access
 from flows.server.automations import ATTEMPTS, RERUN, create_automations
-from flows.server.deployments import deploy
+from flows.server.deployments import UNFINISHED, deploy
 from flows.server.serve import NOTE, POOL
 from transformer.errors import UserError
 
@@ -81,8 +81,7 @@ def _end_or_revive(client: SyncPrefectClient, run: FlowRun) -> None:
 
 
 def _unfinished(parents: list[FlowRun] | None = None) -> FlowRunFilter:
-    types = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
-    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=types))
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED))
     if parents is None:
         return FlowRunFilter(state=state)
     return FlowRunFilter(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.checkout.workspace import MANIFEST
+from flows.markdown import plain, scores_table, table
 from flows.records.record import Code
 from transformer.params import Params
 
@@ -32,14 +33,14 @@ def made_from(params: Params, code: Code, sha256: str, root: Path) -> str:
     model = params.model
     layers = f"{model.encoder_layers} + {model.decoder_layers} layers, d_model {model.d_model}, {model.heads} heads"
     rows = {
-        "direction": f"{params.languages.source} → {params.languages.target}",
-        "data": "; ".join(_sources(root / MANIFEST)) or ", ".join(params.download.corpora),
+        "direction": plain(f"{params.languages.source} → {params.languages.target}"),
+        "data": plain("; ".join(_sources(root / MANIFEST)) or ", ".join(params.download.corpora)),
         "code": f"commit `{code.commit}`{changed}" if code.commit else "no git",
         "model": f"{layers}; mean of {params.averaging.count} checkpoints, rule {params.averaging.rule}",
         "search": f"beam {params.decoding.beam}, length penalty alpha {params.decoding.alpha}",
         "SHA-256": f"`{sha256}`",
     }
-    return _table(["", ""], [[name, value] for name, value in rows.items()])
+    return table(["", ""], [[name, value] for name, value in rows.items()])
 
 
 def _sources(manifest: Path) -> list[str]:
@@ -52,14 +53,9 @@ def _sources(manifest: Path) -> list[str]:
 
 def scores(metrics: dict[str, Any]) -> str:
     """BLEU with its interval, chrF2 and TER of each test set, and the signatures that others need to compare."""
-    rows = []
-    for name, test in metrics["tests"].items():
-        bleu = f"**{test['bleu']:.1f}** ({test['bleu_low']:.1f} - {test['bleu_high']:.1f})"
-        rows.append([name, str(test["sentences"]), bleu, f"{test['chrf']:.1f}", f"{test['ter']:.1f}"])
-    table = _table(["test set", "sentences", "BLEU (95 % interval)", "chrF2", "TER"], rows)
     first = next(iter(metrics["tests"].values()))
     signatures = [f"- {name}: `{first[key]}`" for name, key in _SIGNATURES.items() if key in first]
-    return "\n".join([table, "", *signatures])
+    return "\n".join([scores_table(metrics["tests"]), "", *signatures])
 
 
 _SIGNATURES = {"BLEU": "bleu_signature", "chrF2": "chrf_signature", "TER": "ter_signature"}
@@ -68,19 +64,9 @@ _SIGNATURES = {"BLEU": "bleu_signature", "chrF2": "chrf_signature", "TER": "ter_
 def decision(event: dict[str, Any], details: dict[str, Any]) -> str:
     """The decision in a sentence, and what it was compared with."""
     champion = f"version {details['champion']}" if details.get("champion") else "none"
-    facts = [f"**{event['decision']}**, {event['time'][:16].replace('T', ' ')} UTC: {event['reason']}"]
+    facts = [f"**{event['decision']}**, {event['time'][:16].replace('T', ' ')} UTC: {plain(event['reason'])}"]
     if "significance" in details:
         facts.append(f"Compared with: champion {champion}, significance {details['significance']}.")
     if details.get("branch"):
         facts.append(f"Results: branch `{details['branch']}`, commit `{details.get('commit', '')}`.")
     return "\n\n".join(facts)
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    """Markdown; what comes from files stays text."""
-    lines = [header, ["---"] * len(header), *[[_cell(cell) for cell in row] for row in rows]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -23,6 +23,7 @@ MODULES = sorted(path for package in ("transformer", "flows") for path in (CHECK
 # What every stage runs and no output depends on, with the reason.
 PLUMBING = {
     "flows/checkout": "where things are",
+    "flows/markdown.py": "how pages show texts",
     "flows/processes": "how a stage ends with what started it",
     "flows/records": "what is written down about a stage that has run",
     "flows/stages/executor.py": "where chunks are computed; the same ones everywhere",

@@ -116,7 +116,7 @@ def test_the_page_of_a_version_says_what_it_is(store: Store, tiny_params: Params
     registered.record(version, "promoted", "by hand", {"flow_run": ""})
     text = store.client.get_model_version("m", str(number)).description
     assert text.index(f"## {SCORES}") < text.index(f"## {DECISION}")
-    assert "| mine\\|all | 929 | **32.4** (29.7 - 34.9) | 57.3 | 65.8 |" in text
+    assert "| mine\\|all | 929 | 32.4 (29.7 - 34.9) | 57.3 | 65.8 |" in text
     assert "- BLEU: `nrefs:1|tok:13a`" in text
     assert "**promoted**" in text
     assert "refused" not in text
@@ -131,7 +131,7 @@ def test_what_a_version_is_made_from(tiny_params: Params, tmp_path: Path) -> Non
     code = Code(commit="c0ffee", branch="main", changes="0" * 64, changed=["a"])
     text = made_from(tiny_params, code, "ab" * 32, tmp_path)
     assert "| direction | en → de |" in text
-    assert "| data | https://example.org/&lt;b>a\\|b&lt;/b>.tgz (CC-BY-4.0) |" in text
+    assert "| data | https://example.org/&lt;b&gt;a\\|b&lt;/b&gt;.tgz (CC-BY-4.0) |" in text
     assert "| code | commit `c0ffee`, with uncommitted changes |" in text
     assert f"| SHA-256 | `{'ab' * 32}` |" in text
     (tmp_path / "data" / "manifest.json").write_text("[")
