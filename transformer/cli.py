@@ -48,9 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader has closed the pipe. Python flushes stdout at exit and would complain, so it goes nowhere now.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if (trouble := trouble_of_the_machine(error)) is None:
-            raise
-        print(f"transformer: {trouble}", file=sys.stderr)
+        print(f"transformer: {trouble_of_the_machine(error) or error}", file=sys.stderr)
         return ExitCode.FAILURE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

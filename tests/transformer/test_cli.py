@@ -198,3 +198,12 @@ def test_chunks_grow_for_a_pipe_and_are_single_lines_for_a_person() -> None:
     assert [len(chunk) for chunk in grown] == [8, 16, 32, 44]
     assert [line for chunk in grown for line in chunk] == lines
     assert [len(chunk) for chunk in chunks(iter(lines[:3]), interactive=True)] == [1, 1, 1]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    below_a_file = elsewhere / "models" / "averaged" / "config.json" / "out"
+    model = str(elsewhere / "models" / "averaged")
+    assert main(["attention", "a b", "--model", model, "--device", "cpu", "--out", str(below_a_file)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("transformer: ")
+    assert (error.count("\n"), str(below_a_file) in error) == (1, True)
