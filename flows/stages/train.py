@@ -48,7 +48,7 @@ def join() -> None:
 
 
 def _launch(params: Params, on_figures: OnFigures, leads: bool) -> dict[str, Any]:
-    bound = [sys.executable, "-S", die_with_parent.__file__, str(os.getpid()), sys.executable]
+    bound = [sys.executable, "-S", "-c", die_with_parent.PROGRAM, str(os.getpid()), sys.executable]
     sections = (params.languages, params.model, params.training, params.compute)
     return launch(*sections, PATHS, on_figures, leads=leads, command=bound)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from transformer.bleu import STANDARD
 from transformer.errors import DeviceMemoryError, DivergedError, ParamsError
 from transformer.model.device import autocast, select_device, select_precision
 from transformer.model.layers import seed_dropout
@@ -85,7 +86,7 @@ class Run:
     network: Network
     optimizer: torch.optim.Optimizer
     ranks: Alone
-    target_language: str = "en"  # whose tokeniser the validation BLEU takes
+    bleu_tokenizer: str = STANDARD  # of the validation BLEU
 
     @classmethod
     def prepare(
@@ -234,7 +235,7 @@ class Run:
                 asked = self.valid_sentences[: self.settings.validation_bleu_sentences]
                 bleu = None
                 if len(asked):
-                    bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked, self.target_language)
+                    bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked, self.bleu_tokenizer)
         except torch.OutOfMemoryError:
             raise self._too_small_a_memory() from None
         return Validation(loss, bleu)

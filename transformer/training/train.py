@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
+from transformer.bleu import tokenizer_for
 from transformer.errors import InterruptedTrainingError
 from transformer.files import link_or_copy, write_json, write_text
 from transformer.model.checkpoints import Checkpoint, best_of, delete_others, kept, write_checkpoint, write_index
@@ -109,10 +110,12 @@ def train(
         DivergedError: the loss is no longer a finite number.
     """
     run = Run.prepare(shape, settings, compute, tokens, ranks)
-    run.target_language = languages.target
+    tokenizer = tokenizer_for(languages.target)
+    run.bleu_tokenizer = tokenizer.name
     settled = settings.model_copy(update={"micro_batch_tokens": run.micro_batch_tokens})
     sections = [section.model_dump() for section in (languages, shape, settled)]
-    name = run_name([*sections, str(run.device), str(run.precision)], tokens)
+    # The tokeniser, too: a curve of BLEU must not go on with another one, on a machine that lacks the first.
+    name = run_name([*sections, str(run.device), str(run.precision), tokenizer.name], tokens)
     run.ranks.check_same(name)
     with _folder(work, name, run.ranks) as folder, stop_requests() as stop:
         state = (load_state(folder, run.model, run.optimizer) if folder else None) or TrainingState()
@@ -122,6 +125,8 @@ def train(
             return {}
         state.checkpoints = whole_checkpoints(folder / CHECKPOINTS, state, run.model, run.vocabulary.model)
         _announce(run, state)
+        if tokenizer.reason:
+            log.warning("validation BLEU is computed with the tokeniser %s: %s", *tokenizer)
         with display(settings.updates, state.update) as shown:
             _Loop(run, state, folder, shown, on_figures).run(stop)
         _write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sacrebleu.metrics import BLEU
 
-from transformer.bleu import bleu_metric
 from transformer.decoding.greedy import greedy
 from transformer.model.transformer import Transformer
 from transformer.tokens.store import TokenSplit
@@ -47,13 +47,13 @@ def validation_loss(
 
 @torch.no_grad()
 def greedy_bleu(
-    model: Transformer, vocabulary: Vocabulary, split: TokenSplit, sentences: Indices, language: str
+    model: Transformer, vocabulary: Vocabulary, split: TokenSplit, sentences: Indices, tokenizer: str
 ) -> float:
-    """sacreBLEU of greedy translations of these sentences against their references; `language` is the target's."""
+    """sacreBLEU, with its tokeniser of that name, of greedy translations of these sentences."""
     by_length = sentences[np.argsort(split.source.lengths[sentences], kind="stable")]
     hypotheses: list[str] = []
     for batch in micro_batches(split, by_length, GREEDY_TOKENS):
         source = assemble(split, batch).source.to(model.device)
         hypotheses += [vocabulary.decode(ids) for ids in greedy(model, source)]
     references = [vocabulary.decode(split.target[index].tolist()) for index in by_length]
-    return float(bleu_metric(language).corpus_score(hypotheses, [references]).score)
+    return float(BLEU(tokenize=tokenizer).corpus_score(hypotheses, [references]).score)

@@ -17,6 +17,7 @@ from corpora import Pairs, write_tokens
 from tiny_inputs import TINY_PARAMS
 from trainings import prepared, tiny_tokens, trained
 
+from transformer.bleu import Tokenizer
 from transformer.decoding.greedy import greedy
 from transformer.errors import DataError, DivergedError, InterruptedTrainingError
 from transformer.model.checkpoints import read_weights
@@ -126,9 +127,23 @@ def test_validation_loss_and_bleu_against_plain_ones(tokens: Path) -> None:
             hypotheses.append(run.vocabulary.decode(words))
             references.append(run.vocabulary.decode(target))
         found = validation_loss(run.model, run.valid, run.valid_sentences, 100, torch.float32)
-        bleu = greedy_bleu(run.model, run.vocabulary, run.valid, run.valid_sentences, "de")
+        bleu = greedy_bleu(run.model, run.vocabulary, run.valid, run.valid_sentences, "13a")
     assert found == pytest.approx(total / count, rel=1e-5)
     assert bleu == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score)
+
+
+def test_another_tokeniser_of_bleu_is_told_and_is_another_run(
+    tmp_path: Path, tokens: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a machine that lacks the first one's packages: its BLEU must not go on in the same curve."""
+    trained(tmp_path, tokens, params())
+    assert "tokeniser" not in caplog.text
+    runs = set((tmp_path / "work").iterdir())
+    lacking = Tokenizer("char", "mecab is missing")
+    monkeypatch.setattr("transformer.training.train.tokenizer_for", lambda language: lacking)
+    trained(tmp_path, tokens, params())
+    assert "validation BLEU is computed with the tokeniser char: mecab is missing" in caplog.text
+    assert set((tmp_path / "work").iterdir()) - runs
 
 
 def test_outputs_curves_and_records(tmp_path: Path, tokens: Path) -> None:
