@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from transformer.params import ComputeParams, LanguageParams, ModelParams, Train
 from transformer.progress import Display, Silent, display
 from transformer.training.batching import Update
 from transformer.training.loader import Loader
+from transformer.training.parent import start_from
 from transformer.training.ranks import Alone
 from transformer.training.resume import (
     StopRequest,
@@ -60,6 +61,7 @@ class Paths(TypedDict):
     checkpoints: Path
     report: Path
     curves: Path
+    parent: NotRequired[Path]
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def train(
     report: Path,
     curves: Path,
     on_figures: OnFigures,
+    parent: Path | None = None,
     ranks: Alone | None = None,
 ) -> dict[str, Any]:
     """Train to the last update, from the saved state if there is one, and write the stage's outputs.
@@ -99,6 +102,7 @@ def train(
         report: receives the numbers of updates, epochs and target tokens.
         curves: receives training.csv and validation.csv.
         on_figures: called with each log interval's and each validation's figures.
+        parent: the folder that may hold a model to start from.
         ranks: the processes that share this training; only the first writes, shows and records.
 
     Returns:
@@ -110,16 +114,18 @@ def train(
         DivergedError: the loss is no longer a finite number.
     """
     run = Run.prepare(shape, settings, compute, tokens, ranks)
+    start = start_from(run, parent, languages)
     tokenizer = tokenizer_for(languages.target)
     run.bleu_tokenizer = tokenizer.name
     settled = settings.model_copy(update={"micro_batch_tokens": run.micro_batch_tokens})
-    sections = [section.model_dump() for section in (languages, shape, settled)]
+    sections = [section.model_dump(exclude={"start_from"}) for section in (languages, shape, settled)]
+    sections += [{"parent": start.digest}] if start else []  # its content, however it is named
     # The tokeniser, too: a curve of BLEU must not go on with another one, on a machine that lacks the first.
     name = run_name([*sections, str(run.device), str(run.precision), tokenizer.name], tokens)
     run.ranks.check_same(name)
     with _folder(work, name, run.ranks) as folder, stop_requests() as stop:
-        state = (load_state(folder, run.model, run.optimizer) if folder else None) or TrainingState()
-        state = run.begin(state)
+        state = load_state(folder, run.model, run.optimizer) if folder else None
+        state = run.begin(state or TrainingState(steps_before=run.steps_before))
         if not folder:
             _Loop(run, state, None, Silent(), lambda _: None).run(stop)
             return {}
@@ -130,6 +136,8 @@ def train(
         with display(settings.updates, state.update) as shown:
             _Loop(run, state, folder, shown, on_figures).run(stop)
         _write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)
+        if start:
+            start.describe(checkpoints)
         write_text(curves / "training.csv", _csv(state.training_curve))
         write_text(curves / "validation.csv", _csv(state.validation_curve))
         write_json(report, {"updates": state.update, "epochs": state.epoch, "target_tokens": state.target_tokens})
