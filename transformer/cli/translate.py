@@ -20,7 +20,7 @@ from transformer.params import DecodingParams
 from transformer.section import in_words
 
 if TYPE_CHECKING:
-    from transformer.decoding.translator import Translation
+    from transformer.decoding.translation import Translation
 
 
 def add(commands: Commands) -> None:
