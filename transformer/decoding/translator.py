@@ -228,7 +228,7 @@ class Translator:
         kept = [(text, one) for text, one in kept if not not_kept(sentence.text, text, options.protect)]
         if not kept:
             which = ", ".join(not_kept(sentence.text, found[0][0], options.protect))
-            log.warning("line %d: the translation can't be kept from changing %s", sentence.line, which)
+            log.warning("line %d: the translation does not hold %s as the line does", sentence.line, which)
         return kept or found
 
     def _details(self, sentences: list[_Sentence], found: list[list[tuple[str, Hypothesis]]]) -> list[Details]:
@@ -245,10 +245,11 @@ class Translator:
             ]
         return details
 
-    def _batch(self, sentences: list[_Sentence]) -> tuple[Tensor, Beginnings]:
+    def _batch(self, sentences: list[_Sentence]) -> tuple[Tensor, Beginnings | None]:
         longest = max(len(sentence.tokens) for sentence in sentences)
         padded = [sentence.tokens + [PAD] * (longest - len(sentence.tokens)) for sentence in sentences]
-        beginnings = Beginnings(self._spelling, [sentence.beginning for sentence in sentences])
+        texts = [sentence.beginning for sentence in sentences]
+        beginnings = Beginnings(self._spelling, texts) if any(texts) else None
         return torch.tensor(padded).to(self.device), beginnings
 
     def _text(self, hypothesis: Hypothesis) -> str:
