@@ -23,10 +23,14 @@ class Parser(argparse.ArgumentParser):
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
-def add_model(command: argparse.ArgumentParser) -> None:
-    """Which model, and where it runs."""
+def add_model(command: argparse.ArgumentParser, several: bool = False) -> None:
+    """Which model, and where it runs; with `several`, a list of models, None where none is named."""
     add, shown = command.add_argument, "(default: %(default)s)"
-    add("--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help=f"model folder {shown}")
+    if several:
+        averaged = f"model folder; given again, the models' probabilities are averaged (default: {DEFAULT_MODEL})"
+        add("--model", type=Path, action="append", metavar="FOLDER", help=averaged)
+    else:
+        add("--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help=f"model folder {shown}")
     add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help=shown)
 
 
@@ -41,6 +45,11 @@ def within(field: str, kind: type[int] | type[float]) -> Callable[[str], float]:
     limits = DecodingParams.model_fields[field].metadata
     least = next(limit.ge for limit in limits if hasattr(limit, "ge"))
     most = next((limit.le for limit in limits if hasattr(limit, "le")), None)
+    return number(kind, least, most)
+
+
+def number(kind: type[int] | type[float], least: float, most: float | None = None) -> Callable[[str], float]:
+    """A converter that checks these limits and names them in its error."""
     allowed = ("a whole number" if kind is int else "a number") + (
         f" from {least} to {most}" if most is not None else f", at least {least}"
     )
