@@ -173,6 +173,7 @@ class TrainingParams(Section):
     adam_epsilon: float = Field(ge=1e-30, le=1)  # in float32 anything smaller is 0
     schedule: Literal["inverse_sqrt", "linear"]  # how the rate falls after the warm-up
     warmup_updates: Count
+    rewarm_after: int | None = Field(ge=0, lt=10**8)  # the update after which the schedule begins anew; 0: none does
     learning_rate_scale: float = Field(gt=0)  # factor on the paper's schedule
     precision: Literal["auto", "bf16", "fp32"]
     compile: bool | None  # torch.compile, with sentences packed without padding; null: on a GPU that can
@@ -195,9 +196,10 @@ class AveragingParams(Section):
     """Which checkpoints become the model."""
 
     rule: Literal["last", "best", "minutes"]  # by update, by validation loss, or by time apart (the paper)
-    count: Count
+    count: Count  # at most
+    at_least: Count  # with fewer there is no model
     minutes_apart: float = Field(gt=0, le=MINUTES_OF_A_YEAR)  # for the rule `minutes`
-    min_updates_apart: Count  # closer checkpoints are near-duplicates and are refused
+    min_updates_apart: Count  # closer checkpoints are near-duplicates: the later one counts
 
 
 class DecodingParams(Section):

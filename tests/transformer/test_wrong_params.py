@@ -12,7 +12,7 @@ from tiny_inputs import CHECKOUT
 from transformer.data.download.chosen import check_choice
 from transformer.errors import ParamsError
 from transformer.params import Params, parse_params
-from transformer.relations import _kept
+from transformer.relations import kept_updates
 from transformer.section import Section
 
 TEXT = (CHECKOUT / "presets" / "interface-strings.yaml").read_text(encoding="utf-8")
@@ -339,4 +339,4 @@ def test_the_kept_checkpoints_are_those_that_a_training_keeps(end: int, keep: in
     """By walking through every update, as the training loop does."""
     for every in (1, 2, 7, 10, 59, 100):
         written = [update for update in range(1, end + 1) if update % every == 0 or update == end]
-        assert _kept(end, every, keep) == written[-keep:]
+        assert kept_updates(end, every, keep) == written[-keep:]

@@ -29,7 +29,7 @@ from transformer.errors import InterruptedTrainingError, ParamsError, UserError
 from transformer.files import write_json
 from transformer.model.device import select_device
 from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
-from transformer.training.resume import SIGNALS
+from transformer.stopping import handle_stop_signals
 from transformer.training.train import Figures, OnFigures, Paths
 from transformer.training.worker import FIGURES_FILE, JOB_FILE, MEASURED_FILE, read_outcome
 
@@ -153,11 +153,10 @@ def _signals_once() -> Iterator[None]:
     """The first signal ends the agent, which passes it on to the ranks and waits for them; later ones are ignored."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
+        handle_stop_signals(signal.SIG_IGN)
         raise SignalException("asked to stop", signal.Signals(number))
 
-    former = {number: signal.signal(number, stop) for number in SIGNALS}
+    former = handle_stop_signals(stop)
     try:
         yield
     finally:

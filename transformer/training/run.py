@@ -36,25 +36,11 @@ from transformer.training.memory import micro_batch_tokens
 from transformer.training.objective import Network
 from transformer.training.ranks import Alone
 from transformer.training.resume import TrainingState
+from transformer.training.schedule import learning_rate
 from transformer.training.throughput import training_flops
 from transformer.training.validation import Validation, greedy_bleu, validation_loss
 
 CUBLAS_WORKSPACES = (":4096:8", ":16:8")  # with which torch's deterministic mode allows products on a GPU
-
-
-def learning_rate(update: int, d_model: int, training: TrainingParams) -> float:
-    """scale x d_model^-0.5 x min(update^-0.5, update x warmup^-1.5), updates counted from 1.
-
-    With the schedule `linear`, the rate falls from the same peak in a straight line, to zero after the last update.
-    """
-    warmup, last = training.warmup_updates, training.updates
-    rate: float = training.learning_rate_scale * float(d_model) ** -0.5 * update * float(warmup) ** -1.5
-    if update <= warmup:
-        return rate
-    peak = rate * warmup / update
-    if training.schedule == "linear":
-        return peak * (last + 1 - update) / (last + 1 - warmup)
-    return peak * math.sqrt(warmup / update)
 
 
 @dataclass(frozen=True)

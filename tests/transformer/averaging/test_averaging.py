@@ -25,7 +25,7 @@ def vocabulary() -> Vocabulary:
 
 
 def averaging(**changes: object) -> AveragingParams:
-    base = {"rule": "last", "count": 2, "minutes_apart": 10.0, "min_updates_apart": 100}
+    base = {"rule": "last", "count": 2, "at_least": 1, "minutes_apart": 10.0, "min_updates_apart": 100}
     return AveragingParams.model_validate({**base, **changes})
 
 

@@ -23,7 +23,7 @@ from transformer.params import TokenizationParams
 from transformer.progress import chunk_progress
 from transformer.tokens.store import SIDES, side_writer
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
-from transformer.working_folder import fingerprint, working_folder
+from transformer.working_folder import name_of, settings_of, working_folder, write_settings
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,10 @@ def tokenize(
         if not (corpus / f"{split}.parquet").exists():
             raise DataError(f"{corpus / split}.parquet is missing: run the prepare stage first (dvc repro prepare)")
     tokens.mkdir(parents=True, exist_ok=True)
-    settings = [params.model_dump(), BATCH_PAIRS, pyarrow.__version__, sentencepiece.__version__]
-    with working_folder(work, fingerprint(settings, CODE, corpus), kept=1) as folder:
+    versions = {"pyarrow": pyarrow.__version__, "sentencepiece": sentencepiece.__version__}
+    settings = settings_of({"tokenization": params.model_dump()}, CODE, corpus, batch=str(BATCH_PAIRS), **versions)
+    with working_folder(work, name_of(settings)) as folder:
+        write_settings(folder, settings)
         vocabulary = _vocabulary(params, corpus, folder, executor)
         (tokens / VOCABULARY_FILE).write_bytes(vocabulary.model)
         statistics = {split: _encode_split(vocabulary, corpus, tokens, split, folder, executor) for split in SPLITS}
