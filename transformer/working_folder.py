@@ -157,8 +157,11 @@ def write_progress(folder: Path, update: int, updates: int, finished: bool) -> N
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
-    """Say what the work in this folder follows from."""
+    """Write down what the work in this folder follows from, and tell a person what else waits beside it."""
     write_json(folder / SETTINGS_FILE, settings)
+    if waiting := [one for one in states_below(folder.parent) if one.folder != folder and not one.finished]:
+        size = sum(one.bytes for one in waiting) / 1e9
+        log.info("unfinished work beside it: %d, %.1f GB; python -m flows.states lists it", len(waiting), size)
 
 
 @contextmanager
@@ -181,9 +184,6 @@ def working_folder(work: Path, name: str) -> Iterator[Path]:
 def _prune(work: Path, own: Path) -> None:
     """Delete finished folders that are old or too many bytes; those pinned, or held by a process, are left alone."""
     others = [state for state in states_below(work) if state.folder != own]
-    if waiting := [state for state in others if not state.finished]:
-        size = sum(state.bytes for state in waiting) / 1e9
-        log.info("%s holds %d more unfinished states, %.1f GB: python -m flows.states", work, len(waiting), size)
     taken, oldest = 0, time.time() - FINISHED_DAYS * 86_400
     for state in (one for one in others if one.finished and not one.pinned):
         reason = f"not used for {FINISHED_DAYS} days" if state.used < oldest else ""

@@ -41,8 +41,8 @@ def carry_over(
     if before.micro_batch_tokens != now.micro_batch_tokens:
         effect = "drew other masks of dropout and rounded sums otherwise" if dropout else "rounded sums otherwise"
         micro = f"micro_batch_tokens {before.micro_batch_tokens} → {now.micro_batch_tokens}"
-        lacking.append(f"{micro}: the updates to {state.update} {effect}")
-    return lacking
+        state.mixed.append(f"{micro}: the updates to {state.update} {effect}")
+    return [*lacking, *state.mixed]
 
 
 def stops_early(rows: list[Row], patience: int | None) -> bool:
@@ -80,11 +80,11 @@ def _rows_that_lack(state: TrainingState, now: TrainingParams, same_bleu: bool) 
     missing = [update for update in range(now.validate_every, state.update, now.validate_every) if update not in there]
     told = [f"validation.csv lacks {_updates(missing)}"] if missing else []
     if not same_bleu:
-        measured = [row for row in state.validation_curve if row.pop("bleu", None) is not None]
-        if measured and now.validation_bleu_sentences:
-            told.append(f"validation.csv has no BLEU up to update {state.update}")
-    elif bare := [int(row["update"]) for row in state.validation_curve if "bleu" not in row]:
-        told += [f"validation.csv has no BLEU of {_updates(bare)}"] if now.validation_bleu_sentences else []
+        for row in state.validation_curve:
+            row.pop("bleu", None)
+    bare = [int(row["update"]) for row in state.validation_curve if "bleu" not in row]
+    if bare and now.validation_bleu_sentences:
+        told.append(f"validation.csv has no BLEU of {_updates(bare)}")
     return told
 
 

@@ -50,7 +50,8 @@ class TrainingState:
     validation_curve: list[dict[str, float]] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     ending: Ending | None = None
-    differs: list[str] = field(default_factory=list)  # from an uninterrupted run with the same params
+    mixed: list[str] = field(default_factory=list)  # changes of params that changed updates
+    differs: list[str] = field(default_factory=list)  # what an uninterrupted run with the same params has otherwise
 
     @property
     def written(self) -> list[Checkpoint]:

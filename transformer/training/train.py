@@ -100,8 +100,9 @@ def train(
         precision, processes, seconds, target tokens a second; nothing on ranks other than the first.
 
     Raises:
-        InterruptedTrainingError: SIGTERM or SIGINT was received; the state is saved.
-        DivergedError: the loss is no longer a finite number.
+        InterruptedTrainingError: SIGTERM, SIGINT or SIGHUP was received; the state is saved.
+        DivergedError: a loss or a weight is no longer a finite number.
+        ParamsError: a finished run is to be longer, which its schedule does not allow without a word.
     """
     run = Run.prepare(shape, settings, compute, tokens, ranks)
     tokenizer = tokenizer_for(languages.target)
@@ -196,17 +197,17 @@ class _Loop:
         state = self.state
         update, best = state.update, min((row["loss"] for row in state.validation_curve), default=math.inf)
         row = next((row for row in state.validation_curve if row["update"] == update), None)
-        improved = False
-        if update % self.settings.validate_every == 0 and row is None:
+        written = next((one for one in state.checkpoints if one.update == update), None)
+        new, ends = row is None and update % self.settings.validate_every == 0, update == self.settings.updates
+        if row is None and (new or ends):
             row = self._validate()
+        if new and row:
             state.validation_curve.append(row)
-            improved = row["loss"] < best
-        ends = update == self.settings.updates or (row is not None and self._out_of_patience())
-        if ends and row is None:
-            row = self._validate()
+        improved = new and row is not None and row["loss"] < best
+        ends = ends or (row is not None and self._out_of_patience())
         state.elapsed = time.monotonic() - self.started
-        due = self._checkpoint_due() and all(one.update != update for one in state.checkpoints)
-        if due or improved or ends:
+        due = written.scheduled if written else self._checkpoint_due()
+        if improved or ends or (due and (new or not written)):
             self._checkpoint(due or improved, due, ends, row)
 
     def _settle(self) -> None:
@@ -291,7 +292,8 @@ class _Loop:
         checkpoint = write_checkpoint(self.folder / CHECKPOINTS, checkpoint, weights, vocabulary)
         before = state.written  # the state before this one, which may be needed again, lists them
         if stays:
-            state.checkpoints = kept([*state.checkpoints, checkpoint], self.settings.keep_last)
+            earlier = [one for one in state.checkpoints if one.update < state.update]
+            state.checkpoints = kept([*earlier, checkpoint], self.settings.keep_last)
         if ends and row:
             state.ending = Ending(replace(checkpoint, scheduled=True, valid_loss=row["loss"]), row)
         if due:

@@ -119,8 +119,7 @@ def _change(state: TrainingState, before: Settings, now: Settings, run: Run, nam
     old, new = training_of(before), training_of(now)
     sentences = [min(one.validation_bleu_sentences, len(run.valid_sentences)) for one in (old, new)]
     same_bleu = sentences[0] == sentences[1] and before["bleu_tokenizer"] == now["bleu_tokenizer"]
-    lacking = carry_over(state, old, new, same_bleu, run.shape.dropout)
-    state.differs = list(dict.fromkeys([*state.differs, *lacking]))
+    state.differs = lacking = carry_over(state, old, new, same_bleu, run.shape.dropout)
     changed = "; ".join(in_words(key, *values) for key, values in differences(before, now).items())
     log.info("going on from update %d with %s", state.update, changed)
     if lacking:

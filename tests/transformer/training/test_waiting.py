@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_inputs import TINY_PARAMS
-from trainings import tiny_tokens, trained
+from trainings import tiny_tokens
+from trainings import trained as trained_into
 
 from transformer.errors import InterruptedTrainingError, ParamsError
 from transformer.files import files_below
@@ -60,6 +62,12 @@ def uninterrupted(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
         return known[key]
 
     return train
+
+
+def trained(folder: Path, tokens: Path, asked: Params, on_figures: Any = lambda figures: None) -> None:
+    """Train; as before a stage of DVC, no output of the last training is there."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    trained_into(folder, tokens, asked, on_figures)
 
 
 def made(folder: Path) -> Made:
@@ -116,8 +124,6 @@ def test_params_that_change_no_update_go_on_and_leave_what_an_uninterrupted_trai
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     caplog.set_level(logging.INFO)
-    if told is None and "bf16" in str(change):
-        pytest.skip("another precision")
     interrupted(tmp_path, tokens, params(), at=6)
     updates = seen(tmp_path, tokens, params(**change))
     if told is None:  # on a CPU with bf16, `auto` is another precision
@@ -136,8 +142,8 @@ def test_params_that_change_no_update_go_on_and_leave_what_an_uninterrupted_trai
     ("change", "lacking"),
     [
         ({"validate_every": 1}, "validation.csv lacks updates 1, 2, 3, 5"),
-        ({"validation_bleu_sentences": 3}, "validation.csv has no BLEU up to update 6"),
-        ({"keep_last": 9, "checkpoint_every_updates": 2}, "models/checkpoints lacks updates 2, 4"),
+        ({"validation_bleu_sentences": 3}, "validation.csv has no BLEU of update 4"),
+        ({"keep_last": 9, "checkpoint_every_updates": 2}, "models/checkpoints lacks update 2"),
     ],
     ids=str,
 )
@@ -167,7 +173,7 @@ def test_a_finished_training_is_made_longer_to_the_byte(
     assert min(updates) > first
     assert made(tmp_path) == uninterrupted(params(updates=then))
     assert seen(tmp_path, tokens, params(updates=first)) == []  # the shorter one is still there
-    assert made(tmp_path).keys() >= uninterrupted(params(updates=first)).keys()
+    assert made(tmp_path) == uninterrupted(params(updates=first))
 
 
 def test_an_early_stop_goes_on_with_more_patience(
@@ -274,7 +280,7 @@ GRIDS = st.fixed_dictionaries(
         "validate_every": st.integers(1, 6),
         "validation_bleu_sentences": st.sampled_from([0, 2]),
         "checkpoint_every_updates": st.integers(1, 6),
-        "keep_last": st.integers(1, 4),
+        "keep_last": st.integers(2, 4),
         "early_stopping_patience": st.sampled_from([None, 1, 3]),
         "updates": st.integers(6, 14),
     },
@@ -283,7 +289,7 @@ GRIDS = st.fixed_dictionaries(
 
 @pytest.mark.slow
 @given(st.lists(GRIDS, min_size=1, max_size=3), st.integers(2, 8))
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_whatever_changes_meanwhile_the_end_is_an_uninterrupted_trainings_or_says_otherwise(
     tokens: Path, uninterrupted: Callable[[Params], Made], tmp_path_factory: pytest.TempPathFactory,
     changes: list[dict[str, Any]], at: int,
