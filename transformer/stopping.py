@@ -25,21 +25,21 @@ def handle_stop_signals(handler: Handler | signal.Handlers) -> dict[signal.Signa
     if isinstance(handler, signal.Handlers):
         return {number: signal.signal(number, handler) for number in stop_signals()}
 
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]  # a lost one no longer says so
+
     def handle(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
-            leave_terminal()
+            _send_nowhere(terminals)
         handler(number, frame)
 
     return {number: signal.signal(number, handle) for number in stop_signals()}
 
 
-def leave_terminal() -> None:
-    """Let what is still printed to a terminal go nowhere."""
-    for descriptor in (1, 2):
-        if os.isatty(descriptor):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
+def _send_nowhere(descriptors: list[int]) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 class StopRequest:

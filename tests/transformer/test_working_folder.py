@@ -9,7 +9,15 @@ import pytest
 
 from transformer import working_folder as folders
 from transformer.errors import DataError
-from transformer.working_folder import State, pin, remove, states_below, working_folder, write_progress, write_settings
+from transformer.working_folder import (
+    State,
+    pin,
+    remove,
+    states_below,
+    working_folder,
+    write_progress,
+    write_settings,
+)
 
 DAY = 86_400
 

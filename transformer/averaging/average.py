@@ -97,8 +97,8 @@ def select(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Check
     if len(chosen) < params.at_least:
         raise ParamsError(
             f"averaging.at_least = {params.at_least}, but the rule {params.rule} finds only {len(chosen)} of "
-            f"{len(checkpoints)} checkpoints, min_updates_apart = {params.min_updates_apart} apart: lower one of them, "
-            "or train on with a larger training.keep_last"
+            f"{len(checkpoints)} checkpoints, min_updates_apart = {params.min_updates_apart} apart: lower one of "
+            "them, or train on with a larger training.keep_last"
         )
     return [one for one in checkpoints if one.update in chosen]
 

@@ -77,7 +77,9 @@ def _on_grid(written: list[Checkpoint], now: TrainingParams) -> list[Checkpoint]
 def _rows_that_lack(state: TrainingState, now: TrainingParams, same_bleu: bool) -> list[str]:
     there = {row["update"] for row in state.validation_curve}
     # That of the state's own update is made up for: its weights are here.
-    missing = [update for update in range(now.validate_every, state.update, now.validate_every) if update not in there]
+    missing = [
+        update for update in range(now.validate_every, state.update, now.validate_every) if update not in there
+    ]
     told = [f"validation.csv lacks {_updates(missing)}"] if missing else []
     if not same_bleu:
         for row in state.validation_curve:
@@ -106,10 +108,14 @@ def _early_stop(state: TrainingState, now: TrainingParams) -> list[str]:
     rows = state.validation_curve
     for count, row in enumerate(rows, 1):
         if row["update"] < state.update and stops_early(rows[:count], now.early_stopping_patience):
-            return [f"early_stopping_patience {now.early_stopping_patience} would have ended it at {row['update']:.0f}"]
+            return [
+                f"early_stopping_patience {now.early_stopping_patience} would have ended it at {row['update']:.0f}"
+            ]
     return []
 
 
 def _updates(updates: list[int]) -> str:
     shown = ", ".join(map(str, updates[:SHOWN]))
-    return f"update{'s' * (len(updates) > 1)} {shown}" + (f" and {len(updates) - SHOWN} more" * (len(updates) > SHOWN))
+    return f"update{'s' * (len(updates) > 1)} {shown}" + (
+        f" and {len(updates) - SHOWN} more" * (len(updates) > SHOWN)
+    )

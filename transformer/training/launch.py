@@ -220,4 +220,6 @@ def _failure(error: ChildFailedError, log_file: Path) -> UserError:
     # An exception comes as a dict, a signal as a text.
     message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
     words = " ".join(message.split())
-    return UserError(f"rank {rank} failed, also after {RESTARTS} restarts: {words} (torchrun's own words: {log_file})")
+    return UserError(
+        f"rank {rank} failed, also after {RESTARTS} restarts: {words} (torchrun's own words: {log_file})"
+    )

@@ -33,7 +33,7 @@ def write_checkpoints(
 
 
 def write_curves(run: Run, state: TrainingState, curves: Path) -> None:
-    """Write training.csv, which follows from the losses of all updates whenever they were made, and validation.csv."""
+    """Write training.csv, which follows from the losses of all updates, and validation.csv."""
     every, last = run.settings.log_every, run.settings.updates
     ends = [update for update in range(1, state.update + 1) if update % every == 0 or update == last]
     rows = [{"update": end, **interval(run, state, begin, end)} for begin, end in pairwise([0, *ends])]

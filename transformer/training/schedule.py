@@ -28,5 +28,6 @@ def learning_rate(update: int, d_model: int, training: TrainingParams) -> float:
 def same_rates(updates: int, d_model: int, one: TrainingParams, other: TrainingParams) -> bool:
     """Whether the first `updates` have the same rates with both params."""
     return all(
-        learning_rate(update, d_model, one) == learning_rate(update, d_model, other) for update in range(1, updates + 1)
+        learning_rate(update, d_model, one) == learning_rate(update, d_model, other)
+        for update in range(1, updates + 1)
     )

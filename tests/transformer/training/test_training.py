@@ -23,9 +23,9 @@ from transformer.errors import DataError, DivergedError, InterruptedTrainingErro
 from transformer.model.checkpoints import read_weights
 from transformer.params import Params, TokenizationParams, params_from
 from transformer.tokens.vocabulary import BOS, EOS, PAD
-from transformer.training.waiting import run_settings
 from transformer.training.train import Figures
 from transformer.training.validation import greedy_bleu, validation_loss
+from transformer.training.waiting import run_settings
 from transformer.working_folder import name_of, working_folder
 
 

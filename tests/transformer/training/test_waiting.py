@@ -153,7 +153,9 @@ def test_what_can_not_be_made_up_for_is_named_and_the_rest_is_the_same(
 ) -> None:  # fmt: skip
     interrupted(tmp_path, tokens, params(), at=6)
     trained(tmp_path, tokens, params(**change))
-    assert f"not as in an uninterrupted training with these params: {lacking}. To train anew: python -m" in caplog.text
+    assert (
+        f"not as in an uninterrupted training with these params: {lacking}. To train anew: python -m" in caplog.text
+    )
     found, whole = made(tmp_path), uninterrupted(params(**change))
     assert found["curves/training.csv"] == whole["curves/training.csv"]
     assert found["curves/validation.csv"].splitlines()[-1] == whole["curves/validation.csv"].splitlines()[-1]
@@ -196,7 +198,9 @@ def test_a_linear_training_is_not_made_longer_without_a_word(
     tmp_path: Path, tokens: Path, uninterrupted: Callable[[Params], Made]
 ) -> None:
     trained(tmp_path, tokens, params(**LINEAR))
-    message = r"training.updates 12 → 18: .* can't be made longer .*training\.rewarm_after: 12 goes on .* 0 trains anew"
+    message = (
+        r"training.updates 12 → 18: .* can't be made longer .*training\.rewarm_after: 12 goes on .* 0 trains anew"
+    )
     with pytest.raises(ParamsError, match=message):
         trained(tmp_path, tokens, params(**LINEAR, updates=18))
     rewarmed = params(**LINEAR, updates=18, rewarm_after=12)
