@@ -21,12 +21,9 @@ from pydantic import (
 from transformer.errors import ParamsError
 from transformer.languages import parse, same_language
 from transformer.relations import check_relations
-from transformer.section import Location, Section, did_you_mean, in_words
+from transformer.section import LARGEST, Count, CountFromZero, Location, Names, Section, did_you_mean, in_words
 from transformer.yaml12 import InvalidYamlError, parse_yaml
 
-LARGEST = 2**31 - 1  # arrays, SentencePiece and file names count no further
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-CountFromZero = Annotated[int, Field(ge=0, le=LARGEST)]
 MINUTES_OF_A_YEAR = 525_600
 LARGEST_MODEL = 10**11  # weights; with their gradients and Adam's moments they fill 1.6 TB
 
@@ -37,15 +34,6 @@ def _known(code: str) -> str:
 
 
 LanguageCode = Annotated[str, AfterValidator(_known)]  # becomes part of file names, which a known code's letters are
-
-
-def _distinct(names: list[str]) -> list[str]:
-    if repeated := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{repeated!r} is there twice")
-    return names
-
-
-Names = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class LanguageParams(Section):
