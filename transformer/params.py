@@ -162,7 +162,7 @@ class TrainingParams(Section):
     schedule: Literal["inverse_sqrt", "linear"]  # how the rate falls after the warm-up
     warmup_updates: Count
     rewarm_after: int | None = Field(ge=0, lt=10**8)  # the update after which the schedule begins anew; 0: none does
-    learning_rate_scale: float = Field(gt=0)  # factor on the paper's schedule
+    learning_rate_scale: float = Field(gt=0, le=1e30)  # factor on the paper's schedule
     precision: Literal["auto", "bf16", "fp32"]
     compile: bool | None  # torch.compile, with sentences packed without padding; null: on a GPU that can
     log_every: Count  # updates

@@ -119,6 +119,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"training.schedule": "inverse-sqrt"}, "did you mean inverse_sqrt?"),
     ({"training.warmup_updates": "0"}, "training.warmup_updates = 0: input should be greater than or equal to 1"),
     ({"training.learning_rate_scale": "0"}, "training.learning_rate_scale = 0: input should be greater than 0"),
+    ({"training.learning_rate_scale": "1e308"}, "training.learning_rate_scale = 1e+308: input should be less than or equal"),
     ({"training.learning_rate_scale": "-.inf"}, "training.learning_rate_scale = -inf: input should be a finite"),
     ({"training.precision": "fp8"}, "training.precision = 'fp8': input should be 'auto', 'bf16' or 'fp32'"),
     ({"training.precision": "FP32"}, "did you mean fp32?"),

@@ -22,10 +22,12 @@ from transformer.params import ComputeParams, ModelParams, TrainingParams
 from transformer.tokens.store import TokenSide, TokenSplit
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 from transformer.training.batching import (
+    PACKED_STEP,
     Batch,
     Indices,
     Update,
     assemble,
+    check_longest,
     micro_batches,
     pack,
     packed_batches,
@@ -108,7 +110,7 @@ class Run:
         """Initialise the network from the seed.
 
         Raises:
-            ParamsError: the device cannot do what `training.compile` asks for.
+            ParamsError: the device cannot do what `training.compile` asks for, or a sentence fits no micro-batch.
             DeviceMemoryError: the model does not fit.
         """
         ranks = ranks or Alone()
@@ -119,6 +121,12 @@ class Run:
         _set_numerics(device)
         torch.manual_seed(settings.seed)
         model = Transformer(shape, vocabulary.size).to(device)
+        held = micro_batch_tokens(
+            settings.micro_batch_tokens, settings.batch_target_tokens, shape, vocabulary.size, device, precision
+        )
+        usable = [usable_sentences(split, shape.max_positions) for split in (train, valid)]
+        check_longest(train, usable[0], "train", held - 2 * PACKED_STEP * packed)
+        check_longest(valid, usable[1], "valid", held)
         betas = (settings.adam_beta1, settings.adam_beta2)
         return cls(
             shape=shape,
@@ -126,14 +134,12 @@ class Run:
             device=device,
             precision=precision,
             packed=packed,
-            micro_batch_tokens=micro_batch_tokens(
-                settings.micro_batch_tokens, settings.batch_target_tokens, shape, vocabulary.size, device, precision
-            ),
+            micro_batch_tokens=held,
             vocabulary=vocabulary,
             train=train,
             valid=valid,
-            train_sentences=usable_sentences(train, shape.max_positions),
-            valid_sentences=usable_sentences(valid, shape.max_positions),
+            train_sentences=usable[0],
+            valid_sentences=usable[1],
             model=model,
             network=Network(model, settings.label_smoothing, precision, compiled=packed),
             optimizer=torch.optim.Adam(

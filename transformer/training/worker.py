@@ -89,7 +89,7 @@ def _outcome_of_any(ranks: Ranks, folder: Path) -> UserError | None:
 
 def _append(path: Path, figures: Figures) -> None:
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(asdict(figures)) + "\n")
+        stream.write(json.dumps(asdict(figures), allow_nan=False) + "\n")
 
 
 def _die(status: ExitCode) -> NoReturn:
