@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     DOWNLOAD_FAILED = 4  # a source could not be reached; a retry may help
     DIVERGED = 5  # the loss became NaN or infinite
     OUT_OF_MEMORY = 6  # the device's memory does not hold a micro-batch
-    INTERRUPTED = 75  # SIGTERM or SIGINT: the state is saved, starting again resumes
+    INTERRUPTED = 75  # SIGTERM, SIGINT or SIGHUP: the state is saved, starting again resumes
 
 
 class UserError(Exception):

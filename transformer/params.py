@@ -23,12 +23,9 @@ from transformer.errors import ParamsError
 from transformer.known_keys import known_keys
 from transformer.languages import parse, same_language
 from transformer.relations import check_relations
-from transformer.section import Section, in_words
+from transformer.section import LARGEST, Count, CountFromZero, Names, Section, in_words
 from transformer.yaml12 import InvalidYamlError, parse_yaml
 
-LARGEST = 2**31 - 1  # arrays, SentencePiece and file names count no further
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-CountFromZero = Annotated[int, Field(ge=0, le=LARGEST)]
 MINUTES_OF_A_YEAR = 525_600
 LARGEST_MODEL = 10**11  # weights; with their gradients and Adam's moments they fill 1.6 TB
 
@@ -39,15 +36,6 @@ def _known(code: str) -> str:
 
 
 LanguageCode = Annotated[str, AfterValidator(_known)]  # becomes part of file names, which a known code's letters are
-
-
-def _distinct(names: list[str]) -> list[str]:
-    if repeated := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{repeated!r} is there twice")
-    return names
-
-
-Names = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class LanguageParams(Section):
@@ -181,7 +169,8 @@ class TrainingParams(Section):
     adam_epsilon: float = Field(ge=1e-30, le=1)  # in float32 anything smaller is 0
     schedule: Literal["inverse_sqrt", "linear"]  # how the rate falls after the warm-up
     warmup_updates: Count
-    learning_rate_scale: float = Field(gt=0)  # factor on the paper's schedule
+    rewarm_after: int | None = Field(ge=0, lt=10**8)  # the update after which the schedule begins anew; 0: none does
+    learning_rate_scale: float = Field(gt=0, le=1e30)  # factor on the paper's schedule
     precision: Literal["auto", "bf16", "fp32"]
     compile: bool | None  # torch.compile, with sentences packed without padding; null: on a GPU that can
     log_every: Count  # updates
@@ -204,9 +193,10 @@ class AveragingParams(Section):
     """Which checkpoints become the model."""
 
     rule: Literal["last", "best", "minutes"]  # by update, by validation loss, or by time apart (the paper)
-    count: Count
+    count: Count  # at most
+    at_least: Count  # with fewer there is no model
     minutes_apart: float = Field(gt=0, le=MINUTES_OF_A_YEAR)  # for the rule `minutes`
-    min_updates_apart: Count  # closer checkpoints are near-duplicates and are refused
+    min_updates_apart: Count  # closer checkpoints are near-duplicates: the later one counts
 
 
 class DecodingParams(Section):

@@ -37,6 +37,7 @@ PLUMBING = {
     "transformer/known_keys.py": "what is said of unknown params",
     "transformer/params.py": "the checks of params; stages depend on their values",
     "transformer/progress.py": "what a person sees meanwhile",
+    "transformer/stopping.py": "how a stage is asked to stop",
     "transformer/section.py": "the words of wrong params",
     "transformer/working_folder.py": "where unfinished work is found again",
     "transformer/yaml12.py": "how params.yaml and data/corpora.yaml are read",

@@ -91,6 +91,7 @@ TINY_PARAMS: dict[str, Any] = {
         "adam_epsilon": 1e-9,
         "schedule": "inverse_sqrt",
         "warmup_updates": 20,
+        "rewarm_after": None,
         "learning_rate_scale": 1.0,
         "precision": "fp32",
         "compile": None,
@@ -103,7 +104,7 @@ TINY_PARAMS: dict[str, Any] = {
         "checkpoint_every_minutes": None,
         "keep_last": 3,
     },
-    "averaging": {"rule": "last", "count": 2, "minutes_apart": 1.0, "min_updates_apart": 5},
+    "averaging": {"rule": "last", "count": 2, "at_least": 1, "minutes_apart": 1.0, "min_updates_apart": 5},
     "decoding": {"beam": 2, "alpha": 0.6, "max_extra_length": 10, "batch_tokens": 500},
     "evaluation": {
         "test_sets": ["tiny-test"],

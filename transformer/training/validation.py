@@ -52,7 +52,8 @@ def greedy_bleu(
     """sacreBLEU, with its tokeniser of that name, of greedy translations of these sentences."""
     by_length = sentences[np.argsort(split.source.lengths[sentences], kind="stable")]
     hypotheses: list[str] = []
-    for batch in micro_batches(split, by_length, GREEDY_TOKENS):
+    longest = max(int(side.lengths[sentences].max()) for side in (split.source, split.target))
+    for batch in micro_batches(split, by_length, max(GREEDY_TOKENS, longest)):
         source = assemble(split, batch).source.to(model.device)
         hypotheses += [vocabulary.decode(ids) for ids in greedy(model, source)]
     references = [vocabulary.decode(split.target[index].tolist()) for index in by_length]

@@ -24,7 +24,7 @@ from transformer.params import TokenizationParams
 from transformer.progress import chunk_progress
 from transformer.tokens.store import SIDES, side_writer
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
-from transformer.working_folder import fingerprint, working_folder
+from transformer.working_folder import name_of, settings_of, working_folder, write_settings
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,12 @@ def tokenize(
         if not (corpus / f"{split}.parquet").exists():
             raise DataError(f"{corpus / split}.parquet is missing: run the prepare stage first (dvc repro prepare)")
     tokens.mkdir(parents=True, exist_ok=True)
-    settings = [params.model_dump(exclude={"model"}), BATCH_PAIRS, pyarrow.__version__, sentencepiece.__version__]
-    settings += [sha256_of(given)] if given else []
-    with working_folder(work, fingerprint(settings, CODE, corpus), kept=1) as folder:
+    versions = {"pyarrow": pyarrow.__version__, "sentencepiece": sentencepiece.__version__}
+    versions |= {"vocabulary": sha256_of(given)} if given else {}  # its content, however it is named
+    sections = {"tokenization": params.model_dump(exclude={"model"})}
+    settings = settings_of(sections, CODE, corpus, batch=str(BATCH_PAIRS), **versions)
+    with working_folder(work, name_of(settings)) as folder:
+        write_settings(folder, settings)
         vocabulary = _vocabulary(params, corpus, folder, executor, given)
         (tokens / VOCABULARY_FILE).write_bytes(vocabulary.model)
         statistics = {split: _encode_split(vocabulary, corpus, tokens, split, folder, executor) for split in SPLITS}
