@@ -137,7 +137,7 @@ def train(
 
 
 def _settings(languages: LanguageParams, run: Run, tokens: Path, start: Parent | None) -> Settings:
-    """What names the run's working folder: `null` and `auto` as what the machine makes of them, a parent by content."""
+    """What names the run's working folder: `null`, `auto` as what the machine makes of them, a parent by content."""
     settled = run.settings.model_copy(update={"micro_batch_tokens": run.micro_batch_tokens, "start_from": None})
     sections = {"languages": languages, "model": run.shape, "training": settled}
     return run_settings(
