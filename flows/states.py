@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from flows.checkout.preflight import read_params
@@ -33,6 +32,7 @@ from transformer.working_folder import (
 
 STAGES = {"training": "train", "prepare": "prepare", "tokenize": "tokenize"}  # by the name of the folder below work/
 SHOWN_DIFFERENCES = 4
+TABLE_WIDTH = 100  # names are to be copied, so they are never cut
 
 
 def main() -> None:
@@ -80,12 +80,13 @@ def show(states: list[State], params: Params | None) -> None:
     if not states:
         print("no work waits, and no finished state is kept")
         return
-    table = Table("name", "stage", "update", "", "size", "last used", "made with, where params.yaml differs now")
+    table = Table("name", "stage", "update", "", "size", "last used", box=None, pad_edge=False)
     for state in states:
-        differing = ", ".join(differing_params(state, params)) if params else "?"
-        table.add_row(*map(escape, [state.folder.name, _stage(state), _update(state), _kind(state), _size(state),
-                                    _age(state), differing]))  # fmt: skip
-    Console().print(table)
+        table.add_row(state.folder.name, _stage(state), _update(state), _kind(state), _size(state), _age(state))
+    Console(width=TABLE_WIDTH, soft_wrap=True).print(table)
+    for state in states if params else []:
+        if differing := differing_params(state, params):
+            print(f"{state.folder.name}, where params.yaml differs now: {', '.join(differing)}")
     print(
         "Unfinished work stays until --remove NAME; finished goes after "
         f"{FINISHED_DAYS} days without use, or beyond {FINISHED_BYTES / 1e9:.0f} GB, unless --pin NAME."
