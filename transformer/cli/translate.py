@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from transformer.cli import output
+from transformer.cli import formats
 from transformer.cli.arguments import DEFAULT_MODEL, Commands, Parser, add_model, check_model, number, within
 from transformer.cli.lines import chunks, lines_of, progress
 from transformer.data.cleaning import resolve_entities
@@ -166,8 +166,8 @@ def _kinds(text: str) -> list[str]:
 
 def _writer(options: argparse.Namespace) -> Callable[[int, str, "list[Translation]"], str]:
     if options.json:
-        return partial(output.json_line, several=options.nbest is not None)
-    return output.plain if options.nbest is None else output.nbest
+        return partial(formats.json_line, several=options.nbest is not None)
+    return formats.plain if options.nbest is None else formats.nbest
 
 
 def _searching(model: Path, asked: dict[str, float]) -> DecodingParams:
