@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
+from pydantic import ValidationError
+
 from transformer.errors import DataError, ParamsError
+from transformer.model.folder import read_decoding
 from transformer.params import DecodingParams
+from transformer.section import in_words
 
 DEFAULT_MODEL = Path("models/averaged")
 
@@ -28,6 +32,24 @@ def add_model(command: argparse.ArgumentParser) -> None:
     add, shown = command.add_argument, "(default: %(default)s)"
     add("--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help=f"model folder {shown}")
     add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help=shown)
+    rounding = (
+        "of the matrix products; fp32 translates alike on any machine and in any batch (default: the model's own)"
+    )
+    add("--precision", choices=["auto", "fp32", "bf16"], help=rounding)
+
+
+def search_settings(options: argparse.Namespace, *names: str) -> DecodingParams:
+    """The search settings of the model that `options` name, with those of `names` and the precision that they hold.
+
+    Raises:
+        ParamsError: one is outside its range.
+        DataError: the model folder is incomplete or malformed.
+    """
+    asked = {name: value for name in (*names, "precision") if (value := getattr(options, name)) is not None}
+    try:
+        return DecodingParams.model_validate({**read_decoding(options.model).model_dump(), **asked})
+    except ValidationError as error:
+        raise ParamsError(f"--{in_words(error, str).replace('_', '-')}") from None
 
 
 def check_model(folder: Path) -> None:

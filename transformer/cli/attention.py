@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from transformer.cli.arguments import Commands, add_model, check_model
+from transformer.cli.arguments import Commands, add_model, check_model, search_settings
 from transformer.data.cleaning import resolve_entities
 
 
@@ -36,7 +36,7 @@ def attention(options: argparse.Namespace) -> None:
     from transformer.evaluation.attention import attention_maps
     from transformer.evaluation.attention_plots import draw_attention
 
-    translator = Translator.load(options.model, options.device)
+    translator = Translator.load(options.model, options.device, search_settings(options))
     sentence = resolve_entities(options.sentence)
     if options.target is None:
         target = translator.translate([sentence])[0]

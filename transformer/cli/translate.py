@@ -9,15 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from transformer.cli.arguments import Commands, add_model, check_model, within
+from transformer.cli.arguments import Commands, add_model, check_model, search_settings, within
 from transformer.cli.lines import chunks, lines_of, progress
 from transformer.data.cleaning import resolve_entities
 from transformer.errors import ParamsError
-from transformer.model.folder import read_decoding
-from transformer.params import DecodingParams
-from transformer.section import in_words
 
 if TYPE_CHECKING:
     from transformer.decoding.translator import Translation
@@ -51,8 +46,7 @@ def translate(options: argparse.Namespace) -> None:
         DataError: the input or the model folder is missing or malformed.
     """
     check_model(options.model)
-    asked = {name: getattr(options, name) for name in ("beam", "alpha", "batch_tokens")}
-    decoding = _searching(options.model, {key: value for key, value in asked.items() if value is not None})
+    decoding = search_settings(options, "beam", "alpha", "batch_tokens")
     if options.nbest is not None and options.nbest > decoding.beam:
         raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
     # Here, as torch takes seconds to import, for which --help should not wait.
@@ -70,14 +64,6 @@ def translate(options: argparse.Namespace) -> None:
                 sys.stdout.buffer.write(_output(number, translations, options.nbest is not None).encode())
             sys.stdout.buffer.flush()
             first_line += len(lines)
-
-
-def _searching(model: Path, asked: dict[str, float]) -> DecodingParams:
-    """The model's own settings of the search, with those that were asked for."""
-    try:
-        return DecodingParams.model_validate({**read_decoding(model).model_dump(), **asked})
-    except ValidationError as error:
-        raise ParamsError(f"--{in_words(error, str).replace('_', '-')}") from None
 
 
 def _output(number: int, translations: "list[Translation]", with_scores: bool) -> str:

@@ -11,7 +11,7 @@ import torch
 from transformer.data.cleaning import clean_text
 from transformer.decoding.search import Hypothesis, beam_search
 from transformer.errors import DeviceMemoryError
-from transformer.model.device import autocast, select_device, select_precision
+from transformer.model.device import autocast, select_device, select_search_precision
 from transformer.model.folder import load_model, read_decoding
 from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams
@@ -41,18 +41,15 @@ class Translator:
         vocabulary: Vocabulary,
         decoding: DecodingParams,
         device: torch.device,
-        precision: torch.dtype,
     ) -> None:
         self.model = model.to(device).eval()
         self.vocabulary = vocabulary
         self.decoding = decoding
         self.device = device
-        self.precision = precision
+        self.precision = select_search_precision(decoding.precision, device)
 
     @classmethod
-    def load(
-        cls, folder: Path, device: str = "auto", precision: str = "auto", decoding: DecodingParams | None = None
-    ) -> Self:
+    def load(cls, folder: Path, device: str = "auto", decoding: DecodingParams | None = None) -> Self:
         """The translator of a model folder; `decoding` replaces the settings in its decoding.json.
 
         Raises:
@@ -62,7 +59,7 @@ class Translator:
         chosen = select_device(device)
         loaded = load_model(folder, chosen)
         settings = decoding or read_decoding(folder)
-        return cls(loaded.model, loaded.vocabulary, settings, chosen, select_precision(precision, chosen))
+        return cls(loaded.model, loaded.vocabulary, settings, chosen)
 
     def translate(self, lines: list[str]) -> list[str]:
         """The best translation of each line; empty lines stay empty."""
