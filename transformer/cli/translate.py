@@ -15,7 +15,7 @@ from transformer.data.cleaning import resolve_entities
 from transformer.errors import ParamsError
 
 if TYPE_CHECKING:
-    from transformer.decoding.translator import Translation
+    from transformer.decoding.translation import Translation
 
 
 def add(commands: Commands) -> None:
