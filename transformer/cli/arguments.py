@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import NoReturn, TypeAlias
 
 from pydantic import ValidationError
 
+from transformer.cli.output import write_out
 from transformer.errors import DataError, ParamsError
-from transformer.model.folder import read_decoding
 from transformer.params import DecodingParams
-from transformer.section import in_words
+from transformer.section import SHOWN_CHARACTERS, in_words, shown
 
 DEFAULT_MODEL = Path("models/averaged")
 
@@ -22,6 +23,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ParamsError(f"{message} (see {self.prog} --help)")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        write_out(message)  # help; errors are raised
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -45,6 +49,8 @@ def search_settings(options: argparse.Namespace, *names: str) -> DecodingParams:
         ParamsError: one is outside its range.
         DataError: the model folder is incomplete or malformed.
     """
+    from transformer.model.folder import read_decoding  # here, as torch takes seconds to import
+
     asked = {name: value for name in (*names, "precision") if (value := getattr(options, name)) is not None}
     try:
         return DecodingParams.model_validate({**read_decoding(options.model).model_dump(), **asked})
@@ -54,8 +60,9 @@ def search_settings(options: argparse.Namespace, *names: str) -> DecodingParams:
 
 def check_model(folder: Path) -> None:
     """DataError unless there is a folder."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is missing: run `make repro`, or name a model folder with --model")
+    if not os.path.isdir(folder):  # Path.is_dir fails for names that no file can have
+        what = "is no folder" if os.path.exists(folder) else "is missing"
+        raise DataError(f"{shown(str(folder))} {what}: run `make repro`, or name a model folder with --model")
 
 
 def within(field: str, kind: type[int] | type[float]) -> Callable[[str], float]:
@@ -73,7 +80,7 @@ def within(field: str, kind: type[int] | type[float]) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not (least <= value <= (most if most is not None else sys.float_info.max)):
-            raise argparse.ArgumentTypeError(f"must be {allowed}, not {text}")
+            raise argparse.ArgumentTypeError(f"must be {allowed}, not {text[:SHOWN_CHARACTERS]}")
         return value
 
     return convert

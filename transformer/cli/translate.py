@@ -5,12 +5,12 @@ score is the model's log probability divided by the length penalty.
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformer.cli.arguments import Commands, add_model, check_model, search_settings, within
-from transformer.cli.lines import chunks, lines_of, progress
+from transformer.cli.lines import chunks, progress, reading
+from transformer.cli.output import write_out
 from transformer.data.cleaning import resolve_entities
 from transformer.errors import ParamsError
 
@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
     option = command.add_argument
     models_own = "(default: the model's own)"
     padded = f"padded source tokens translated at a time {models_own}"
-    option("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text (default: stdin)")
+    option("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text; -, the default: stdin")
     add_model(command)
     option("--beam", type=within("beam", int), metavar="N", help=f"beam width, 1 to 64 {models_own}")
     option("--alpha", type=within("alpha", float), metavar="A", help=f"length penalty, >= 0 {models_own}")
@@ -49,20 +49,19 @@ def translate(options: argparse.Namespace) -> None:
     decoding = search_settings(options, "beam", "alpha", "batch_tokens")
     if options.nbest is not None and options.nbest > decoding.beam:
         raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
-    # Here, as torch takes seconds to import, for which --help should not wait.
-    from transformer.decoding.translator import Translator
+    with reading(options.file) as reader, progress(options.file, "translating") as advance:
+        # Here, as torch takes seconds to import, for which --help should not wait.
+        from transformer.decoding.translator import Translator
 
-    translator = Translator.load(options.model, options.device, decoding=decoding)
-    first_line = 1
-    with progress(options.file) as advance:
-        texts = map(resolve_entities, lines_of(options.file))
-        for lines in chunks(texts, interactive=options.file is None and sys.stdin.isatty()):
+        translator = Translator.load(options.model, options.device, decoding=decoding)
+        first_line = 1
+        for lines in chunks(reader):
+            texts = list(map(resolve_entities, lines))
             found = translator.translate_nbest(
-                lines, options.nbest or 1, first_line=first_line, on_translated=advance
+                texts, options.nbest or 1, first_line=first_line, on_translated=advance
             )
-            for number, translations in enumerate(found, first_line):
-                sys.stdout.buffer.write(_output(number, translations, options.nbest is not None).encode())
-            sys.stdout.buffer.flush()
+            outputs = (_output(*one, options.nbest is not None) for one in enumerate(found, first_line))
+            write_out("".join(outputs))
             first_line += len(lines)
 
 
