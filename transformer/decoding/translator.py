@@ -23,7 +23,7 @@ from transformer.decoding.spelling import Spelling
 from transformer.decoding.translation import NOTHING, Details, Options, Sentence, Translation, distinct, joined
 from transformer.errors import DataError, DeviceMemoryError
 from transformer.languages import is_unsegmented
-from transformer.model.device import autocast, select_device, select_precision
+from transformer.model.device import autocast, select_device, select_search_precision
 from transformer.model.folder import load_model, read_decoding
 from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams
@@ -55,7 +55,6 @@ class Translator:
         vocabulary: Vocabulary,
         decoding: DecodingParams,
         device: torch.device,
-        precision: torch.dtype,
         space: str = " ",
     ) -> None:
         """`space` is what the target language puts between two sentences."""
@@ -65,18 +64,14 @@ class Translator:
         self.vocabulary = vocabulary
         self.decoding = decoding
         self.device = device
-        self.precision = precision
+        self.precision = select_search_precision(decoding.precision, device)
         self.space = space
         self._decoder = self.model if len(self.models) == 1 else Ensemble(self.models)
         self._spelling = Spelling(vocabulary)
 
     @classmethod
     def load(
-        cls,
-        folder: Path | Sequence[Path],
-        device: str = "auto",
-        precision: str = "auto",
-        decoding: DecodingParams | None = None,
+        cls, folder: Path | Sequence[Path], device: str = "auto", decoding: DecodingParams | None = None
     ) -> Self:
         """The translator of a model folder, or of several, whose probabilities are averaged.
 
@@ -98,7 +93,7 @@ class Translator:
                 )
         models, settings = [one.model for one in loaded], decoding or read_decoding(folders[0])
         space = "" if is_unsegmented(first.languages.target) else " "
-        return cls(models, first.vocabulary, settings, chosen, select_precision(precision, chosen), space)
+        return cls(models, first.vocabulary, settings, chosen, space)
 
     def translate(self, lines: list[str], *, options: Options = PLAIN, prefixes: Sequence[str] = ()) -> list[str]:
         """The best translation of each line; empty lines stay empty. See `translate_nbest`."""
