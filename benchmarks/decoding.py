@@ -19,7 +19,7 @@ from benchmarks.newstest import sentence_lengths
 from benchmarks.static_decoder import StaticDecoder
 from transformer.decoding.search import beam_search
 from transformer.decoding.translator import batches_by_length
-from transformer.model.device import autocast, select_device, select_precision
+from transformer.model.device import autocast, select_device, select_search_precision
 from transformer.model.transformer import Transformer
 from transformer.params import Params, load_params
 from transformer.tokens.vocabulary import EOS, PAD
@@ -71,7 +71,7 @@ def decode_random(
     """
     decoding = params.decoding.model_copy(update={"max_extra_length": extra})
     chosen = select_device(device)
-    precision = select_precision(params.training.precision, chosen)
+    precision = select_search_precision(decoding.precision, chosen)
     torch.manual_seed(1)
     pieces = params.tokenization.vocabulary_size
     model = Transformer(params.model, pieces).to(chosen).eval()

@@ -206,6 +206,11 @@ class DecodingParams(Section):
     alpha: float = Field(ge=0)  # exponent of the length penalty ((5 + length) / 6) ** alpha
     max_extra_length: CountFromZero  # longest hypothesis = source tokens + this
     batch_tokens: int = Field(ge=1)  # padded source tokens translated at a time
+    # Params files and model folders from before these two keys mean what `auto` means.
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on a GPU that multiplies in it, fp32 on a CPU
+    device: Literal["auto", "cuda", "mps", "cpu"] = (
+        "auto"  # of evaluation; auto: compute.device; a model folder has none
+    )
 
     @field_validator("alpha", "max_extra_length", "batch_tokens")
     @classmethod
@@ -242,7 +247,7 @@ class EvaluationParams(Section):
 class ComputeParams(Section):
     """Where and how fast to compute; no stage of dvc.yaml depends on it, so changing it runs nothing again."""
 
-    device: Literal["auto", "cuda", "mps", "cpu"]  # of training and evaluation
+    device: Literal["auto", "cuda", "mps", "cpu"]  # of training and, unless decoding.device names one, of evaluation
     devices: int = Field(ge=1, le=1024)  # processes of a training on each machine, one a GPU
     nodes: int = Field(ge=1, le=65_536)  # machines that share a training
     threads: int | None = Field(ge=1, le=1024)  # CPU threads of training; null: one a core
@@ -276,6 +281,11 @@ class Params(Section):
     decoding: DecodingParams
     evaluation: EvaluationParams
     compute: ComputeParams
+
+    @property
+    def decoding_device(self) -> Literal["auto", "cuda", "mps", "cpu"]:
+        """Where evaluation translates."""
+        return self.compute.device if self.decoding.device == "auto" else self.decoding.device
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

@@ -8,7 +8,7 @@ from transformer.data.download.chosen import check_choice, check_local_files, ch
 from transformer.data.download.corpora import load_corpora
 from transformer.errors import ParamsError
 from transformer.evaluation.comet_score import check_comet
-from transformer.params import ComputeParams, EvaluationParams, Params, load_params
+from transformer.params import EvaluationParams, Params, load_params
 
 
 def read_params(folder: Path = Path()) -> Params:
@@ -47,20 +47,25 @@ def check_checkout(folder: Path = Path()) -> None:
         params.languages,
         registry,
     )
-    check_machine(params.compute)
+    check_machine(params)
 
 
-def check_machine(compute: ComputeParams) -> None:
+def check_machine(params: Params) -> None:
     """Refuse devices that this machine does not have.
 
     Raises:
         ParamsError: names the key and what there is.
     """
-    if compute.device in ("auto", "cpu") and compute.devices * compute.nodes == 1:
+    compute, plain = params.compute, ("auto", "cpu")
+    if compute.device in plain and params.decoding.device in plain and compute.devices * compute.nodes == 1:
         return
-    from transformer.training.launch import check_devices  # here: torch takes seconds to import
+    from transformer.model.device import select_device  # here: torch takes seconds to import
+    from transformer.training.launch import check_devices
 
+    key, device = "compute.device", compute.device
     try:
         check_devices(compute)
+        key, device = "decoding.device", params.decoding.device
+        select_device(device)
     except ParamsError as error:
-        raise ParamsError(f"{PARAMS}: compute.device = {compute.device!r}: {error}") from None
+        raise ParamsError(f"{PARAMS}: {key} = {device!r}: {error}") from None

@@ -8,7 +8,7 @@ from flows.checkout.workspace import MODEL, WORK, main_workspace
 from flows.promotion.gate import Check
 from flows.promotion.registered_model import RegisteredModel, Version
 from flows.promotion.settle import Candidate, compare, conclude
-from flows.promotion.translations import TranslationCache, committed, evaluated
+from flows.promotion.translations import TranslationCache, committed, evaluated, search_of
 from transformer.errors import DataError
 from transformer.files import sha256_of
 from transformer.params import Params
@@ -27,8 +27,9 @@ def preview(
         UserError: the version or the champion can't translate.
     """
     main = main_workspace()
-    cache = TranslationCache(main / WORK / "translations", registered)
     tests = evaluated(Path(), params.evaluation.test_sets)
+    search = search_of(Path(), params)
+    cache = TranslationCache(main / WORK / "translations", registered, search)
     if number:
         version = registered.version(number)
         tests = cache.of(version, tests, keep=False)
@@ -45,6 +46,7 @@ def preview(
         branch="",
         commit="",
         flow_run="",
+        search=search,
         committed=results,
         bleu_tokenizer=params.evaluation.bleu_tokenizer,
     )

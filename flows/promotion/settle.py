@@ -10,6 +10,7 @@ from flows.checkout.workspace import WORK
 from flows.promotion.gate import Check, Decision, TestTranslations, decide
 from flows.promotion.registered_model import Event, RegisteredModel, Version, deciding
 from flows.promotion.rival import Rival, find_rival
+from flows.promotion.translate import Search
 from flows.promotion.translations import TranslationCache
 
 BOOTSTRAP_SAMPLES = 1000
@@ -28,6 +29,7 @@ class Candidate:
     branch: str
     commit: str
     flow_run: str
+    search: Search  # that of its evaluation, with which others are compared
     committed: dict[str, TestTranslations] | None = None  # the results that the retraining started from
     bleu_tokenizer: str | None = None  # instead of the one that the language needs
 
@@ -73,7 +75,7 @@ def settle(
     """
     if settled := _settled(candidate, registered):
         return settled
-    cache = TranslationCache(main / WORK / "translations", registered)
+    cache = TranslationCache(main / WORK / "translations", registered, candidate.search)
     cache.keep(candidate.version, candidate.tests)
     before = registered.champion()
     rival, decision = compare(candidate, cache, significance)

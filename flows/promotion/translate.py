@@ -4,7 +4,9 @@ MLflow's own loading would execute that code, which comes from whoever can write
 """
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import mlflow
 
@@ -12,12 +14,21 @@ import mlflow
 from transformer.decoding.translator import Translator
 from transformer.errors import DataError
 from transformer.files import sha256_of
+from transformer.model.folder import read_decoding
 
 FOLDER = "artifacts/model"  # where MLflow keeps the model folder: safetensors, JSON, SentencePiece
 
 
-def translate(uri: str, name: str, number: str, sha256: str, sources: list[str]) -> list[str]:
-    """The translations by version `number` of the registered model `name`.
+@dataclass(frozen=True)
+class Search:
+    """What two models must share to be compared: the precision changes a few translations in a hundred."""
+
+    precision: Literal["fp32", "bf16"]
+    device: str  # as decoding.device
+
+
+def translate(uri: str, name: str, number: str, sha256: str, search: Search, sources: list[str]) -> list[str]:
+    """The translations by version `number` of the registered model `name`, with the rest of its own search settings.
 
     Raises:
         DataError: the registered model folder is not the one with the hash `sha256`, or not readable as a model.
@@ -28,4 +39,5 @@ def translate(uri: str, name: str, number: str, sha256: str, sources: list[str])
         path = mlflow.artifacts.download_artifacts(f"{stored}/{FOLDER}", dst_path=temporary, tracking_uri=uri)
         if (found := sha256_of(Path(path))) != sha256:
             raise DataError(f"it has sha256 {found[:12]}, not {sha256[:12]} as when it was registered")
-        return Translator.load(Path(path)).translate(sources)
+        decoding = read_decoding(Path(path)).model_copy(update={"precision": search.precision})
+        return Translator.load(Path(path), search.device, decoding).translate(sources)

@@ -1,28 +1,30 @@
 """Translations of the test sets: the candidate's from its evaluation, another model's from a cache or made again.
 
-`work/translations/<model sha256>/<sources' sha256>.jsonl` holds one JSON object per sentence; its SHA-256 is a tag of
-the registered version, and what differs from it does not count. The settings of the search are in the model folder,
-and so in its hash.
+`work/translations/<model sha256>/<precision>/<sources' sha256>.jsonl` holds one JSON object per sentence; its SHA-256
+is a tag of the registered version, and what differs from it does not count. The settings of the search are in the
+model folder, and so in its hash, but for the precision: it is that of the candidate's evaluation.
 """
 
 import hashlib
 import json
 import logging
 from pathlib import Path
+from typing import Literal
 
 from mlflow.exceptions import MlflowException
 
-from flows.checkout.workspace import CORPUS, HYPOTHESES, LOCK, TRANSLATIONS
+from flows.checkout.workspace import CORPUS, HYPOTHESES, LOCK, METRICS, TRANSLATIONS
 from flows.checkout.worktree import read_at
 from flows.promotion.gate import TestTranslations
 from flows.promotion.registered_model import RegisteredModel, Version
-from flows.promotion.translate import translate
+from flows.promotion.translate import Search, translate
 from flows.records.hashes import hash_path
-from flows.records.record import parse_record, record_path
+from flows.records.record import Record, parse_record, record_path
 from flows.restore.outputs import locked_stages
 from transformer.errors import DataError, UserError
 from transformer.evaluation.references import reference_in
 from transformer.files import write_text
+from transformer.params import Params
 
 EVALUATE = "evaluate"
 TEST_CORPUS = f"{CORPUS}/test.parquet"
@@ -53,22 +55,63 @@ def _read(path: Path) -> TestTranslations:
         raise DataError(f"{path} is malformed ({error}): run dvc repro --force evaluate") from None
 
 
+def search_of(checkout: Path, params: Params) -> Search:
+    """How the evaluation in a checkout translated.
+
+    Raises:
+        DataError: nothing there says in which precision.
+    """
+    try:
+        name = record_path(Path(), EVALUATE).as_posix()
+        record = parse_record((checkout / name).read_bytes(), name)
+        precision = _precision((checkout / METRICS).read_text(encoding="utf-8"), record)
+        return Search(precision, params.decoding_device)
+    except (FileNotFoundError, ValueError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"in which precision {TRANSLATIONS} were made is unknown ({reason}): run dvc repro --force evaluate"
+        ) from None
+
+
+def _precision(metrics: str, record: Record) -> Literal["fp32", "bf16"]:
+    """Scores name their precision; those from before it was a setting have it in their record only.
+
+    Raises:
+        ValueError: the scores are malformed.
+        KeyError: neither names one that is known.
+    """
+    known: dict[str, Literal["fp32", "bf16"]] = {
+        "fp32": "fp32", "float32": "fp32", "bf16": "bf16", "bfloat16": "bf16",
+    }  # fmt: skip
+    return known[json.loads(metrics).get("precision") or record.measured["precision"]]
+
+
 def committed(
     main: Path, commit: str, checkout: Path, tests: dict[str, TestTranslations]
 ) -> dict[str, TestTranslations] | None:
     """The translations that are committed beside reports/metrics.json at a commit.
 
-    None where there are none, or where they are of other test sets than those that `checkout` has evaluated.
+    None where there are none, or where they are of other test sets, or in another precision, than those that
+    `checkout` has evaluated.
     """
     name = record_path(Path(), EVALUATE).as_posix()
     try:
         then = parse_record(read_at(main, commit, name), name)
         now = parse_record((checkout / name).read_bytes(), name)
+        precisions = [
+            _precision(metrics, record)
+            for metrics, record in (
+                (read_at(main, commit, METRICS), then),
+                ((checkout / METRICS).read_text(encoding="utf-8"), now),
+            )
+        ]
         lines = {test: read_at(main, commit, f"{HYPOTHESES}/{test}.txt").split("\n")[:-1] for test in tests}
-    except (UserError, FileNotFoundError):
+    except (UserError, FileNotFoundError, ValueError, KeyError, AttributeError):
         return None
     corpora = [{one.path: one.sha256 for one in record.inputs}.get(TEST_CORPUS) for record in (then, now)]
-    if corpora[0] != corpora[1] or any(len(lines[test]) != len(tests[test].sources) for test in tests):
+    if precisions[0] != precisions[1] or corpora[0] != corpora[1]:
+        return None
+    if any(len(lines[test]) != len(tests[test].sources) for test in tests):
         return None
     return {test: with_hypotheses(tests[test], lines[test]) for test in tests}
 
@@ -81,9 +124,10 @@ def with_hypotheses(test: TestTranslations, hypotheses: list[str]) -> TestTransl
 class TranslationCache:
     """The cache, and the registered model whose versions translate what is not in it yet."""
 
-    def __init__(self, folder: Path, registered: RegisteredModel) -> None:
+    def __init__(self, folder: Path, registered: RegisteredModel, search: Search) -> None:
         self.folder = folder
         self.registered = registered
+        self.search = search
 
     def keep(self, model: Version, translations: dict[str, TestTranslations]) -> None:
         """Store the translations by `model`, and their hash in MLflow."""
@@ -92,7 +136,7 @@ class TranslationCache:
             lines = [json.dumps({"source": source, "hypothesis": text}, ensure_ascii=False) for source, text in rows]
             text = "".join(f"{line}\n" for line in lines)
             write_text(self._path(model, test.sources), text)
-            self.registered.tag(model, _tag(test.sources), hashlib.sha256(text.encode()).hexdigest())
+            self.registered.tag(model, self._tag(test.sources), hashlib.sha256(text.encode()).hexdigest())
 
     def of(
         self, model: Version, tests: dict[str, TestTranslations], *, keep: bool = True
@@ -123,14 +167,17 @@ class TranslationCache:
         if not path.exists():
             return None
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != self.registered.tags(model).get(_tag(sources)):
+        if hashlib.sha256(content).hexdigest() != self.registered.tags(model).get(self._tag(sources)):
             words = "%s is not what was kept for version %s, which translates again"
             logging.getLogger(__name__).warning(words, path, model.number)
             return None
         return [json.loads(line)["hypothesis"] for line in content.decode().split("\n")[:-1]]
 
     def _path(self, model: Version, sources: list[str]) -> Path:
-        return self.folder / model.sha256 / f"{_digest(sources)}.jsonl"
+        return self.folder / model.sha256 / self.search.precision / f"{_digest(sources)}.jsonl"
+
+    def _tag(self, sources: list[str]) -> str:
+        return f"translations.{self.search.precision}.{_digest(sources)[:16]}"
 
     def translate(self, model: Version, sources: list[str]) -> list[str]:
         """Translate with the registered weights and this checkout's code.
@@ -140,7 +187,7 @@ class TranslationCache:
         """
         name = self.registered.name
         try:
-            return translate(self.registered.uri, name, model.number, model.sha256, sources)
+            return translate(self.registered.uri, name, model.number, model.sha256, self.search, sources)
         except (UserError, MlflowException, OSError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"version {model.number} of {name} can't translate the test sets: {reason}") from None
@@ -148,7 +195,3 @@ class TranslationCache:
 
 def _digest(sources: list[str]) -> str:
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
-
-
-def _tag(sources: list[str]) -> str:
-    return f"translations.{_digest(sources)[:16]}"

@@ -37,7 +37,7 @@ from flows.promotion.gate import TestTranslations
 from flows.promotion.registered_model import RegisteredModel, Version
 from flows.promotion.report import TABLE, append_line
 from flows.promotion.settle import Candidate, Rule, settle
-from flows.promotion.translations import committed, evaluated
+from flows.promotion.translations import committed, evaluated, search_of
 from flows.retraining.overrides import overridden
 from flows.retraining.source_check import accept, link_local_files, source_check
 from flows.retraining.turn import missed_too_often, one_at_a_time
@@ -102,7 +102,7 @@ def _retrain(
     _, params = overridden(read_at(main, commit, origin), origin, changes)
     check_choice(params, Path(REGISTRY), parse_corpora(read_at(main, commit, REGISTRY), REGISTRY))
     check_evaluation(params.evaluation)
-    check_machine(params.compute)
+    check_machine(params)
     short = str(runtime.flow_run.id)[-8:]  # the first characters are the time
     with checked_out(main, commit, short, f"{datetime.now(UTC):%Y-%m-%d}") as worktree:
         get_run_logger().info("branch %s from %s, in %s", worktree.branch, commit[:10], worktree.folder)
@@ -197,6 +197,7 @@ def settle_candidate(
         branch=worktree.branch,
         commit=commit,
         flow_run=str(runtime.flow_run.id),
+        search=search_of(worktree.folder, params),
         committed=committed(main, started, worktree.folder, tests),
         bleu_tokenizer=params.evaluation.bleu_tokenizer,
     )

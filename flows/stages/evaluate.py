@@ -16,7 +16,7 @@ def main(params: Params, run: StageRun) -> None:
         params.languages,
         params.decoding,
         params.evaluation,
-        params.compute.device,
+        params.decoding_device,
         corpus=Path(CORPUS),
         model=Path(MODEL),
         checkpoints=Path(CHECKPOINTS),

@@ -19,7 +19,7 @@ SCORE = 1e-4  # float32 sums in another order, over the tokens of a hypothesis
 def translator(device: str) -> Translator:
     vocabulary, where = tiny_vocabulary(), torch.device(device)
     model = assemble_model(tiny_config(vocabulary), tiny_weights(vocabulary), vocabulary, where).model
-    return Translator(model, vocabulary, TINY_DECODING, where, torch.float32)
+    return Translator(model, vocabulary, TINY_DECODING.model_copy(update={"precision": "fp32"}), where)
 
 
 def nbest(device: str) -> list[list[Translation]]:

@@ -10,9 +10,11 @@ from tiny_inputs import synthetic_pairs
 from flows.promotion.gate import Decision, TestTranslations
 from flows.promotion.registered_model import RegisteredModel, Version
 from flows.promotion.settle import Answer, Candidate, Rule, Settlement, settle
+from flows.promotion.translate import Search
 from flows.promotion.translations import TranslationCache
 
 MODEL = "transformer-en-de"
+SEARCH = Search("fp32", "cpu")
 
 
 class Retrainings:
@@ -36,14 +38,15 @@ class Retrainings:
             " ".join(reversed(text.split())) if row < wrong else text for row, text in enumerate(references)
         ]
         tests = {"tiny": TestTranslations(sources, references, ["tiny"] * 60, hypotheses)}
-        return Candidate(Version(str(made.version), sha256), tests, "de", "retraining/x", "abc", f"run-{wrong}")
+        return Candidate(
+            Version(str(made.version), sha256), tests, "de", "retraining/x", "abc", f"run-{wrong}", SEARCH
+        )
 
     def translate(self, *candidates: Candidate) -> None:
         """Have them translate, as they would on demand if they were whole models."""
         for candidate in candidates:
-            TranslationCache(self.main / "work" / "translations", self.registry).keep(
-                candidate.version, candidate.tests
-            )
+            cache = TranslationCache(self.main / "work" / "translations", self.registry, candidate.search)
+            cache.keep(candidate.version, candidate.tests)
 
     def settle(
         self, candidate: Candidate, rule: Rule = "auto", answer: Callable[[], Answer] | None = None

@@ -105,7 +105,14 @@ TINY_PARAMS: dict[str, Any] = {
         "keep_last": 3,
     },
     "averaging": {"rule": "last", "count": 2, "at_least": 1, "minutes_apart": 1.0, "min_updates_apart": 5},
-    "decoding": {"beam": 2, "alpha": 0.6, "max_extra_length": 10, "batch_tokens": 500},
+    "decoding": {
+        "beam": 2,
+        "alpha": 0.6,
+        "max_extra_length": 10,
+        "batch_tokens": 500,
+        "precision": "fp32",
+        "device": "auto",
+    },
     "evaluation": {
         "test_sets": ["tiny-test"],
         "bleu_tokenizer": None,

@@ -36,7 +36,7 @@ def average(params: AveragingParams, decoding: DecodingParams, checkpoints: Path
     check_vocabularies(files, vocabulary_file)
     config = read_config(checkpoints)
     write_model(model, config, mean_weights(files), vocabulary)
-    write_json(model / DECODING_FILE, decoding.model_dump())
+    write_json(model / DECODING_FILE, decoding.model_dump(exclude={"device"}))  # the folder may go to any machine
     entries = [_entry(one, file) for one, file in zip(chosen, files, strict=True)]
     parent = read_parent(checkpoints)
     write_text(model / CARD_FILE, model_card(config, params, decoding, entries, parent))

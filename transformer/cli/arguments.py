@@ -2,13 +2,18 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
+from pydantic import ValidationError
+
+from transformer.cli.output import write_out
 from transformer.errors import DataError, ParamsError
 from transformer.params import DecodingParams
+from transformer.section import SHOWN_CHARACTERS, in_words, shown
 
 DEFAULT_MODEL = Path("models/averaged")
 
@@ -18,6 +23,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ParamsError(f"{message} (see {self.prog} --help)")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        write_out(message)  # help; errors are raised
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -32,12 +40,34 @@ def add_model(command: argparse.ArgumentParser, several: bool = False) -> None:
     else:
         add("--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help=f"model folder {shown}")
     add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help=shown)
+    rounding = (
+        "of the matrix products; fp32 translates alike on any machine and in any batch (default: the model's own)"
+    )
+    add("--precision", choices=["auto", "fp32", "bf16"], help=rounding)
+
+
+def search_settings(options: argparse.Namespace, *names: str) -> DecodingParams:
+    """The search settings of the (first) model that `options` name, with those of `names` and the precision in them.
+
+    Raises:
+        ParamsError: one is outside its range.
+        DataError: the model folder is incomplete or malformed.
+    """
+    from transformer.model.folder import read_decoding  # here, as torch takes seconds to import
+
+    asked = {name: value for name in (*names, "precision") if (value := getattr(options, name)) is not None}
+    model = options.model[0] if isinstance(options.model, list) else options.model
+    try:
+        return DecodingParams.model_validate({**read_decoding(model).model_dump(), **asked})
+    except ValidationError as error:
+        raise ParamsError(f"--{in_words(error, str).replace('_', '-')}") from None
 
 
 def check_model(folder: Path) -> None:
     """DataError unless there is a folder."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is missing: run `make repro`, or name a model folder with --model")
+    if not os.path.isdir(folder):  # Path.is_dir fails for names that no file can have
+        what = "is no folder" if os.path.exists(folder) else "is missing"
+        raise DataError(f"{shown(str(folder))} {what}: run `make repro`, or name a model folder with --model")
 
 
 def within(field: str, kind: type[int] | type[float]) -> Callable[[str], float]:
@@ -60,7 +90,7 @@ def number(kind: type[int] | type[float], least: float, most: float | None = Non
         except ValueError:
             value = math.nan
         if not (least <= value <= (most if most is not None else sys.float_info.max)):
-            raise argparse.ArgumentTypeError(f"must be {allowed}, not {text}")
+            raise argparse.ArgumentTypeError(f"must be {allowed}, not {text[:SHOWN_CHARACTERS]}")
         return value
 
     return convert

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from transformer.cli.arguments import Commands, add_model, check_model
+from transformer.cli.arguments import Commands, add_model, check_model, search_settings
+from transformer.cli.output import write_out
 from transformer.data.cleaning import resolve_entities
 
 
@@ -36,13 +37,13 @@ def attention(options: argparse.Namespace) -> None:
     from transformer.evaluation.attention import attention_maps
     from transformer.evaluation.attention_plots import draw_attention
 
-    translator = Translator.load(options.model, options.device)
+    translator = Translator.load(options.model, options.device, search_settings(options))
     sentence = resolve_entities(options.sentence)
     if options.target is None:
         target = translator.translate([sentence])[0]
-        print(target)
+        write_out(f"{target}\n")
     else:
         target = resolve_entities(options.target)
     maps = attention_maps(translator.model, translator.vocabulary, sentence, target)
     for path in draw_attention(options.out, maps, options.layer, options.head):
-        print(path)
+        write_out(f"{path}\n")

@@ -1,62 +1,143 @@
-"""Lines that commands read: decoded, counted, and cut into chunks that are worked on together."""
+"""Lines that commands read: from a file or a pipe, decoded, in chunks that are worked on together."""
 
+import os
+import select
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
 
 from transformer.errors import DataError
 from transformer.progress import ignore_progress, sentence_progress
+from transformer.section import shown
 
 FIRST_CHUNK, LARGEST_CHUNK = 8, 4096  # lines; chunks double in length, so that output starts early
+LONGEST_LINE = 1 << 20  # bytes; a longer one is no text, and must not fill the memory
+BLOCK = 1 << 16
+STDIN = Path("-")
 
 
-def lines_of(file: Path | None) -> Iterator[str]:
-    """The lines of a file, or of stdin.
+class LineReader:
+    """The lines of UTF-8 text, ended by line feeds only, as wc, sed and the like count them."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        """`name` stands for the file in messages."""
+        self.name = name
+        self._descriptor = descriptor
+        self._waiting, self._begun = deque[bytes](), bytearray()
+        self._taken, self._ended = 0, False
+        self._trouble: DataError | None = None
+
+    def take(self, most: int) -> list[str]:
+        """The lines that are there, at least one and at most `most`; none at the end.
+
+        A program that sends a line and waits for the answer gets it: only for the first line is waited.
+
+        Raises:
+            DataError: the first of them is not UTF-8 or can't be read; the lines before it have been taken.
+        """
+        while len(self._waiting) < most and not self._ended and not (self._waiting and not self._is_ready()):
+            self._read()
+        lines = list[str]()
+        while self._waiting and len(lines) < most:
+            try:
+                lines.append(self._waiting[0].decode().rstrip("\r\n"))
+            except UnicodeDecodeError as error:
+                if lines:
+                    break
+                raise DataError(
+                    f"{self.name}, line {self._taken + 1}: byte {error.start + 1} is not UTF-8; "
+                    "convert the text first (iconv -t utf-8)"
+                ) from None
+            self._waiting.popleft()
+        self._taken += len(lines)
+        if self._trouble and not lines:
+            raise self._trouble
+        return lines
+
+    def _is_ready(self) -> bool:
+        return bool(select.select([self._descriptor], [], [], 0)[0])
+
+    def _read(self) -> None:
+        try:
+            block = os.read(self._descriptor, BLOCK)
+        except BlockingIOError:  # a pipe that another program has made non-blocking
+            select.select([self._descriptor], [], [])
+            return
+        except OSError as error:
+            self._end(DataError(f"{self.name} cannot be read: {error.strerror}"))
+            return
+        first, *further = block.split(b"\n")
+        self._begun += first
+        if further:
+            self._waiting += [bytes(self._begun), *further[:-1]]
+            self._begun = bytearray(further[-1])
+        if not block:
+            self._waiting += [bytes(self._begun)] if self._begun else []
+            self._end()
+        elif len(self._begun) > LONGEST_LINE:
+            number = self._taken + len(self._waiting) + 1
+            self._end(
+                DataError(
+                    f"{self.name}, line {number} has more than {LONGEST_LINE} bytes: is it text, a sentence a line?"
+                )
+            )
+
+    def _end(self, trouble: DataError | None = None) -> None:
+        self._ended, self._trouble = True, trouble
+
+
+@contextmanager
+def reading(file: Path | None) -> Iterator[LineReader]:
+    """The lines of a file; `-` and None are stdin.
 
     Raises:
-        DataError: the file cannot be read, or a line is not UTF-8.
+        DataError: it can't be opened.
     """
-    if file is None:
-        yield from decoded(sys.stdin.buffer, "stdin")
+    if file is None or file == STDIN:
+        if sys.stdin is None:  # closed by the caller: `<&-`
+            raise DataError("stdin is closed: name a FILE, or pipe text into the command")
+        yield LineReader(sys.stdin.fileno(), "stdin")
         return
     try:
-        with file.open("rb") as stream:
-            yield from decoded(stream, str(file))
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from None
+        descriptor = os.open(file, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"{shown(str(file))} cannot be read: {error.strerror}{_cure(error)}") from None
+    try:
+        yield LineReader(descriptor, str(file))
+    finally:
+        os.close(descriptor)
 
 
-def decoded(stream: BinaryIO, name: str) -> Iterator[str]:
-    """The lines of UTF-8 text, ended by line feeds only, as wc, sed and the like count them.
-
-    Raises:
-        DataError: a line is not UTF-8; names it.
-    """
-    for number, line in enumerate(stream, 1):
-        try:
-            yield line.decode().rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{name}, line {number}: byte {error.start + 1} is not UTF-8; convert the text first (iconv -t utf-8)"
-            ) from None
+def _cure(error: OSError) -> str:
+    """What somebody may have meant who gives a sentence where a file is expected."""
+    if isinstance(error, PermissionError | IsADirectoryError):
+        return ""
+    return "; FILE holds a sentence a line; to give a sentence itself: echo 'A sentence.' | transformer translate"
 
 
-def chunks(lines: Iterator[str], interactive: bool) -> Iterator[list[str]]:
-    """Lines that are translated and written together: one at a time for a person, else more and more."""
-    size, chunk = 1 if interactive else FIRST_CHUNK, list[str]()
-    for line in lines:
-        chunk.append(line)
-        if len(chunk) == size:
-            yield chunk
-            size, chunk = size if interactive else min(2 * size, LARGEST_CHUNK), []
-    if chunk:
-        yield chunk
+def chunks(reader: LineReader) -> Iterator[list[str]]:
+    """Lines that are worked on and answered together: those that are there, of a big file more and more."""
+    size = FIRST_CHUNK
+    while lines := reader.take(size):
+        yield lines
+        size = min(2 * size, LARGEST_CHUNK)
 
 
-def progress(file: Path | None) -> AbstractContextManager[Callable[[int], None]]:
-    """A bar where a file is translated to another file or a pipe; the lines of stdin can't be counted beforehand."""
-    if file is None or not file.is_file() or sys.stdout.isatty():
-        return nullcontext(ignore_progress)
-    return sentence_progress("translating", sum(1 for _ in lines_of(file)))
+def progress(file: Path | None, what: str) -> AbstractContextManager[Callable[[int], None]]:
+    """A bar where a file is worked on for another file or a pipe; lines of a pipe can't be counted beforehand."""
+    try:
+        countable = file is not None and file != STDIN and file.is_file() and not sys.stdout.isatty()
+    except OSError:  # a name that no file can have: the reader tells
+        countable = False
+    return sentence_progress(what, count_lines(file)) if countable and file else nullcontext(ignore_progress)
+
+
+def count_lines(file: Path) -> int:
+    """The lines of a file, a last one without a line feed included."""
+    count, last = 0, b"\n"
+    with file.open("rb") as stream:
+        for block in iter(lambda: stream.read(BLOCK), b""):
+            count, last = count + block.count(b"\n"), block[-1:]
+    return count + (last != b"\n")

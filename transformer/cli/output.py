@@ -1,51 +1,58 @@
-"""How translations are written: a line each, n-best lines, or JSON Lines."""
+"""What commands write: to stdout, at once and whole, or one line on stderr that says why not."""
 
-import json
-from typing import TYPE_CHECKING, Any
+import os
+import select
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 
-if TYPE_CHECKING:
-    from transformer.decoding.translation import Translation
-
-Json = dict[str, Any]
-
-
-def plain(_number: int, _source: str, translations: "list[Translation]") -> str:
-    """The best translation on a line."""
-    return translations[0].text + "\n"
+from transformer.errors import UserError
 
 
-def nbest(number: int, _source: str, translations: "list[Translation]") -> str:
-    """`input line number ||| translation ||| score`, best first."""
-    return "".join(f"{number} ||| {one.text} ||| {one.score:.4f}\n" for one in translations)
+class OutputError(UserError):
+    """What was found cannot be written."""
 
 
-def json_line(number: int, source: str, translations: "list[Translation]", several: bool) -> str:
-    """A JSON object on a line, as docs/command-line.md describes it; with `several`, all translations in `nbest`."""
-    record = {"line": number, "source": source, **_of(translations[0])}
-    if several:
-        record["nbest"] = [_of(one) for one in translations]
-    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+def check_output() -> None:
+    """OutputError if stdout has been closed, `>&-`: there is no use in working for it."""
+    if sys.stdout is None:
+        raise OutputError("stdout is closed: there is nowhere to write to")
 
 
-def _of(translation: "Translation") -> Json:
-    record: Json = {
-        "text": translation.text,
-        "score": round(translation.score, 6),
-        "log_prob": round(translation.log_prob, 6),
-        "cut": translation.cut,
-    }
-    if translation.not_kept:
-        record["not_kept"] = list(translation.not_kept)
-    if translation.sentences:
-        return {
-            **record,
-            "sentences": [{"source": one.source, **_of(one.translation)} for one in translation.sentences],
-        }
-    details = translation.details
-    return {
-        **record,
-        "source_tokens": details.source_tokens if details else [],
-        "tokens": details.tokens if details else [],
-        "token_log_probs": [round(one, 6) for one in details.token_log_probs] if details else [],
-        "alignment": [[round(one, 4) for one in row] for row in details.alignment] if details else [],
-    }
+def write_out(text: str) -> None:
+    """Write to stdout and flush, so that a program that waits for an answer has it.
+
+    Raises:
+        BrokenPipeError: the reader has closed the pipe.
+        OutputError: stdout can't be written for another reason.
+    """
+    check_output()
+    data = text.encode()
+    try:
+        while data:
+            data = data[_waiting(lambda: sys.stdout.buffer.write(data)) :]  # noqa: B023
+        _waiting(sys.stdout.buffer.flush)
+    except OSError as error:
+        # Python flushes stdout at exit and would complain again, so what is left goes nowhere.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputError(f"stdout cannot be written: {error.strerror}") from None
+
+
+def complain(message: str) -> None:
+    """One line on stderr, if there is one."""
+    with suppress(OSError):
+        print(f"transformer: {message}", file=sys.stderr, flush=True)
+
+
+def _waiting(write: Callable[[], int | None]) -> int:
+    """The bytes that `write` has written, where the other end of a pipe has made it non-blocking and it is full."""
+    while True:
+        try:
+            return write() or 0
+        except BlockingIOError as error:
+            select.select([], [sys.stdout.fileno()], [])
+            if error.characters_written:
+                return error.characters_written

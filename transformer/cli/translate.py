@@ -5,23 +5,28 @@ score is the model's log probability divided by the length penalty. With --json,
 """
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from transformer.cli import output
-from transformer.cli.arguments import DEFAULT_MODEL, Commands, Parser, add_model, check_model, number, within
-from transformer.cli.lines import chunks, lines_of, progress
+from transformer.cli import formats
+from transformer.cli.arguments import (
+    DEFAULT_MODEL,
+    Commands,
+    Parser,
+    add_model,
+    check_model,
+    number,
+    search_settings,
+    within,
+)
+from transformer.cli.lines import chunks, progress, reading
+from transformer.cli.output import write_out
+from transformer.cli.prefixes import Prefixes
 from transformer.data.cleaning import resolve_entities
 from transformer.data.placeholders import KINDS
-from transformer.errors import DataError, ParamsError
-from transformer.model.folder import read_decoding
-from transformer.params import DecodingParams
-from transformer.section import in_words
+from transformer.errors import ParamsError
 
 if TYPE_CHECKING:
     from transformer.decoding.translation import Options, Translation
@@ -41,7 +46,7 @@ def add(commands: Commands) -> None:
     option = command.add_argument
     models_own = "(default: the model's own)"
     padded = f"padded source tokens translated at a time {models_own}"
-    option("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text (default: stdin)")
+    option("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text; -, the default: stdin")
     add_model(command, several=True)
     option("--beam", type=within("beam", int), metavar="N", help=f"beam width, 1 to 64 {models_own}")
     option("--alpha", type=within("alpha", float), metavar="A", help=f"length penalty, >= 0 {models_own}")
@@ -81,31 +86,33 @@ def translate(options: argparse.Namespace) -> None:
         ParamsError: a setting is outside its range.
         DataError: the input, the prefixes or a model folder is missing or malformed.
     """
-    models = options.model or [DEFAULT_MODEL]
-    for model in models:
+    options.model = options.model or [DEFAULT_MODEL]
+    for model in options.model:
         check_model(model)
-    asked = {name: getattr(options, name) for name in ("beam", "alpha", "batch_tokens")}
-    decoding = _searching(models[0], {key: value for key, value in asked.items() if value is not None})
+    decoding = search_settings(options, "beam", "alpha", "batch_tokens")
     if options.nbest is not None and options.nbest > decoding.beam and not options.sample:
         raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
-    demands, prefixes = _demands(options), _Prefixes(options.prefix, options.prefixes)
-    prefixes.check_count(options.file)
-    # Here, as torch takes seconds to import, for which --help should not wait.
-    from transformer.decoding.translator import Translator
+    prefixes = Prefixes.of_options(options)
+    with reading(options.file) as reader, progress(options.file, "translating") as advance:
+        # Here, as torch takes seconds to import, for which --help should not wait.
+        from transformer.decoding.translator import Translator
 
-    translator = Translator.load(models, options.device, decoding=decoding)
-    write, first_line = _writer(options), 1
-    with progress(options.file) as advance:
-        for lines in chunks(lines_of(options.file), interactive=options.file is None and sys.stdin.isatty()):
+        demands, write = _demands(options), _writer(options)
+        translator = Translator.load(options.model, options.device, decoding=decoding)
+        first_line = 1
+        for lines in chunks(reader):
             found = translator.translate_nbest(
-                [resolve_entities(line) for line in lines], options.nbest or 1, options=demands,
-                prefixes=prefixes.of(first_line, len(lines)), first_line=first_line, on_translated=advance,
-            )  # fmt: skip
-            for place, (line, translations) in enumerate(zip(lines, found, strict=True), first_line):
-                sys.stdout.buffer.write(write(place, line, translations).encode())
-            sys.stdout.buffer.flush()
+                list(map(resolve_entities, lines)),
+                options.nbest or 1,
+                options=demands,
+                prefixes=prefixes.next(len(lines)),
+                first_line=first_line,
+                on_translated=advance,
+            )
+            outputs = (write(first_line + place, lines[place], one) for place, one in enumerate(found))
+            write_out("".join(outputs))
             first_line += len(lines)
-    prefixes.check_end(first_line - 1)
+    prefixes.check_end()
 
 
 def _demands(options: argparse.Namespace) -> "Options":
@@ -129,33 +136,6 @@ def _demands(options: argparse.Namespace) -> "Options":
     return Options(options.protect, options.long_lines, sampling, details=options.json)
 
 
-class _Prefixes:
-    """What the translations must begin with: the same text for all, or a line of a file for each."""
-
-    def __init__(self, text: str | None, file: Path | None) -> None:
-        self._text, self._file = text, file
-        self._lines = list(lines_of(file)) if file else []
-
-    def of(self, first_line: int, count: int) -> list[str]:
-        """Those of some lines, the first of which has this number; empty where there are none."""
-        if not self._file:
-            return [self._text] * count if self._text else []
-        found = self._lines[first_line - 1 : first_line - 1 + count]
-        if len(found) < count:
-            raise DataError(f"{self._file} has {len(self._lines)} lines, fewer than the text: one is needed for each")
-        return found
-
-    def check_count(self, text: Path | None) -> None:
-        """DataError, before any work, if a file to be translated has not as many lines; a pipe can't be counted."""
-        if self._file and text and text.is_file():
-            self.check_end(sum(1 for _ in lines_of(text)))
-
-    def check_end(self, lines: int) -> None:
-        """DataError unless the text had as many lines."""
-        if self._file and lines != len(self._lines):
-            raise DataError(f"{self._file} has {len(self._lines)} lines and the text {lines}: one is needed for each")
-
-
 def _kinds(text: str) -> list[str]:
     """The kinds that `--protect` names."""
     named = [name.strip() for name in text.split(",")]
@@ -166,13 +146,5 @@ def _kinds(text: str) -> list[str]:
 
 def _writer(options: argparse.Namespace) -> Callable[[int, str, "list[Translation]"], str]:
     if options.json:
-        return partial(output.json_line, several=options.nbest is not None)
-    return output.plain if options.nbest is None else output.nbest
-
-
-def _searching(model: Path, asked: dict[str, float]) -> DecodingParams:
-    """The model's own settings of the search, with those that were asked for."""
-    try:
-        return DecodingParams.model_validate({**read_decoding(model).model_dump(), **asked})
-    except ValidationError as error:
-        raise ParamsError(f"--{in_words(error, str).replace('_', '-')}") from None
+        return partial(formats.json_line, several=options.nbest is not None)
+    return formats.plain if options.nbest is None else formats.nbest

@@ -149,13 +149,13 @@ def _log_probs(logits: Tensor, beam: list[Open], beginnings: Beginnings) -> Tens
 def _extended(
     beam: list[Open], log_probs: Tensor, wanted: Wanted, spelling: Spelling, likeliest: int, left: int
 ) -> Iterator[Open]:
-    """The hypotheses with one piece more: the likeliest ones, and those that bring them further.
+    """The hypotheses with one piece more: the likeliest ones, and those that bring them further or to their end.
 
     Only those that leave, of `left` places and one for the end of sentence, enough for all that is missing.
     """
     best = log_probs.topk(min(likeliest, log_probs.shape[1])).indices.tolist()
     for row, one in enumerate(beam):
-        for piece in {*best[row], *(wanted.proposals(one.progress) if one.progress.missing else ())}:
+        for piece in {*best[row], *(wanted.proposals(one.progress) if one.progress.missing else {EOS})}:
             total = one.log_prob + float(log_probs[row, piece])
             ends = piece == EOS
             spelled = one.spelled + (b" " if ends else spelling.bytes[piece])  # no text grows over its end

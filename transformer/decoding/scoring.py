@@ -1,6 +1,7 @@
 """How likely a model finds each token of a given translation, and where it looked: one pass, no search."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ from transformer.decoding.ensemble import mean_probability
 from transformer.decoding.recorded_attention import RecordedAttention
 from transformer.model.transformer import Transformer
 from transformer.tokens.vocabulary import BOS, EOS, PAD
+
+ROWS = 1024  # positions whose logits are held at a time
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,13 @@ def score_tokens(
     device = models[0].device
     source, read = _padded(sources, device), _padded([[BOS, *target] for target in targets], device)
     written = _padded([[*target, EOS] for target in targets], device)
-    logits, looked = [], []
+    hidden, looked = [], []
     for model in models:
-        with RecordedAttention() as recorded:
-            hidden = model.hidden(source, read)
-        with torch.autocast(device.type, enabled=False):  # as Transformer.step does
-            logits.append(model.embedding.logits(hidden.float()))
-        looked.append(_cross_attention(recorded.weights, model))
-    log_probs = mean_probability(logits).gather(-1, written[:, :, None])[:, :, 0].tolist()
+        with RecordedAttention() if aligned else nullcontext() as recorded:
+            hidden.append(model.hidden(source, read).float())
+        if recorded:
+            looked.append(_cross_attention(recorded.weights, model))
+    log_probs = _log_probs(models, hidden, written).tolist()
     weights = torch.stack(looked).mean(0) if aligned else None
     return [
         TokenScores(
@@ -48,6 +50,19 @@ def score_tokens(
         )
         for pair, target in enumerate(targets)
     ]
+
+
+def _log_probs(models: Sequence[Transformer], hidden: list[Tensor], written: Tensor) -> Tensor:
+    """log P of each token of `written`, (pairs, length), a slice at a time: a vocabulary's logits fill the memory."""
+    found = written.new_zeros(written.numel(), dtype=torch.float32)
+    real = (written != PAD).flatten().nonzero().flatten()
+    with torch.autocast(written.device.type, enabled=False):  # as Transformer.step does
+        for rows in real.split(ROWS):
+            logits = [
+                model.embedding.logits(one.flatten(0, 1)[rows]) for model, one in zip(models, hidden, strict=True)
+            ]
+            found[rows] = mean_probability(logits).gather(1, written.flatten()[rows, None])[:, 0]
+    return found.view(written.shape)
 
 
 def _cross_attention(recorded: list[Tensor], model: Transformer) -> Tensor:

@@ -14,7 +14,7 @@ from transformer.data.cleaning import clean_text
 from transformer.data.placeholders import not_kept
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.long_lines import split_long
-from transformer.decoding.prefix import Beginnings
+from transformer.decoding.prefix import Beginnings, as_spelled
 from transformer.decoding.protection import Wanted, protected_search
 from transformer.decoding.sampling import sample
 from transformer.decoding.scoring import score_tokens
@@ -23,11 +23,12 @@ from transformer.decoding.spelling import Spelling
 from transformer.decoding.translation import NOTHING, Details, Options, Sentence, Translation, distinct, joined
 from transformer.errors import DataError, DeviceMemoryError
 from transformer.languages import is_unsegmented
-from transformer.model.device import autocast, select_device, select_precision
+from transformer.model.device import autocast, select_device, select_search_precision
 from transformer.model.folder import load_model, read_decoding
 from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams
 from transformer.progress import ignore_progress
+from transformer.section import shown
 from transformer.tokens.vocabulary import EOS, PAD, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,6 @@ class Translator:
         vocabulary: Vocabulary,
         decoding: DecodingParams,
         device: torch.device,
-        precision: torch.dtype,
         space: str = " ",
     ) -> None:
         """`space` is what the target language puts between two sentences."""
@@ -65,18 +65,14 @@ class Translator:
         self.vocabulary = vocabulary
         self.decoding = decoding
         self.device = device
-        self.precision = precision
+        self.precision = select_search_precision(decoding.precision, device)
         self.space = space
         self._decoder = self.model if len(self.models) == 1 else Ensemble(self.models)
         self._spelling = Spelling(vocabulary)
 
     @classmethod
     def load(
-        cls,
-        folder: Path | Sequence[Path],
-        device: str = "auto",
-        precision: str = "auto",
-        decoding: DecodingParams | None = None,
+        cls, folder: Path | Sequence[Path], device: str = "auto", decoding: DecodingParams | None = None
     ) -> Self:
         """The translator of a model folder, or of several, whose probabilities are averaged.
 
@@ -98,7 +94,7 @@ class Translator:
                 )
         models, settings = [one.model for one in loaded], decoding or read_decoding(folders[0])
         space = "" if is_unsegmented(first.languages.target) else " "
-        return cls(models, first.vocabulary, settings, chosen, select_precision(precision, chosen), space)
+        return cls(models, first.vocabulary, settings, chosen, space)
 
     def translate(self, lines: list[str], *, options: Options = PLAIN, prefixes: Sequence[str] = ()) -> list[str]:
         """The best translation of each line; empty lines stay empty. See `translate_nbest`."""
@@ -153,6 +149,8 @@ class Translator:
         found, cut = list[_Sentence](), list[str]()
         encoded = zip(texts, self.vocabulary.encode_batch(texts), prefixes, strict=True)
         for number, (text, ids, prefix) in enumerate(encoded, first_line):
+            if ids and prefix and len(self._spelling.pieces(as_spelled(prefix))) > limit:
+                raise DataError(self._no_room(number, prefix))
             parts = [(text, ids)]
             if len(ids) > limit and options.long_lines == "split":
                 split = split_long(text, lambda part: len(self.vocabulary.encode(part)) <= limit)
@@ -212,10 +210,7 @@ class Translator:
         begin = clean_text(sentence.beginning)
         found = [(text, one) for one in hypotheses if (text := self._text(one)).startswith(begin)]
         if not found and begin:
-            raise DataError(
-                f"line {sentence.line}: no translation of at most {self._decoder.params.max_positions} tokens "
-                f"begins with {begin!r}"
-            )
+            raise DataError(self._no_room(sentence.line, begin))
         if not found:
             raise DataError(f"line {sentence.line}: the model's scores are no numbers: train it again")
         kept = [(text, one) for text, one in found if not not_kept(sentence.text, text, options.protect)]
@@ -230,6 +225,10 @@ class Translator:
             which = ", ".join(not_kept(sentence.text, found[0][0], options.protect))
             log.warning("line %d: the translation does not hold %s as the line does", sentence.line, which)
         return kept or found
+
+    def _no_room(self, line: int, prefix: str) -> str:
+        most = self._decoder.params.max_positions
+        return f"line {line}: no translation of at most {most} tokens begins with {shown(clean_text(prefix))}"
 
     def _details(self, sentences: list[_Sentence], found: list[list[tuple[str, Hypothesis]]]) -> list[Details]:
         """The details of all hypotheses, sentence by sentence."""

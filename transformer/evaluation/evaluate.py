@@ -31,7 +31,7 @@ from transformer.evaluation.scores import (
 )
 from transformer.files import write_json, write_text
 from transformer.model.checkpoints import read_index, read_weights
-from transformer.model.device import select_device, select_precision
+from transformer.model.device import precision_name, select_device
 from transformer.model.folder import assemble_model, load_model, read_config
 from transformer.params import DecodingParams, EvaluationParams, LanguageParams
 from transformer.progress import sentence_progress
@@ -108,6 +108,7 @@ def evaluate(
         {
             "languages": f"{languages.source}-{language}",
             "bleu_tokenizer": tokenizer._asdict(),
+            "precision": precision_name(averaged.precision),
             "test": metrics[headline.name],
             "tests": metrics,
             **_headline_entries(headline, hypotheses, single, language, evaluation, reports / "plots"),
@@ -181,13 +182,12 @@ def _translators(
     model: Path, checkpoints: Path, decoding: DecodingParams, device: torch.device
 ) -> tuple[Translator, Translator]:
     """Of the averaged model and of the last single checkpoint, which shares its vocabulary."""
-    precision = select_precision("auto", device)
     averaged = load_model(model, device)
     weights = read_weights(checkpoints / read_index(checkpoints)[-1].file)
     last = assemble_model(read_config(checkpoints), weights, averaged.vocabulary, device)
     return (
-        Translator(averaged.model, averaged.vocabulary, decoding, device, precision),
-        Translator(last.model, last.vocabulary, decoding, device, precision),
+        Translator(averaged.model, averaged.vocabulary, decoding, device),
+        Translator(last.model, last.vocabulary, decoding, device),
     )
 
 

@@ -29,6 +29,22 @@ def select_precision(name: str, device: torch.device) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp32": torch.float32}[name]
 
 
+def select_search_precision(name: str, device: torch.device) -> torch.dtype:
+    """bfloat16 or float32 of translating; `auto` is bfloat16 on a GPU that multiplies in it, float32 on a CPU.
+
+    In bfloat16 a translation may change with the sentences beside it in a batch, and with the CPU's model: two
+    hypotheses that nearly tie are rounded one way or the other. Float32's roundings are too small for that.
+    """
+    if name == "auto" and device.type == "cpu":
+        return torch.float32
+    return select_precision(name, device)
+
+
+def precision_name(precision: torch.dtype) -> str:
+    """The name in params.yaml of a precision."""
+    return {torch.bfloat16: "bf16", torch.float32: "fp32"}[precision]
+
+
 def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[None]:
     """Matrix products in `precision`, weights and sums in float32."""
     context: AbstractContextManager[None] = torch.autocast(

@@ -85,6 +85,7 @@ VALUES = (
     Value("6.1", "beam", same(4), "decoding.beam"),
     Value("6.1", "length penalty, alpha", same(0.6), "decoding.alpha"),
     Value("6.1", "longest output: tokens of the input +", same(50), "decoding.max_extra_length"),
+    Value("6.1", "precision of the search", same(NOT_STATED), "decoding.precision", same("auto"), "bf16"),
     Value(
         "6.1", "test set", same("newstest2014"), "evaluation.test_sets",
         by_pair("newstest2014, newstest2014-filtered", "newstest2014"), "two test sets",

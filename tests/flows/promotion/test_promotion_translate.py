@@ -13,10 +13,12 @@ from tiny_model import sentence, write_tiny_model
 
 from flows.promotion.gate import TestTranslations
 from flows.promotion.registered_model import RegisteredModel, Version
+from flows.promotion.translate import Search
 from flows.promotion.translations import TranslationCache
 from transformer.decoding.translator import Translator
 from transformer.errors import UserError
 from transformer.files import sha256_of
+from transformer.model.folder import read_decoding
 
 NAME = "transformer-en-de"
 SOURCES = [sentence(1, 5), "", sentence(2, 7)]
@@ -42,7 +44,7 @@ class Registered:
         client.create_registered_model(NAME)
         self.sha256 = sha256_of(self.model)
         client.create_model_version(NAME, source=str(self.artifacts), tags={"sha256": self.sha256})
-        self.cache = TranslationCache(folder / "translations", RegisteredModel(self.uri, NAME))
+        self.cache = TranslationCache(folder / "translations", RegisteredModel(self.uri, NAME), Search("fp32", "cpu"))
 
     def translations(self) -> list[str]:
         texts = TestTranslations(SOURCES, SOURCES, [""] * 3, SOURCES)
@@ -62,6 +64,25 @@ def test_it_translates_and_executes_nothing_of_what_mlflow_would(registered: Reg
     )
     subprocess.run([sys.executable, "-P", "-c", program], env=os.environ | {"PYTHONPATH": ""}, capture_output=True)
     assert registered.mark.exists(), "MLflow does not execute it any more: this test shows nothing"
+
+
+def test_it_translates_in_the_candidates_precision_and_another_ones_cache_does_not_count(
+    registered: Registered,
+) -> None:
+    sources = [sentence(seed, 1 + seed % 9) for seed in range(40)]
+    texts = {"test": TestTranslations(sources, sources, [""] * 40, sources)}
+    own = read_decoding(registered.model)
+    expected, found = {}, {}
+    for precision in ("fp32", "bf16", "fp32"):
+        decoding = own.model_copy(update={"precision": precision})
+        expected[precision] = Translator.load(registered.model, "cpu", decoding).translate(sources)
+        cache = TranslationCache(registered.cache.folder, registered.cache.registered, Search(precision, "cpu"))
+        found[precision] = cache.of(Version("1", registered.sha256), texts)["test"].hypotheses
+    assert found == expected
+    assert found["fp32"] != found["bf16"]
+    assert sorted(path.parent.name for path in registered.cache.folder.rglob("*.jsonl")) == ["bf16", "fp32"]
+    shutil.rmtree(registered.artifacts)  # what is asked for again comes from the cache
+    assert cache.of(Version("1", registered.sha256), texts)["test"].hypotheses == expected["fp32"]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "decoding.json", "spm.model", "more.py"])

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from workspace import Workspace
 
-from flows.promotion.translations import committed, evaluated
+from flows.promotion.translate import Search
+from flows.promotion.translations import committed, evaluated, search_of
 from transformer.errors import DataError
+from transformer.params import load_params
 
 SETS = ["tiny-test"]
 
@@ -44,3 +46,25 @@ def test_committed_translations_count_for_the_same_test_set_only(reproduced: Wor
             one["sha256"] = "0" * 64
     record.write_text(json.dumps(content))
     assert committed(reproduced.folder, "HEAD", checkout, tests) is None
+
+
+def test_the_precision_is_that_of_the_evaluation(reproduced: Workspace, checkout: Path) -> None:
+    params, tests = load_params(reproduced.folder / "params.yaml"), evaluated(checkout, SETS)
+    assert search_of(checkout, params) == Search("fp32", "cpu")
+    elsewhere = params.model_copy(update={"decoding": params.decoding.model_copy(update={"device": "cuda"})})
+    assert search_of(checkout, elsewhere).device == "cuda"
+
+    metrics = checkout / "reports" / "metrics.json"
+    scores = json.loads(metrics.read_text())
+    metrics.write_text(json.dumps({**scores, "precision": "bf16"}))
+    assert search_of(checkout, params).precision == "bf16"
+    assert committed(reproduced.folder, "HEAD", checkout, tests) is None
+
+    del scores["precision"]  # from before it was a setting: the record of the evaluation has it
+    metrics.write_text(json.dumps(scores))
+    assert search_of(checkout, params).precision == "fp32"
+    assert committed(reproduced.folder, "HEAD", checkout, tests) == tests
+    for broken in ("", "[]", json.dumps({**scores, "precision": "fp8"})):
+        metrics.write_text(broken)
+        with pytest.raises(DataError, match=r"in which precision .* is unknown .*: run dvc repro --force evaluate"):
+            search_of(checkout, params)

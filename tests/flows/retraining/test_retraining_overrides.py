@@ -99,6 +99,7 @@ def test_all_is_checked_before_anything_starts(tmp_path: Path, monkeypatch: pyte
         ),
         ({"overrides": {"download.corpora": ["multi30"]}}, "has no corpus 'multi30'.*did you mean multi30k"),
         ({"overrides": {"compute.device": "mps"}}, "compute.device = 'mps'"),
+        ({"overrides": {"decoding.device": "mps"}}, "decoding.device = 'mps': device 'mps' is not available here"),
     ]
     for parameters, complaint in wrong:
         with pytest.raises(ParamsError, match=complaint):

@@ -77,6 +77,16 @@ def test_the_folder_alone_loads_and_names_what_it_was_made_of(tmp_path: Path, vo
     ]  # fmt: skip
 
 
+def test_a_model_folder_names_the_precision_and_no_device(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100])
+    decoding = DECODING.model_copy(update={"precision": "fp32", "device": "cuda"})
+    average(averaging(count=1), decoding, checkpoints, tokens, tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "decoding.json").read_text()) == {
+        "beam": 3, "alpha": 1.5, "max_extra_length": 20, "batch_tokens": 100, "precision": "fp32",
+    }  # fmt: skip
+    assert read_decoding(tmp_path / "model").device == "auto"
+
+
 def test_a_damaged_model_folder_is_refused_and_named(tmp_path: Path, vocabulary: Vocabulary) -> None:
     checkpoints, tokens = write_checkpoints(tmp_path, vocabulary, [100, 200])
     model = tmp_path / "model"

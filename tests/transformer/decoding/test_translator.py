@@ -13,14 +13,14 @@ from transformer.errors import DataError
 from transformer.params import DecodingParams
 from transformer.tokens.vocabulary import EOS
 
-PARAMS = DecodingParams(beam=2, alpha=0.6, max_extra_length=6, batch_tokens=40)
+PARAMS = DecodingParams(beam=2, alpha=0.6, max_extra_length=6, batch_tokens=40, precision="fp32")
 
 
 @pytest.fixture(scope="module")
 def translator(tmp_path_factory: pytest.TempPathFactory) -> Translator:
     folder = tmp_path_factory.mktemp("model")
     write_tiny_model(folder)
-    return Translator.load(folder, "cpu", "fp32", decoding=PARAMS)
+    return Translator.load(folder, "cpu", PARAMS)
 
 
 def searched(translator: Translator, text: str) -> str:

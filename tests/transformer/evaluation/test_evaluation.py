@@ -205,7 +205,7 @@ def run_stage(workspace: Path, params: Params) -> None:
         params.languages,
         params.decoding,
         evaluation,
-        params.compute.device,
+        params.decoding_device,
         corpus=workspace / "corpus",
         model=workspace / "model",
         checkpoints=workspace / "checkpoints",
@@ -235,7 +235,7 @@ def test_stage_writes_metrics_translations_and_plots(workspace: Path, tiny_param
     assert test["sentences"] == 30
     assert metrics["tests"]["tiny-test"] == test
     assert metrics["tests"]["second"]["sentences"] == 6
-    assert metrics["languages"] == "en-de"
+    assert (metrics["languages"], metrics["precision"]) == ("en-de", "fp32")
     for scores in metrics["tests"].values():
         assert list(scores["bleus"]) == ["13a", "lc", "intl", "tokenised", "tokenised_split"]
         assert scores["bleus"]["13a"]["bleu"] == scores["bleu"]
