@@ -1,6 +1,6 @@
 """Where records are found: in the workspace, then in git's history, then with the runs in MLflow."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from flows.lineage.run_store import RunStore
 from flows.records.dvc_files import LockedStage
 from flows.records.record import Record, md5s, parse_record, record_path
 from transformer.errors import DataError
+
+BROUGHT = "the parent's own records"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,15 @@ class RecordSearch:
         self._git = git
         self._runs = runs
         self._history: list[Found] | None = None
+        self._brought: list[Found] = []
+
+    def bring(self, contents: Iterable[bytes | None]) -> None:
+        """Know these records, too, which came with a parent: another checkout may have made it."""
+        for content in contents:
+            try:
+                self._brought.append(Found(parse_record(content or b"", BROUGHT), BROUGHT))
+            except DataError:
+                continue  # its content is lost, or of another schema
 
     def of_lock(self, locked: LockedStage) -> Found | None:
         """The record of the execution that made what dvc.lock's entry lists.
@@ -65,9 +76,10 @@ class RecordSearch:
         return self._local(lambda record: record.runs.spool == spool)
 
     def everywhere(self) -> Iterator[Found]:
-        """The workspace's records, then those of git's history, newest first, without malformed ones."""
+        """The workspace's records, those of git's history, newest first, those of parents; without malformed ones."""
         yield from self._workspace()
         yield from self.history()
+        yield from self._brought
 
     def _local(self, wanted: Callable[[Record], bool]) -> Found | None:
         return next((found for found in self.everywhere() if wanted(found.record)), None)

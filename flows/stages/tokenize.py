@@ -2,21 +2,23 @@
 
 from pathlib import Path
 
-from flows.checkout.workspace import CORPUS, TOKENS, TOKENS_REPORT, WORK
+from flows.checkout.workspace import CORPUS, PARENT, TOKENS, TOKENS_REPORT, WORK
 from flows.stages.executor import with_executor
 from flows.stages.runner import run_stage
 from flows.tracking.run import StageRun
 from transformer.data.tokenize.tokenize import tokenize
 from transformer.params import Params
+from transformer.parent_folder import given_vocabulary
 
 
 def main(params: Params, _run: StageRun) -> None:
-    """Learn the vocabulary on the training split and encode all splits; finished chunks wait in work/tokenize."""
+    """Learn or take the vocabulary and encode all splits; finished chunks wait in work/tokenize."""
     corpus, tokens, report, work = map(Path, (CORPUS, TOKENS, TOKENS_REPORT, f"{WORK}/tokenize"))
+    given = given_vocabulary(Path(PARENT))
     with_executor(
         "tokenize",
         params.compute,
-        lambda executor: tokenize(params.tokenization, corpus, tokens, report, work, executor),
+        lambda executor: tokenize(params.tokenization, corpus, tokens, report, work, executor, given),
     )
 
 

@@ -16,6 +16,7 @@ from transformer.files import sha256_of, write_json
 from transformer.model.checkpoints import PARENT_FILE, read_weights
 from transformer.model.folder import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, check_files, read_config
 from transformer.params import LanguageParams, ModelParams
+from transformer.parent_folder import DESCRIPTION_FILE, MODEL_FOLDER, OPTIMIZER_FILE
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# In the folder of a parent, beside its description.
-DESCRIPTION_FILE = "parent.json"
-MODEL_FOLDER = "model"
-OPTIMIZER_FILE = "optimizer.safetensors"
 EMBEDDING = "embedding.weight"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
