@@ -120,7 +120,7 @@ def _add_recorded(project: Project, chain: Chain, found: Found) -> None:
     if chain.step(record.stage):
         return
     for one in record.inputs:
-        maker = project.records.maker(one.path, one.md5)
+        maker = project.records.maker(one.path, one.md5, before=record.started)
         if maker:
             _add_recorded(project, chain, maker)
     locked = None
@@ -150,7 +150,9 @@ def _parent(project: Project, chain: Chain) -> Chain | None:
         return None
     name = _name_of_parent(project, files[DESCRIPTION_FILE])
     project.records.bring(project.content(f"{PARENT}/{path}", md5) for path, md5 in files.items() if _is_record(path))
-    known = project.records.writer_of(directory_md5(model))
+    step = chain.maker(PARENT)
+    before = step.record.started if step and step.record else None
+    known = project.records.writer_of(directory_md5(model), before=before)
     if known is None or chain.made_by(known[0].record):
         return Chain(name, [])
     return chain_of_record(project, name, known[0], [known[1]])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from flows.checkout.git import Git
@@ -56,13 +57,25 @@ class RecordSearch:
 
         return self._local(read_too) or self._local(wrote) or self._sent(locked, wrote)
 
-    def maker(self, path: str, md5: str) -> Found | None:
-        """The record of a stage that wrote this content to `path`, itself or in a folder."""
-        return self._local(lambda record: wrote_content(record, path, md5) is not None)
+    def maker(self, path: str, md5: str, before: str) -> Found | None:
+        """The record of a stage that wrote this content to `path`, itself or in a folder.
 
-    def writer_of(self, *contents: str) -> tuple[Found, str] | None:
-        """The record that has one of these hashes for an output or a file in it, and that path."""
-        for found in self.everywhere():
+        One that had ended `before` that time (UTC, ISO 8601) is preferred: a later execution may have made equal
+        outputs of other inputs.
+        """
+
+        def wrote(record: Record) -> bool:
+            return wrote_content(record, path, md5) is not None
+
+        return self._local(lambda record: record.ended <= before and wrote(record)) or self._local(wrote)
+
+    def writer_of(self, *contents: str, before: str | None = None) -> tuple[Found, str] | None:
+        """The record that has one of these hashes for an output or a file in it, and that path.
+
+        `before` is preferred as by `maker`.
+        """
+        earlier = (found for found in self.everywhere() if before and found.record.ended <= before)
+        for found in chain(earlier, self.everywhere()):
             for output in found.record.outputs:
                 if output.sha256 in contents or output.md5 in contents:
                     return found, output.path

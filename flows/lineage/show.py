@@ -53,9 +53,9 @@ def _add(parent: Tree, chain: Chain, step: Step, shown: set[str]) -> None:
         _add(branch, chain, other, shown)
     for source in chain.sources_of(step):
         branch.add(_source(source))
-    if parent := chain.brought_by(step):
-        known = "" if parent.steps else ": no record knows its content"
-        _add_asked(branch.add(Text(f"from {parent.name}{known}", "bold")), parent)
+    if before := chain.brought_by(step):
+        known = "" if before.steps else ": no record knows its content"
+        _add_asked(branch.add(Text(f"from {before.name}{known}", "bold")), before)
 
 
 def _facts(step: Step) -> tuple[str, str]:
