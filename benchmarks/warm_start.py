@@ -1,4 +1,4 @@
-"""A corpus that grows by a fifth, trained from scratch and from the model of its old part in a quarter of the updates.
+"""A corpus that grows by a fifth: from scratch, and from the model of its old part in a quarter of the updates.
 
     python -m benchmarks.warm_start --raw data/raw --scratch models/averaged
 
@@ -168,7 +168,7 @@ def report(models: dict[str, Path], old: Path, union: Path) -> None:
     metrics = {"BLEU": bleu_metric(language, None), "chrF2": CHRF()}
     print("test lines   model          BLEU   chrF2   p against the warm start (BLEU, chrF2)")
     for part, pairs in parts.items():
-        references = [(target,) for _, target in pairs]
+        references = [target for _, target in pairs]
         warm = [outputs["warm start"][source] for source, _ in pairs]
         for name in models:
             system = [outputs[name][source] for source, _ in pairs]

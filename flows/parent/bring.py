@@ -69,13 +69,16 @@ def _bring_model(params: Params, asked: str, target: Path) -> None:
     from flows.lineage.project import Project  # here: most trainings have no parent, and these take seconds
     from flows.parent.optimizer import bring_optimizer
     from flows.parent.sources import copied, found_model
+    from transformer.training.parent import Parent
 
     project = Project(Path.cwd())
     with found_model(project, asked) as model:
         copied(model.folder, target / MODEL_FOLDER)
         sha256 = sha256_of(target / MODEL_FOLDER)
         chain = _chain(project, model, target / MODEL_FOLDER)
-        description = {"start_from": asked, "resolved": model.resolved, "sha256": sha256}
+        write_json(target / DESCRIPTION_FILE, {"start_from": asked, "resolved": model.resolved, "sha256": sha256})
+        if parent := Parent.open(target):  # before hours of work, what the training would refuse
+            parent.check_network(params.languages, params.model)
         log.info("%s is %s, sha256 %s", asked, model.resolved, sha256)
         if chain is None:
             log.warning("warning: no lineage record knows %s: its chain ends with its hash", model.resolved)
@@ -91,7 +94,6 @@ def _bring_model(params: Params, asked: str, target: Path) -> None:
             from flows.parent.corpus import bring_corpus
 
             bring_corpus(project, chain, model.resolved, wanted, target / CORPUS_FOLDER)
-        write_json(target / DESCRIPTION_FILE, description)
 
 
 def _chain(project: "Project", model: "Model", folder: Path) -> "Chain | None":

@@ -15,8 +15,8 @@ from transformer.averaging.average import average
 from transformer.errors import DataError, InterruptedTrainingError, ParamsError
 from transformer.files import sha256_of, write_json
 from transformer.model.checkpoints import read_weights
-from transformer.parent_folder import OPTIMIZER_FILE
 from transformer.params import Params, TokenizationParams, params_from
+from transformer.parent_folder import OPTIMIZER_FILE
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 from transformer.training.parent import EMBEDDING, Parent, read_moments
 from transformer.training.resume import STATE_FILE
