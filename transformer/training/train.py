@@ -21,6 +21,7 @@ from transformer.model.folder import ModelConfig, write_config
 from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
 from transformer.progress import Display, Silent, display
 from transformer.training.batching import Update
+from transformer.training.forgetting import OLD_LOSS, forgets, remembering
 from transformer.training.loader import Loader
 from transformer.training.parent import start_from
 from transformer.training.ranks import Alone
@@ -168,6 +169,8 @@ class _Loop:
         state = self.state
         if state.finished:
             return
+        if self.model_run.old_valid and state.old_loss is None:
+            state.old_loss = self.model_run.ranks.known_to_all(self.model_run.loss_on_old)
         with Loader(self.model_run, state.epoch, state.position) as loader:
             while not state.finished:
                 self._update(loader)
@@ -195,8 +198,12 @@ class _Loop:
         valid_loss = None
         if state.update % self.settings.validate_every == 0 or last:
             valid_loss = self._validate()
-        state.finished = last or self._out_of_patience()
+        told = forgets(state, self.settings.forgetting_limit)
+        state.finished = last or told is not None or self._out_of_patience()
         state.elapsed = time.monotonic() - self.started
+        if told:
+            self._stop_forgetting(told)
+            return
         scheduled = self._checkpoint_due() or state.finished
         if scheduled or self._is_best(valid_loss):
             self._checkpoint(scheduled, valid_loss)
@@ -235,6 +242,8 @@ class _Loop:
         row = {"loss": result.loss, "perplexity": result.perplexity}
         if result.bleu is not None:
             row["bleu"] = result.bleu
+        if result.old_loss is not None:
+            row[OLD_LOSS] = result.old_loss
         self.state.validation_curve.append({"update": update, **row})
         figures = "  ".join(f"{name} {value:.3f}" for name, value in row.items())
         self.shown.message(f"validation at update {update}: {figures}")
@@ -250,6 +259,11 @@ class _Loop:
         if stop:
             self.shown.message(f"early stop: no better validation loss in {patience} validations")
         return stop
+
+    def _stop_forgetting(self, told: str) -> None:
+        self.shown.message(told)
+        self.state.checkpoints = remembering(self.state, told) if self.folder else []
+        self._save()
 
     def _checkpoint_due(self) -> bool:
         by_updates = self.settings.checkpoint_every_updates
