@@ -99,6 +99,8 @@ def _whole(path: Path) -> Iterator[Path]:
     try:
         yield path
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno:  # a disk that fails or is full is no fault of the file
+            raise
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"{path} is damaged ({reason}): python -m flows.restore prepare, or dvc repro prepare"
