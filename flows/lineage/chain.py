@@ -88,11 +88,20 @@ def chain_of_lock(
     """The chain behind `targets` by a dvc.lock: the workspace's, or that of `commit`."""
     chain = Chain(name, targets, commit=commit, here=commit is None)
     _add_locked(project, chain, lock, targets)
-    order = list(lock)
-    chain.steps.sort(key=lambda step: order.index(step.stage))
+    chain.steps = _makers_first(chain, list(lock))
     chain.sources = _sources(project, chain)
     chain.parent = _parent(project, chain)
     return chain
+
+
+def _makers_first(chain: Chain, order: list[str]) -> list[Step]:
+    """The steps in the order of dvc.lock, but each after those that made what it read: DVC adds stages at its end."""
+    left, ordered = sorted(chain.steps, key=lambda step: order.index(step.stage)), list[Step]()
+    while left:
+        ready = (step for step in left if not any(maker in left for maker in chain.makers(step)))
+        ordered.append(next(ready, left[0]))
+        left.remove(ordered[-1])
+    return ordered
 
 
 def _add_locked(project: Project, chain: Chain, lock: dict[str, LockedStage], paths: list[str]) -> None:
