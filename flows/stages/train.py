@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.checkout.workspace import CHECKPOINTS, CURVES, TOKENS, TRAINING_REPORT, WORK, main_workspace
+from flows.checkout.workspace import CHECKPOINTS, CURVES, PARENT, TOKENS, TRAINING_REPORT, WORK, main_workspace
 from flows.processes import die_with_parent
 from flows.stages.runner import checked_params, run_stage
 from flows.tracking.run import StageRun
@@ -29,6 +29,7 @@ PATHS: Paths = {
     "checkpoints": Path(CHECKPOINTS),
     "report": Path(TRAINING_REPORT),
     "curves": Path(CURVES),
+    "parent": Path(PARENT),
 }
 
 

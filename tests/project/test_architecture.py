@@ -24,6 +24,7 @@ MODULES = sorted(path for package in ("transformer", "flows") for path in (CHECK
 PLUMBING = {
     "flows/checkout": "where things are",
     "flows/markdown.py": "how pages show texts",
+    "flows/parent": "where a parent is found; what it was resolved to is in the output",
     "flows/processes": "how a stage ends with what started it",
     "flows/records": "what is written down about a stage that has run",
     "flows/stages/executor.py": "where chunks are computed; the same ones everywhere",
@@ -36,6 +37,7 @@ PLUMBING = {
     "transformer/files.py": "hashing, and writing whole files",
     "transformer/known_keys.py": "what is said of unknown params",
     "transformer/params.py": "the checks of params; stages depend on their values",
+    "transformer/parent_folder.py": "where the parts of a parent are",
     "transformer/progress.py": "what a person sees meanwhile",
     "transformer/stopping.py": "how a stage is asked to stop",
     "transformer/section.py": "the words of wrong params",

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import sentencepiece
-from sentencepiece import sentencepiece_model_pb2
 
 from transformer.errors import DataError
 
@@ -15,6 +14,8 @@ SPACE = "\u2581"  # how SentencePiece spells a space
 
 def parsed(model: bytes) -> Any:
     """SentencePiece's own message (ModelProto) of a model file: its pieces with their scores, and its settings."""
+    from sentencepiece import sentencepiece_model_pb2  # here: it needs protobuf, which translating does without
+
     return sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
 
 

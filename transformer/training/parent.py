@@ -16,6 +16,7 @@ from transformer.files import sha256_of, write_json
 from transformer.model.checkpoints import PARENT_FILE, read_weights
 from transformer.model.folder import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, check_files, read_config
 from transformer.params import LanguageParams, ModelParams
+from transformer.parent_folder import DESCRIPTION_FILE, MODEL_FOLDER, OPTIMIZER_FILE
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# In the folder of a parent, beside its description.
-DESCRIPTION_FILE = "parent.json"
-MODEL_FOLDER = "model"
-OPTIMIZER_FILE = "optimizer.safetensors"
 EMBEDDING = "embedding.weight"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -68,12 +65,11 @@ class Parent:
         files += [self.optimizer] if self.optimizer else []
         return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
 
-    def check(self, languages: LanguageParams, shape: ModelParams, vocabulary: Vocabulary) -> None:
+    def check_network(self, languages: LanguageParams, shape: ModelParams) -> None:
         """Refuse another network; dropout may differ and, where positions are constant, the longest sentence.
 
         Raises:
             ParamsError: names each key with both values.
-            DataError: the tokens were encoded with a vocabulary that does not begin with the parent's.
         """
         free = {"dropout"} | ({"max_positions"} if shape.positions == "sinusoidal" else set())
         asked, had = shape.model_dump(exclude=free), self.config.model.model_dump(exclude=free)
@@ -82,14 +78,21 @@ class Parent:
                 f"training.start_from: {self.name} is another network ({'; '.join(wrong)}): take over its values, or "
                 "set start_from to null"
             )
+        if (there := self.config.languages) != languages:
+            words = "%s translates %s → %s: its weights are only a beginning for %s → %s"
+            log.warning(words, self.name, there.source, there.target, languages.source, languages.target)
+
+    def check_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """Refuse tokens of a vocabulary that does not begin with the parent's.
+
+        Raises:
+            DataError: they are such.
+        """
         ids = list(range(self.vocabulary.size))
         if vocabulary.size < len(ids) or vocabulary.pieces(ids) != self.vocabulary.pieces(ids):
             raise DataError(
                 f"the tokens were not encoded with the vocabulary of {self.name}: dvc repro --force tokenize"
             )
-        if (there := self.config.languages) != languages:
-            words = "%s translates %s → %s: its weights are only a beginning for %s → %s"
-            log.warning(words, self.name, there.source, there.target, languages.source, languages.target)
 
     def put_into(self, model: nn.Module, vocabulary: Vocabulary, optimizer: torch.optim.Optimizer) -> int:
         """Give the network the parent's weights and, if they are taken over, the optimizer its moments.
@@ -140,7 +143,8 @@ def start_from(run: "Run", folder: Path | None, languages: LanguageParams) -> Pa
     """
     parent = Parent.open(folder) if folder else None
     if parent:
-        parent.check(languages, run.shape, run.vocabulary)
+        parent.check_network(languages, run.shape)
+        parent.check_vocabulary(run.vocabulary)
         run.steps_before = parent.put_into(run.model, run.vocabulary, run.optimizer)
     elif asked := run.settings.start_from:
         raise DataError(f"training.start_from = {asked!r}: {folder} holds no model: dvc repro --force parent")

@@ -42,6 +42,7 @@ class TrainingState:
 
     update: int = 0
     steps_before: int = 0  # of the optimizer, in the training of the parent that its moments come from
+    old_loss: float | None = None  # on the parent's validation set before the first update
     epoch: int = 0
     position: int = 0  # updates of this epoch that are done
     seconds: float = 0.0  # of training, validation left out

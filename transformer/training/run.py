@@ -19,7 +19,7 @@ from transformer.model.layers import seed_dropout
 from transformer.model.packing import has_flash_kernel
 from transformer.model.transformer import Transformer
 from transformer.params import ComputeParams, ModelParams, TrainingParams
-from transformer.tokens.store import TokenSide, TokenSplit
+from transformer.tokens.store import OLD_VALID, TokenSide, TokenSplit, ids_file
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 from transformer.training.batching import (
     PACKED_STEP,
@@ -75,6 +75,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     ranks: Alone
     bleu_tokenizer: str = STANDARD  # of the validation BLEU
+    old_valid: TokenSplit | None = None  # of the corpus that the parent was trained on
     steps_before: int = 0  # of the optimizer, where its moments come from a parent
 
     @classmethod
@@ -95,7 +96,11 @@ class Run:
         train, valid = (TokenSplit.open(tokens, split) for split in ("train", "valid"))
         for split in (train, valid):
             split.check_ids(tokens, vocabulary.size)
-        return cls.start(shape, settings, compute, vocabulary, train, valid, ranks)
+        run = cls.start(shape, settings, compute, vocabulary, train, valid, ranks)
+        if ids_file(tokens, OLD_VALID, "source").exists():
+            run.old_valid = TokenSplit.open(tokens, OLD_VALID)
+            run.old_valid.check_ids(tokens, vocabulary.size)
+        return run
 
     @classmethod
     def start(
@@ -229,9 +234,18 @@ class Run:
                 bleu = None
                 if len(asked):
                     bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked, self.bleu_tokenizer)
+            old_loss = self.loss_on_old() if self.old_valid else None
         except torch.OutOfMemoryError:
             raise self._too_small_a_memory() from None
-        return Validation(loss, bleu)
+        return Validation(loss, bleu, old_loss)
+
+    def loss_on_old(self) -> float:
+        """Loss over the validation split of the parent's corpus."""
+        assert self.old_valid is not None
+        usable = usable_sentences(self.old_valid, self.shape.max_positions)
+        self.model.eval()
+        with autocast(self.device, self.precision):
+            return validation_loss(self.model, self.old_valid, usable, self.micro_batch_tokens, self.precision)
 
     def _too_small_a_memory(self) -> DeviceMemoryError:
         tokens = self.micro_batch_tokens

@@ -20,6 +20,7 @@ from transformer.progress import Display, Silent, display, in_figures
 from transformer.stopping import StopRequest, stop_requests
 from transformer.training.batching import Update
 from transformer.training.carry_over import stops_early
+from transformer.training.forgetting import OLD_LOSS, forgets, remembering
 from transformer.training.loader import Loader
 from transformer.training.outputs import interval, write_checkpoints, write_curves, write_report
 from transformer.training.parent import Parent, start_from
@@ -177,6 +178,8 @@ class _Loop:
             self._conclude()  # with other params than it was saved, this update may have to be validated, or the last
         if state.ending:
             return
+        if self.model_run.old_valid and state.old_loss is None:
+            state.old_loss = self.model_run.ranks.known_to_all(self.model_run.loss_on_old)
         with Loader(self.model_run, state.epoch, state.position) as loader:
             while not state.ending:
                 self._update(loader)
@@ -213,9 +216,12 @@ class _Loop:
             row = self._validate()
         if new and row:
             state.validation_curve.append(row)
+        state.elapsed = time.monotonic() - self.started
+        if row and (told := forgets(state, row, self.settings.forgetting_limit)):
+            self._stop_forgetting(told, row)
+            return
         improved = new and row is not None and row["loss"] < best
         ends = ends or (row is not None and self._out_of_patience())
-        state.elapsed = time.monotonic() - self.started
         due = written.scheduled if written else self._checkpoint_due()
         if improved or ends or (due and (new or not written)):
             self._checkpoint(due or improved, due, ends, row)
@@ -261,6 +267,8 @@ class _Loop:
         row = {"loss": result.loss, "perplexity": result.perplexity}
         if result.bleu is not None:
             row["bleu"] = result.bleu
+        if result.old_loss is not None:
+            row[OLD_LOSS] = result.old_loss
         figures = "  ".join(f"{name} {in_figures(value, 3)}" for name, value in row.items())
         self.shown.message(f"validation at update {update}: {figures}")
         self.on_figures(Figures(update, {f"valid/{name}": value for name, value in row.items()}))
@@ -272,6 +280,16 @@ class _Loop:
         if stop:
             self.shown.message(f"early stop: no better validation loss in {patience} validations")
         return stop
+
+    def _stop_forgetting(self, told: str, row: dict[str, float]) -> None:
+        """End with the checkpoints that were within the limit, the last of them as that of the end."""
+        self.shown.message(told)
+        if not self.folder:
+            self.state.ending = Ending(Checkpoint(self.state.update), row)
+            return
+        *self.state.checkpoints, last = remembering(self.state, told)
+        self.state.ending = Ending(last, row)
+        self._save()
 
     def _checkpoint_due(self) -> bool:
         by_updates = self.settings.checkpoint_every_updates

@@ -19,10 +19,14 @@ GREEDY_TOKENS = 4096  # padded source tokens decoded at a time
 
 @dataclass(frozen=True)
 class Validation:
-    """Cross-entropy in nats a target token (not smoothed), and BLEU of greedy translations, if asked for."""
+    """Cross-entropy in nats a target token (not smoothed), and BLEU of greedy translations, if asked for.
+
+    `old_loss` is the cross-entropy on the validation set of the parent's corpus, if there is one.
+    """
 
     loss: float
     bleu: float | None
+    old_loss: float | None = None
 
     @property
     def perplexity(self) -> float:

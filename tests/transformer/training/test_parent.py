@@ -5,19 +5,21 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
-from corpora import write_tokens
+from corpora import write_corpus, write_tokens
 from tiny_inputs import TINY_PARAMS, synthetic_pairs
 from trainings import sections, tiny_tokens
 
 from transformer.averaging.average import average
-from transformer.errors import DataError, InterruptedTrainingError, ParamsError
+from transformer.errors import DataError, DivergedError, InterruptedTrainingError, ParamsError
 from transformer.files import sha256_of, write_json
-from transformer.model.checkpoints import read_weights
+from transformer.model.checkpoints import read_weights, write_tensors
 from transformer.params import Params, TokenizationParams, params_from
+from transformer.parent_folder import OPTIMIZER_FILE
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
-from transformer.training.parent import EMBEDDING, OPTIMIZER_FILE, Parent, read_moments
+from transformer.training.parent import EMBEDDING, Parent, read_moments
 from transformer.training.resume import STATE_FILE
 from transformer.training.run import Run
 from transformer.training.train import Figures, train
@@ -197,3 +199,64 @@ def test_checkpoints_and_model_name_the_parent(tmp_path: Path, tokens: Path, par
     assert json.loads((tmp_path / "model" / "averaged.json").read_text())["parent"] == named
     card = (tmp_path / "model" / "model_card.md").read_text()
     assert f"| training started from | old/model, sha256 `{named['sha256']}` |" in card
+
+
+def reversed_pairs(count: int) -> list[tuple[str, str]]:
+    """The same sources with another language's order of words: whoever learns it forgets the first one."""
+    return [(source, " ".join(reversed(target.split()))) for source, target in synthetic_pairs(count, seed=5)]
+
+
+def forgetful(tmp_path: Path, parent: Path) -> Path:
+    """Tokens of a new corpus beside the validation set of the parent's."""
+    pairs, old = reversed_pairs(260), synthetic_pairs(230)[200:]
+    write_corpus(tmp_path / "old", {"valid": old})
+    splits = {"train": pairs[:200], "valid": pairs[200:230], "test": pairs[230:]}
+    given, settings = parent / "model" / VOCABULARY_FILE, TokenizationParams(**TINY_PARAMS["tokenization"])
+    return write_tokens(tmp_path / "new", splits, settings, given, old_valid=tmp_path / "old" / "valid.parquet")
+
+
+LEARNING = {**WARM, "updates": 120, "warmup_updates": 60, "validate_every": 10, "checkpoint_every_updates": 5}
+
+
+def old_losses(folder: Path) -> list[float]:
+    return pandas.read_csv(folder / "curves" / "validation.csv")["old_loss"].tolist()
+
+
+def test_a_training_that_forgets_stops_and_keeps_what_does_not(tmp_path: Path, tokens: Path, parent: Path) -> None:
+    new = forgetful(tmp_path, parent)
+    fresh = without_optimizer(parent, tmp_path / "parent")
+    free = run(tmp_path / "free", new, params(**LEARNING, keep_last=30), fresh)
+    losses = old_losses(tmp_path / "free")
+    own = Run.prepare(params().model, params().training, params().compute, new)
+    found = Parent.open(fresh)
+    assert found
+    found.put_into(own.model, own.vocabulary, own.optimizer)
+    first = own.loss_on_old()
+    limit = losses[4] - first  # at update 50; at update 60 it is above that
+    assert losses[:6] == sorted(losses[:6])
+    assert limit > 0.05
+    guarded = run(tmp_path / "guarded", new, params(**LEARNING, keep_last=30, forgetting_limit=limit + 1e-4), fresh)
+    assert old_losses(tmp_path / "guarded") == losses[:6]
+    names = {path.name for path in guarded.glob("update-*")}
+    assert names == {f"update-{update:08d}.safetensors" for update in range(5, 51, 5)}
+    assert all(sha256_of(guarded / name) == sha256_of(free / name) for name in names)
+    assert run(tmp_path / "guarded", new, params(**LEARNING, keep_last=30, forgetting_limit=limit + 1e-4), fresh)
+    with pytest.raises(DivergedError, match=r"early stop: .* forgetting_limit = .*, and no earlier checkpoint was"):
+        run(tmp_path / "strict", new, params(**LEARNING, forgetting_limit=1e-6), fresh)
+
+
+def test_the_loss_on_the_old_set_is_that_of_the_parents_own_training(
+    tmp_path: Path, tokens: Path, parent: Path
+) -> None:
+    """Which validated its last checkpoint on the same sentences."""
+    checkpoints = parent.parent / "checkpoints"
+    index = json.loads((checkpoints / "index.json").read_text())["checkpoints"][-1]
+    last = Path(shutil.copytree(parent, tmp_path / "parent"))
+    weights = read_weights(checkpoints / index["file"])
+    write_tensors(last / "model" / "model.safetensors", weights)
+    (last / "model" / "averaged.json").unlink()
+    found = Parent.open(last)
+    own = Run.prepare(params().model, params().training, params().compute, forgetful(tmp_path, parent))
+    assert found
+    found.put_into(own.model, own.vocabulary, own.optimizer)
+    assert own.loss_on_old() == pytest.approx(index["valid_loss"], rel=1e-5)
