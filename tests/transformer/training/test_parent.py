@@ -241,7 +241,7 @@ def test_a_training_that_forgets_stops_and_keeps_what_does_not(tmp_path: Path, t
     assert names == {f"update-{update:08d}.safetensors" for update in range(5, 51, 5)}
     assert all(sha256_of(guarded / name) == sha256_of(free / name) for name in names)
     assert run(tmp_path / "guarded", new, params(**LEARNING, keep_last=30, forgetting_limit=limit + 1e-4), fresh)
-    with pytest.raises(DivergedError, match=r"early stop: .* forgetting_limit = .*, and no earlier checkpoint was"):
+    with pytest.raises(DivergedError, match=r"early stop: .*forgetting_limit = .*, and no earlier checkpoint was"):
         run(tmp_path / "strict", new, params(**LEARNING, forgetting_limit=1e-6), fresh)
 
 
