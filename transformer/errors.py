@@ -26,8 +26,8 @@ class UserError(Exception):
     exit_code = ExitCode.FAILURE
 
     def __init__(self, message: str) -> None:
-        """Passwords in addresses are left out of the message."""
-        super().__init__(without_credentials(message))
+        """Passwords in addresses are left out of the message, and so are line breaks, which quoted input may hold."""
+        super().__init__(" ".join(part.strip() for part in without_credentials(message).splitlines()))
 
 
 class ParamsError(UserError):

@@ -18,6 +18,7 @@ def check_relations(params: "Params") -> None:
     Raises:
         ValueError: one line that begins with the key.
     """
+    _check_parent(params)
     _check_micro_batches(params)
     _check_saving(params.training)
     _check_kept(params)
@@ -27,6 +28,34 @@ def check_relations(params: "Params") -> None:
     elif params.training.checkpoint_every_minutes is None:  # else the clock decides where checkpoints are
         for end in _ends(params.training):
             _check_checkpoints_of(params, end)
+
+
+def _check_parent(params: "Params") -> None:
+    """What only makes sense with a model to go on from, or with a vocabulary that is given."""
+    training, tokenization = params.training, params.tokenization
+    parent = training.start_from
+    if parent is not None and not parent.strip():
+        raise ValueError(
+            f"training.start_from = {parent!r}: name a model folder, an MLflow version or a git revision"
+        )
+    if parent is None:
+        for key, value in {
+            "training.start_optimizer": training.start_optimizer if training.start_optimizer != "fresh" else None,
+            "training.forgetting_limit": training.forgetting_limit,
+            "preparation.mix": params.preparation.mix or None,
+        }.items():
+            if value is not None:
+                raise ValueError(f"{key} = {value}: it is about a parent, and training.start_from names none")
+    elif tokenization.model is not None:
+        raise ValueError(
+            f"tokenization.model = {tokenization.model!r}: training.start_from brings the vocabulary of its parent; "
+            "set one of the two to null"
+        )
+    if tokenization.new_pieces and parent is None and tokenization.model is None:
+        raise ValueError(
+            f"tokenization.new_pieces = {tokenization.new_pieces}: there is no vocabulary to add them to; give one "
+            "with tokenization.model or training.start_from, or raise vocabulary_size"
+        )
 
 
 def _check_micro_batches(params: "Params") -> None:

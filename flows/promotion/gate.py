@@ -12,7 +12,7 @@ from functools import partial
 from sacrebleu.metrics import BLEU, CHRF
 
 from transformer.bleu import bleu_metric
-from transformer.data.prepare.placeholders import placeholders
+from transformer.data.placeholders import placeholders
 from transformer.evaluation.analysis import MIN_SENTENCES, repeats
 from transformer.evaluation.references import Reference, first_of, streams
 from transformer.evaluation.scores import Metric, paired_bootstrap

@@ -5,7 +5,8 @@ import torch
 from on_device import DEVICE, limit_memory, only_on_a_gpu
 from tiny_model import TINY_DECODING, sentence, tiny_config, tiny_vocabulary, tiny_weights
 
-from transformer.decoding.translator import Translation, Translator
+from transformer.decoding.translation import Translation
+from transformer.decoding.translator import Translator
 from transformer.errors import DeviceMemoryError
 from transformer.model.folder import assemble_model
 

@@ -34,6 +34,7 @@ PLUMBING = {
     "transformer/credentials.py": "what is left out of words",
     "transformer/errors.py": "the words of errors",
     "transformer/files.py": "hashing, and writing whole files",
+    "transformer/known_keys.py": "what is said of unknown params",
     "transformer/params.py": "the checks of params; stages depend on their values",
     "transformer/progress.py": "what a person sees meanwhile",
     "transformer/stopping.py": "how a stage is asked to stop",

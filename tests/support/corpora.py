@@ -23,11 +23,13 @@ def write_corpus(corpus: Path, splits: dict[str, Pairs]) -> None:
         pq.write_table(pa.table(columns), corpus / f"{split}.parquet")
 
 
-def write_tokens(folder: Path, splits: dict[str, Pairs], params: TokenizationParams) -> Path:
+def write_tokens(
+    folder: Path, splits: dict[str, Pairs], params: TokenizationParams, given: Path | None = None
+) -> Path:
     """The tokenize stage's folder for these splits."""
     write_corpus(folder / "corpus", splits)
     executor = LocalExecutor(workers=1)
-    tokenize(params, folder / "corpus", folder / "tokens", folder / "tokens.json", folder / "work", executor)
+    tokenize(params, folder / "corpus", folder / "tokens", folder / "tokens.json", folder / "work", executor, given)
     return folder / "tokens"
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from tiny_model import TINY_DECODING, sentence, write_tiny_model
 
-from transformer.cli import chunks, main
+from transformer.cli import main
+from transformer.cli.lines import chunks
 from transformer.decoding.translator import Translator
 from transformer.files import write_json
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from transformer.errors import DataError, ParamsError
 from transformer.files import sha256_of, write_json, write_text
-from transformer.model.checkpoints import Checkpoint, read_index, read_weights, vocabulary_hash
+from transformer.model.checkpoints import Checkpoint, read_index, read_parent, read_weights, vocabulary_hash
 from transformer.model.folder import DECODING_FILE, LIST_FILE, ModelConfig, file_hashes, read_config, write_model
 from transformer.params import AveragingParams, DecodingParams
 from transformer.relations import TOLERANCE, far_apart
@@ -38,13 +38,15 @@ def average(params: AveragingParams, decoding: DecodingParams, checkpoints: Path
     write_model(model, config, mean_weights(files), vocabulary)
     write_json(model / DECODING_FILE, decoding.model_dump())
     entries = [_entry(one, file) for one, file in zip(chosen, files, strict=True)]
-    write_text(model / CARD_FILE, model_card(config, params, decoding, entries))
+    parent = read_parent(checkpoints)
+    write_text(model / CARD_FILE, model_card(config, params, decoding, entries, parent))
     write_json(
         model / LIST_FILE,
         {
             "rule": params.rule,
             "vocabulary": sha256_of(vocabulary_file),
             "averaged": entries,
+            **({"parent": parent} if parent else {}),
             "files": file_hashes(model),
         },
     )
@@ -127,11 +129,16 @@ def _minutes(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Che
 
 
 def model_card(
-    config: ModelConfig, params: AveragingParams, decoding: DecodingParams, averaged: list[dict[str, Any]]
+    config: ModelConfig,
+    params: AveragingParams,
+    decoding: DecodingParams,
+    averaged: list[dict[str, Any]],
+    parent: dict[str, str] | None = None,
 ) -> str:
     """What a person who is handed the model folder alone should read first; equal models have equal cards."""
     source, target = config.languages.source, config.languages.target
     model = config.model
+    started = f"\n| training started from | {parent['name']}, sha256 `{parent['sha256']}` |" if parent else ""
     return f"""# Translation model {source} → {target}
 
 A Transformer as in "Attention Is All You Need" (Vaswani et al., 2017).
@@ -142,7 +149,7 @@ A Transformer as in "Attention Is All You Need" (Vaswani et al., 2017).
 | width | d_model {model.d_model}, d_ff {model.d_ff}, {model.heads} heads |
 | positions | {model.positions}, up to {model.max_positions} tokens |
 | vocabulary | {config.vocabulary_size} byte-pair pieces, shared by both languages |
-| weights | mean of {len(averaged)} checkpoints, rule `{params.rule}` |
+| weights | mean of {len(averaged)} checkpoints, rule `{params.rule}` |{started}
 | search | beam {decoding.beam}, length penalty alpha {decoding.alpha} |
 
 Translate with this folder alone:

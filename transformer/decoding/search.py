@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.greedy import steps_between_waits
+from transformer.decoding.prefix import Beginnings
 from transformer.model.transformer import DecoderState, Transformer
 from transformer.params import DecodingParams
 from transformer.tokens.vocabulary import BOS, EOS, PAD, UNK
@@ -49,23 +51,32 @@ def length_penalty(length: Tensor | float, alpha: float) -> Tensor | float:
 
 
 @torch.inference_mode()
-def beam_search(model: Transformer, source: Tensor, params: DecodingParams, nbest: int = 1) -> list[list[Hypothesis]]:
+def beam_search(
+    model: Transformer | Ensemble,
+    source: Tensor,
+    params: DecodingParams,
+    nbest: int = 1,
+    beginnings: Beginnings | None = None,
+) -> list[list[Hypothesis]]:
     """The `nbest` (at most `params.beam`) best translations of each sentence, best first.
 
     `source` is (B, S) int64, each row ending with EOS and then PAD. In each step a sentence's open hypotheses
     are extended by one token; those among the best K that end are finished. A sentence is done when K
     hypotheses are finished, when `nbest` finished ones can no longer be beaten by an open one, or at its
-    maximum length, where the end of sentence is forced. The caller chooses eval mode and autocast.
+    maximum length, where the end of sentence is forced. A sentence whose beginning can't be written within that
+    length has no translation. The caller chooses eval mode and autocast.
     """
-    beams = _start(source, params, model.params.max_positions)
+    beams = _start(source, params, longest_lengths(source, params, model.params.max_positions, beginnings))
     state = model.start(source, params.beam)
     done_tokens, done_scores = torch.zeros_like(beams.finished), torch.full_like(beams.scores, -torch.inf)
     drop_every = steps_between_waits(source.device)
     shortest, total = int(beams.longest.min()), beams.tokens.shape[2]
     last_tokens = torch.full((len(source), params.beam), BOS, device=source.device)
     for length in range(1, total + 1):
-        logits = model.step(last_tokens.flatten(), state)
-        parents, beams = _extend(beams, logits, length, params, some_must_end=length >= shortest)
+        logits = model.step(last_tokens.flatten(), state).float()
+        normaliser = logits.logsumexp(1, keepdim=True)
+        logits = _allowed(beams, logits, length, length >= shortest, beginnings)
+        parents, beams = _extend(beams, logits, normaliser, length, params)
         beams = _stop(beams, length, params, nbest)
         if length % drop_every == 0 or length == total:
             is_open = beams.log_probs[:, 0] > -torch.inf
@@ -80,10 +91,19 @@ def beam_search(model: Transformer, source: Tensor, params: DecodingParams, nbes
     return _hypotheses(done_tokens[:, :nbest], done_scores[:, :nbest])
 
 
-def _start(source: Tensor, params: DecodingParams, max_positions: int) -> Beams:
+def longest_lengths(
+    source: Tensor, params: DecodingParams, max_positions: int, beginnings: Beginnings | None = None
+) -> Tensor:
+    """The greatest allowed |Y| (B,): that of the source, or of a longer beginning, and `max_extra_length` more."""
+    lengths = (source != PAD).sum(1)
+    if beginnings is not None:
+        lengths = lengths.maximum(torch.tensor(beginnings.lengths, device=source.device))
+    return (lengths + params.max_extra_length).clamp(max=max_positions)
+
+
+def _start(source: Tensor, params: DecodingParams, longest: Tensor) -> Beams:
     """One open hypothesis a sentence: nothing, with probability 1."""
     count, places, device = len(source), params.beam, source.device
-    longest = ((source != PAD).sum(1) + params.max_extra_length).clamp(max=max_positions)
     tokens = torch.full((count, places, int(longest.max())), PAD, device=device)
     scores = torch.full((count, places), -torch.inf, device=device)
     log_probs = scores.clone()
@@ -92,15 +112,16 @@ def _start(source: Tensor, params: DecodingParams, max_positions: int) -> Beams:
 
 
 def _extend(
-    beams: Beams, logits: Tensor, length: int, params: DecodingParams, some_must_end: bool
+    beams: Beams, logits: Tensor, normaliser: Tensor, length: int, params: DecodingParams
 ) -> tuple[Tensor, Beams]:
-    """Append token number `length` to every open hypothesis; `logits` is (N * K, V).
+    """Append token number `length` to every open hypothesis.
 
+    `logits` is (N * K, V), those of tokens that are not allowed -inf; log P is `logits` - `normaliser` (N * K, 1).
     Returns the rows (N, K) of the decoder state that the new open hypotheses continue, and the new beams.
     Of the best 2 K extensions at most K end, so K that go on are always among them.
     """
     count, places = beams.log_probs.shape
-    log_probs, words, parents = _best_extensions(beams, logits, length, some_must_end)
+    log_probs, words, parents = _best_extensions(beams, logits, normaliser)
     ends = words == EOS
     new_scores = (log_probs / length_penalty(float(length), params.alpha)).where(ends, -torch.inf)[:, :places]
     continued, order = log_probs.masked_fill(ends, -torch.inf).topk(places, dim=1)
@@ -116,21 +137,28 @@ def _extend(
         finished=finished.gather(1, _over_time(best, finished)),
         scores=scores,
     )
-    first_row = torch.arange(count, device=logits.device)[:, None] * places
+    first_row = torch.arange(count, device=words.device)[:, None] * places
     return first_row + parents.gather(1, order), new
 
 
-def _best_extensions(beams: Beams, logits: Tensor, length: int, some_must_end: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The best 2 K one-token extensions of each sentence: log P, token and parent place, each (N, 2 K), sorted."""
-    count, places = beams.log_probs.shape
-    logits = logits.float()
-    normaliser = logits.logsumexp(1, keepdim=True)
+def _allowed(beams: Beams, logits: Tensor, length: int, some_must_end: bool, beginnings: Beginnings | None) -> Tensor:
+    """The logits (N * K, V), with -inf for what must not be token number `length`."""
     for token in NEVER_EMITTED:
         logits[:, token] = -torch.inf
     if some_must_end:
         goes_on = torch.arange(logits.shape[1], device=logits.device) != EOS
-        must_end = (beams.longest <= length).repeat_interleave(places)
+        must_end = (beams.longest <= length).repeat_interleave(beams.log_probs.shape[1])
         logits = logits.masked_fill(must_end[:, None] & goes_on, -torch.inf)
+    if beginnings is not None:
+        beginnings.hide_others(
+            logits, beams.sentences, beams.tokens[:, :, : length - 1], beams.log_probs > -torch.inf
+        )
+    return logits
+
+
+def _best_extensions(beams: Beams, logits: Tensor, normaliser: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best 2 K one-token extensions of each sentence: log P, token and parent place, each (N, 2 K), sorted."""
+    count, places = beams.log_probs.shape
     width = min(2 * places, logits.shape[1])
     best, words = logits.topk(width, dim=1)
     candidates = beams.log_probs[:, :, None] + (best - normaliser).view(count, places, width)

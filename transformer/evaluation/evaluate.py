@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import torch
 
 from transformer.bleu import check_tokenizer, tokenizer_for
-from transformer.decoding.translator import Translation, Translator
+from transformer.decoding.translation import Translation
+from transformer.decoding.translator import Translator
 from transformer.errors import DataError, ParamsError
 from transformer.evaluation.analysis import GroupScores, by_length, by_origin, repeats
 from transformer.evaluation.attention_plots import draw_examples

@@ -17,6 +17,7 @@ from transformer.errors import DataError
 from transformer.files import atomic_path, sha256_of, write_json
 
 INDEX_FILE = "index.json"
+PARENT_FILE = "parent.json"  # name and hash of the model that the training started from
 
 
 def not_finite(tensors: dict[str, Tensor]) -> str | None:
@@ -166,6 +167,23 @@ def read_index(folder: Path) -> list[Checkpoint]:
             raise DataError(f"{file} has changed since training: expected sha256 {entry['sha256']}, found {found}")
         checkpoints.append(Checkpoint(**{name: entry[name] for name in FIELDS}))
     return checkpoints
+
+
+def read_parent(folder: Path) -> dict[str, str] | None:
+    """`name` and `sha256` of the model folder that these checkpoints' training started from; None: random weights.
+
+    Raises:
+        DataError: what the training wrote is damaged.
+    """
+    path = folder / PARENT_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {key: str(content[key]) for key in ("name", "sha256")}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        words = " ".join(str(error).split())
+        raise DataError(f"{path} is damaged ({words}): python -m flows.restore train, or dvc repro train") from None
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

@@ -41,6 +41,7 @@ class TrainingState:
     """
 
     update: int = 0
+    steps_before: int = 0  # of the optimizer, in the training of the parent that its moments come from
     epoch: int = 0
     position: int = 0  # updates of this epoch that are done
     seconds: float = 0.0  # of training, validation left out
@@ -103,7 +104,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
             continue
         try:
             state, tensors = _read_state(path)
-            _put(tensors, state.update, model, optimizer)
+            _put(tensors, state.steps_before + state.update, model, optimizer)
         except DataError as error:
             set_aside(path, str(error))
             continue
@@ -158,8 +159,8 @@ def _read_state(path: Path) -> tuple[TrainingState, dict[str, Tensor]]:
         raise DataError(f"{path} is damaged: {' '.join(str(error).split())}") from None
 
 
-def _put(tensors: dict[str, Tensor], update: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    step = torch.tensor(float(update))
+def _put(tensors: dict[str, Tensor], steps: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    step = torch.tensor(float(steps))
     for name, parameter in model.named_parameters():
         with torch.no_grad():
             parameter.copy_(tensors[f"model.{name}"])

@@ -75,6 +75,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     ranks: Alone
     bleu_tokenizer: str = STANDARD  # of the validation BLEU
+    steps_before: int = 0  # of the optimizer, where its moments come from a parent
 
     @classmethod
     def prepare(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from transformer.training.batching import Update
 from transformer.training.carry_over import stops_early
 from transformer.training.loader import Loader
 from transformer.training.outputs import interval, write_checkpoints, write_curves, write_report
+from transformer.training.parent import Parent, start_from
 from transformer.training.ranks import Alone
 from transformer.training.resume import Ending, TrainingState, check_checkpoints, save_state
 from transformer.training.resume import check_finite as check_finite_weights
@@ -54,6 +55,7 @@ class Paths(TypedDict):
     checkpoints: Path
     report: Path
     curves: Path
+    parent: NotRequired[Path]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def train(
     report: Path,
     curves: Path,
     on_figures: OnFigures,
+    parent: Path | None = None,
     ranks: Alone | None = None,
 ) -> dict[str, Any]:
     """Train to the last update, from the saved state if there is one, and write the stage's outputs.
@@ -93,6 +96,7 @@ def train(
         report: receives the numbers of updates, epochs and target tokens.
         curves: receives training.csv and validation.csv.
         on_figures: called with each log interval's and each validation's figures.
+        parent: the folder that may hold a model to start from.
         ranks: the processes that share this training; only the first writes, shows and records.
 
     Returns:
@@ -105,12 +109,15 @@ def train(
         ParamsError: a finished run is to be longer, which its schedule does not allow without a word.
     """
     run = Run.prepare(shape, settings, compute, tokens, ranks)
+    start = start_from(run, parent, languages)
     tokenizer = tokenizer_for(languages.target)
     run.bleu_tokenizer = tokenizer.name
-    decided = _settings(languages, run, tokens)
+    decided = _settings(languages, run, tokens, start)
     run.ranks.check_same(name_of(decided))
     with _folder(work, name_of(decided), run.ranks) as folder, stop_requests() as stop:
-        state = run.begin(state_to_go_on(work, folder, decided, run) if folder else TrainingState())
+        state = run.begin(
+            state_to_go_on(work, folder, decided, run) if folder else TrainingState(steps_before=run.steps_before)
+        )
         if not folder:
             _Loop(run, state, None, Silent(), lambda _: None).run(stop)
             return {}
@@ -121,15 +128,17 @@ def train(
         with display(settings.updates, state.update) as shown:
             _Loop(run, state, folder, shown, on_figures).run(stop)
         write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)
+        if start:
+            start.describe(checkpoints)
         write_curves(run, state, curves)
         write_report(state, report)
         write_progress(folder, state.update, settings.updates, finished=True)
         return _measured(run, state)
 
 
-def _settings(languages: LanguageParams, run: Run, tokens: Path) -> Settings:
-    """What names the run's working folder; `null` and `auto` as what the machine makes of them."""
-    settled = run.settings.model_copy(update={"micro_batch_tokens": run.micro_batch_tokens})
+def _settings(languages: LanguageParams, run: Run, tokens: Path, start: Parent | None) -> Settings:
+    """What names the run's working folder: `null`, `auto` as what the machine makes of them, a parent by content."""
+    settled = run.settings.model_copy(update={"micro_batch_tokens": run.micro_batch_tokens, "start_from": None})
     sections = {"languages": languages, "model": run.shape, "training": settled}
     return run_settings(
         {name: section.model_dump() for name, section in sections.items()},
@@ -138,6 +147,7 @@ def _settings(languages: LanguageParams, run: Run, tokens: Path) -> Settings:
         resolved_precision=str(run.precision).removeprefix("torch."),
         packed=str(run.packed).lower(),
         bleu_tokenizer=run.bleu_tokenizer,
+        **({"parent": start.digest} if start else {}),
     )
 
 

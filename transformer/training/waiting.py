@@ -104,7 +104,7 @@ def state_to_go_on(work: Path, folder: Path, settings: Settings, run: Run) -> Tr
         ParamsError: a finished run was made longer, which its schedule does not allow without a word.
     """
     names = [folder.name, *take_over(work, folder, settings)]
-    state = load_state(folder, run.model, run.optimizer) or TrainingState()
+    state = load_state(folder, run.model, run.optimizer) or TrainingState(steps_before=run.steps_before)
     before = State.read(folder).settings
     if state.update and before and before != settings:
         _change(state, before, settings, run, names)

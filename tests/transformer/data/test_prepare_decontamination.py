@@ -9,9 +9,9 @@ from raw_parts import PARAMS
 
 from transformer.data.cleaning import fold_text
 from transformer.data.parts import Split
+from transformer.data.placeholders import mask
 from transformer.data.prepare import decontamination, splits
 from transformer.data.prepare.decontamination import HeldOutTexts, bit_counts, columns_at_least, trigram_sets
-from transformer.data.prepare.placeholders import mask
 from transformer.data.prepare.splits import SPLITS, first_occurrences, split_numbers, text_hash
 
 

@@ -3,9 +3,9 @@
 import pytest
 from raw_parts import FILTERS
 
+from transformer.data.placeholders import mask, placeholders
 from transformer.data.prepare.filters import FILTER_NAMES, PairFilter
 from transformer.data.prepare.numerals import number_mismatch
-from transformer.data.prepare.placeholders import mask, placeholders
 from transformer.data.prepare.scripts import is_wrong_script
 from transformer.params import FilterParams
 

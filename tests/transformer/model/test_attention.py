@@ -12,9 +12,10 @@ from tiny_model import sentence, tiny_config, tiny_vocabulary, tiny_weights, wri
 from torch import Tensor, nn
 
 from transformer.cli import main
+from transformer.decoding.recorded_attention import RecordedAttention
 from transformer.decoding.translator import Translator
 from transformer.errors import DataError, ParamsError
-from transformer.evaluation.attention import AttentionMaps, RecordedAttention, attention_maps
+from transformer.evaluation.attention import AttentionMaps, attention_maps
 from transformer.evaluation.attention_plots import CELL, DPI, GAP, draw_attention, draw_examples, readable
 from transformer.model.folder import assemble_model
 from transformer.model.layers import MultiHeadAttention

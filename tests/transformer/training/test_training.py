@@ -50,7 +50,9 @@ def test_a_reversed_sequence_is_learned(tmp_path: Path) -> None:
     sources = [" ".join(random_.choices("abcdef", k=random_.randint(2, 5))) for _ in range(5200)]
     pairs: Pairs = [(source, " ".join(reversed(source.split()))) for source in dict.fromkeys(sources)]
     held_out = pairs[-200:]
-    vocabulary = TokenizationParams(vocabulary_size=272, character_coverage=1.0, training_pairs=10_000)
+    vocabulary = TokenizationParams(
+        vocabulary_size=272, character_coverage=1.0, training_pairs=10_000, model=None, new_pieces=0
+    )
     tokens = write_tokens(tmp_path, {"train": pairs[:-200], "valid": held_out, "test": held_out}, vocabulary)
     asked = params(
         {"d_model": 64, "d_ff": 128, "heads": 4, "encoder_layers": 1, "decoder_layers": 1},

@@ -17,7 +17,7 @@ import pyarrow
 from numpy.typing import NDArray
 
 from transformer.data.cleaning import fold_text
-from transformer.data.prepare.placeholders import mask
+from transformer.data.placeholders import mask
 from transformer.tokens.ranges import Integers, offsets, ranges
 
 CODE_POINT_BITS = 21  # three code points fit into 63 bits, so trigrams are compared themselves, not by a hash

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from transformer.data.placeholders import placeholders
 from transformer.data.prepare.numerals import number_mismatch
-from transformer.data.prepare.placeholders import placeholders
 from transformer.data.prepare.scripts import is_wrong_script, length_in_letters
 from transformer.languages import is_unsegmented
 from transformer.params import FilterParams

@@ -1,5 +1,6 @@
 """The prepare stage: raw parts become a clean, deduplicated, decontaminated corpus in three splits."""
 
+import importlib.metadata
 import logging
 import platform
 import shutil
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 CODE = (
     "data/prepare", "data/cleaning.py", "data/compression.py", "data/parts.py", "tokens/ranges.py", "languages.py",
 )  # fmt: skip
+# Packages that decide which pairs stay and how their text is read: chunks of another version are not gone on with.
+PACKAGES = ("babel", "langcodes", "language-data", "lxml", "pyarrow", "regex")
 REMOVED = "removed"  # the folder of examples beside the report
 NOWHERE = -1  # in place of a position in SPLITS
 
@@ -74,7 +77,7 @@ def prepare(params: PreparationParams, raw: Path, corpus: Path, report: Path, wo
     parts = read_parts(raw)
     tally, samples = Tally(parts), Samples()
     corpus.mkdir(parents=True, exist_ok=True)
-    versions = {"python": platform.python_version(), "pyarrow": pyarrow.__version__}
+    versions = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
     settings = settings_of({"preparation": params.model_dump()}, CODE, raw, **versions)
     _tell_unknown_scripts(params, parts)
     with working_folder(work, name_of(settings)) as folder:

@@ -5,7 +5,7 @@ from functools import cache
 
 import regex
 
-from transformer.data.prepare.placeholders import without_placeholders
+from transformer.data.placeholders import without_placeholders
 from transformer.languages import scripts_of
 
 _HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"

@@ -16,9 +16,10 @@ import sentencepiece
 
 from transformer.chunks import Executor, map_chunks, read_table
 from transformer.data.tokenize.encode import COUNTS, WordEncoder, encode_chunk
+from transformer.data.tokenize.extend import extended
 from transformer.data.tokenize.learn import count_words, frequent_words, train_vocabulary, words_with_counts
 from transformer.errors import DataError
-from transformer.files import atomic_path, keep_hashed, kept_files, write_json
+from transformer.files import atomic_path, keep_hashed, kept_files, sha256_of, write_json
 from transformer.params import TokenizationParams
 from transformer.progress import chunk_progress
 from transformer.tokens.store import SIDES, side_writer
@@ -35,26 +36,36 @@ MOST_WORDS = 1 << 21  # from which the vocabulary is learned; SentencePiece take
 
 
 def tokenize(
-    params: TokenizationParams, corpus: Path, tokens: Path, report: Path, work: Path, executor: Executor
+    params: TokenizationParams,
+    corpus: Path,
+    tokens: Path,
+    report: Path,
+    work: Path,
+    executor: Executor,
+    given: Path | None = None,
 ) -> None:
     """Write the vocabulary and the encoded train and valid splits to `tokens`, statistics of all splits to `report`.
+
+    The vocabulary is learned, or else that of the file `given`, with `new_pieces` more.
 
     The splits pass through memory in chunks that `executor` computes; the vocabulary and finished chunks are kept in
     a folder below `work`, so that an interrupted run continues where it stopped.
 
     Raises:
-        DataError: a split is missing, the training split is too small for the vocabulary asked for, or another
-            process is doing the same work.
+        DataError: a split is missing, the training split is too small for the vocabulary asked for, the given one
+            can't be used, or another process is doing the same work.
     """
     for split in SPLITS:
         if not (corpus / f"{split}.parquet").exists():
             raise DataError(f"{corpus / split}.parquet is missing: run the prepare stage first (dvc repro prepare)")
     tokens.mkdir(parents=True, exist_ok=True)
     versions = {"pyarrow": pyarrow.__version__, "sentencepiece": sentencepiece.__version__}
-    settings = settings_of({"tokenization": params.model_dump()}, CODE, corpus, batch=str(BATCH_PAIRS), **versions)
+    versions |= {"vocabulary": sha256_of(given)} if given else {}  # its content, however it is named
+    sections = {"tokenization": params.model_dump(exclude={"model"})}
+    settings = settings_of(sections, CODE, corpus, batch=str(BATCH_PAIRS), **versions)
     with working_folder(work, name_of(settings)) as folder:
         write_settings(folder, settings)
-        vocabulary = _vocabulary(params, corpus, folder, executor)
+        vocabulary = _vocabulary(params, corpus, folder, executor, given)
         (tokens / VOCABULARY_FILE).write_bytes(vocabulary.model)
         statistics = {split: _encode_split(vocabulary, corpus, tokens, split, folder, executor) for split in SPLITS}
         write_json(report, {"vocabulary_size": vocabulary.size, **statistics})
@@ -76,6 +87,8 @@ def _whole(path: Path) -> Iterator[Path]:
     try:
         yield path
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno:  # a disk that fails or is full is no fault of the file
+            raise
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"{path} is damaged ({reason}): python -m flows.restore prepare, or dvc repro prepare"
@@ -101,21 +114,48 @@ def _training_pairs(params: TokenizationParams, corpus: Path) -> Iterator[pyarro
         begin += batch.num_rows
 
 
-def _vocabulary(params: TokenizationParams, corpus: Path, folder: Path, executor: Executor) -> Vocabulary:
-    """The vocabulary that an earlier run left, or a new one."""
+def _vocabulary(
+    params: TokenizationParams, corpus: Path, folder: Path, executor: Executor, given: Path | None
+) -> Vocabulary:
+    """The vocabulary that an earlier run left, the given one, or a new one."""
     path = kept_files(folder).get(VOCABULARY_FILE)
     if path is None:
-        with chunk_progress("count words", _chunk_count(corpus, "train")) as shown:
-            chunks = _training_pairs(params, corpus)
-            counted = map_chunks(executor, count_words, None, chunks, folder / "words", shown)
-        words = frequent_words(map(read_table, counted), MOST_WORDS)
-        log.info("learning %d byte-pair pieces from %d distinct words", params.vocabulary_size, words.num_rows)
-        vocabulary = train_vocabulary(params, words_with_counts(words))
+        vocabulary = _given(params, given) if given else None
+        if vocabulary is None or params.new_pieces:
+            words = _words(params, corpus, folder, executor)
+            vocabulary = _learned(params, vocabulary, words)
         written = folder / VOCABULARY_FILE
         with atomic_path(written) as temporary:
             temporary.write_bytes(vocabulary.model)
         path = keep_hashed(written, VOCABULARY_FILE)
     return Vocabulary.load(path)
+
+
+def _given(params: TokenizationParams, path: Path) -> Vocabulary:
+    vocabulary = Vocabulary.load(path)
+    vocabulary.check_special(path)
+    log.info(
+        "the vocabulary is given: %d pieces of %s; tokenization.vocabulary_size = %d is not used",
+        vocabulary.size, path, params.vocabulary_size,
+    )  # fmt: skip
+    return vocabulary
+
+
+def _words(params: TokenizationParams, corpus: Path, folder: Path, executor: Executor) -> pyarrow.Table:
+    with chunk_progress("count words", _chunk_count(corpus, "train")) as shown:
+        chunks = _training_pairs(params, corpus)
+        counted = map_chunks(executor, count_words, None, chunks, folder / "words", shown)
+    return frequent_words(map(read_table, counted), MOST_WORDS)
+
+
+def _learned(params: TokenizationParams, given: Vocabulary | None, words: pyarrow.Table) -> Vocabulary:
+    """A new vocabulary, or the given one with new pieces."""
+    pieces = params.new_pieces if given else params.vocabulary_size
+    more = "more " if given else ""
+    log.info("learning %d %sbyte-pair pieces from %d distinct words", pieces, more, words.num_rows)
+    if given:
+        return extended(given, words_with_counts(words), pieces, params.character_coverage)
+    return train_vocabulary(params, words_with_counts(words))
 
 
 def _encode_split(

@@ -1,0 +1,103 @@
+"""Translations drawn at random from the model's distribution, the same ones for the same seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transformer.decoding.ensemble import Ensemble
+from transformer.decoding.greedy import steps_between_waits
+from transformer.decoding.prefix import Beginnings
+from transformer.decoding.search import NEVER_EMITTED, Hypothesis, length_penalty, longest_lengths
+from transformer.model.transformer import Transformer
+from transformer.params import DecodingParams
+from transformer.tokens.vocabulary import BOS, EOS
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn: from softmax(logits / temperature), of the `top_k` likeliest, of all where that is 0."""
+
+    seed: int = 1
+    temperature: float = 1.0
+    top_k: int = 0
+
+
+@torch.inference_mode()
+def sample(
+    model: Transformer | Ensemble,
+    source: Tensor,
+    params: DecodingParams,
+    sampling: Sampling,
+    streams: Sequence[tuple[int, ...]],
+    draws: int = 1,
+    beginnings: Beginnings | None = None,
+) -> list[list[Hypothesis]]:
+    """`draws` translations of each sentence of `source` (B, S), in the order in which they were drawn.
+
+    Sentence b draws from the stream of random numbers that the seed and `streams[b]` name, whatever else is in the
+    batch. Scores are the model's own: temperature, `top_k` and beginnings choose, they do not score.
+    """
+    longest = longest_lengths(source, params, model.params.max_positions, beginnings)
+    steps = int(longest.max())
+    uniform = _uniform(sampling.seed, streams, draws, steps).to(source.device, _exact(source.device))
+    state = model.start(source, draws)
+    rows = len(source) * draws
+    last, tokens = (
+        torch.full((rows,), BOS, device=source.device),
+        torch.full((rows, steps), EOS, device=source.device),
+    )
+    log_probs, ended = (
+        torch.zeros(rows, device=source.device),
+        torch.zeros(rows, dtype=torch.bool, device=source.device),
+    )
+    must_end = longest.repeat_interleave(draws)
+    for step in range(steps):
+        logits = model.step(last, state).float()
+        likelihood = logits.log_softmax(-1)
+        for token in NEVER_EMITTED:
+            logits[:, token] = -torch.inf
+        if beginnings is not None:
+            written, is_open = tokens.view(len(source), draws, -1)[:, :, :step], ~ended.view(len(source), draws)
+            beginnings.hide_others(logits, torch.arange(len(source)), written, is_open)
+        last = _drawn(logits, sampling, uniform[:, step]).masked_fill(ended | (must_end <= step + 1), EOS)
+        log_probs += likelihood.gather(1, last[:, None])[:, 0].masked_fill(ended, 0.0)
+        tokens[:, step] = last
+        ended = ended | (last == EOS)
+        if (step + 1) % steps_between_waits(source.device) == 0 and ended.all():
+            break
+    return _hypotheses(tokens.tolist(), log_probs.tolist(), draws, params.alpha)
+
+
+def _drawn(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
+    """The token (rows,) at which the cumulated probabilities pass the `uniform` (rows,) numbers."""
+    if 0 < sampling.top_k < logits.shape[1]:
+        least = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    cumulated = (logits.to(uniform.dtype) / sampling.temperature).softmax(-1).cumsum(-1)
+    passed = uniform[:, None] * cumulated[:, -1:]
+    return torch.searchsorted(cumulated, passed, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
+
+
+def _exact(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
+
+
+def _uniform(seed: int, streams: Sequence[tuple[int, ...]], draws: int, steps: int) -> Tensor:
+    """Numbers in [0, 1), (sentences * draws, steps): each draw has a stream of its own, however many there are."""
+    rows = [
+        np.random.Generator(np.random.PCG64([seed, draw, *stream])).random(steps)
+        for stream in streams
+        for draw in range(draws)
+    ]
+    return torch.from_numpy(np.stack(rows))
+
+
+def _hypotheses(tokens: list[list[int]], log_probs: list[float], draws: int, alpha: float) -> list[list[Hypothesis]]:
+    found = []
+    for row, log_prob in zip(tokens, log_probs, strict=True):
+        ids = row[: row.index(EOS)]
+        found.append(Hypothesis(ids, log_prob / float(length_penalty(float(len(ids) + 1), alpha))))
+    return [found[start : start + draws] for start in range(0, len(found), draws)]
