@@ -208,7 +208,7 @@ def _bring(candidate: Candidate, folder: Path, updates: int) -> bool:
             target = folder / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
-            path.replace(target) if move else link_or_copy(path, target)
+            shutil.move(path, target) if move else link_or_copy(path, target)
         write_progress(folder, candidate.state.update or 0, updates, finished=False)
         if move:
             shutil.rmtree(source)
