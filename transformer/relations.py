@@ -38,6 +38,8 @@ def _check_parent(params: "Params") -> None:
         raise ValueError(
             f"training.start_from = {parent!r}: name a model folder, an MLflow version or a git revision"
         )
+    if tokenization.model is not None and not tokenization.model.strip():
+        raise ValueError(f"tokenization.model = {tokenization.model!r}: name a SentencePiece model, or null")
     if parent is None:
         for key, value in {
             "training.start_optimizer": training.start_optimizer if training.start_optimizer != "fresh" else None,

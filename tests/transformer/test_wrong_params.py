@@ -58,7 +58,20 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"preparation.test_share": "0"}, "preparation.test_share = 0: input should be greater than 0"),
     ({"preparation.batch_pairs": "0"}, "preparation.batch_pairs = 0: input should be greater than or equal to 1"),
     ({"preparation.batch_pairs": "99999999999"}, "preparation.batch_pairs = 99999999999: input should be less than"),
+    ({"preparation.mix": "1.5"}, "preparation.mix = 1.5: input should be less than or equal to 1"),
+    ({"preparation.mix": "20 %"}, f"preparation.mix = '20 %': input {NUMBER}"),
+    ({"preparation.mix": "0.2"}, "preparation.mix = 0.2: it is about a parent, and training.start_from names none"),
+    ({"preparation.sampling_temperature": "0.5"}, "preparation.sampling_temperature = 0.5: input should be greater"),
+    ({"preparation.sampling_temperature": "1000"}, "preparation.sampling_temperature = 1000: input should be less"),
     # tokenization
+    ({"tokenization.model": "''"}, "tokenization.model = '': name a SentencePiece model, or null"),
+    ({"tokenization.model": "7"}, f"tokenization.model = 7: input {TEXT_WANTED}"),
+    ({"tokenization.new_pieces": "-1"}, "tokenization.new_pieces = -1: input should be greater than or equal to 0"),
+    ({"tokenization.new_pieces": "500"}, "tokenization.new_pieces = 500: there is no vocabulary to add them to; give"),
+    (
+        {"tokenization.model": "my/spm.model", "training.start_from": "models/averaged"},
+        "tokenization.model = 'my/spm.model': training.start_from brings the vocabulary of its parent; set one of the",
+    ),
     ({"tokenization.vocabulary_size": "260"}, "tokenization.vocabulary_size = 260: input should be greater than or"),
     ({"tokenization.vocabulary_size": "1_000_000_000"}, "tokenization.vocabulary_size = 1000000000: input should be"),
     ({"tokenization.vocabulary_size": "6k"}, f"tokenization.vocabulary_size = '6k': input {INTEGER}"),
@@ -99,6 +112,12 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"training.updates": "8,000"}, f"training.updates = '8,000': input {INTEGER}"),
     ({"training.updates": "2026-11-26"}, f"training.updates = datetime.date(2026, 11, 26): input {INTEGER}"),
     ({"training.updates": "!!binary aGk="}, f"training.updates = b'hi': input {INTEGER}"),
+    ({"training.start_from": "''"}, "training.start_from = '': name a model folder, an MLflow version or a git rev"),
+    ({"training.start_from": "3"}, f"training.start_from = 3: input {TEXT_WANTED}"),
+    ({"training.start_optimizer": "keep"}, "training.start_optimizer = 'keep': input should be 'fresh' or 'taken'"),
+    ({"training.start_optimizer": "taken"}, "training.start_optimizer = taken: it is about a parent, and training.st"),
+    ({"training.forgetting_limit": "0"}, "training.forgetting_limit = 0: input should be greater than 0"),
+    ({"training.forgetting_limit": "0.1"}, "training.forgetting_limit = 0.1: it is about a parent, and training.st"),
     ({"training.batch_target_tokens": "0"}, "training.batch_target_tokens = 0: input should be greater than or equal"),
     ({"training.batch_target_tokens": "1"}, "training: length_groups must not exceed batch_target_tokens = 1"),
     ({"training.length_groups": "1025"}, "training: length_groups must not exceed batch_target_tokens = 1024"),
@@ -343,6 +362,11 @@ RIGHT: list[dict[str, str]] = [
     {"compute.executor": "dask", "compute.scheduler": "tcp://[::1]:8786"},
     {"compute.executor": "dask", "compute.scheduler": "scheduler.example.org:8786"},
     {"evaluation.length_buckets": "[1]"},
+    {"tokenization.model": "my/spm.model", "tokenization.new_pieces": "500"},
+    {
+        "training.start_from": "transformer-en-de@champion", "training.start_optimizer": "taken",
+        "training.forgetting_limit": "0.1", "preparation.mix": "1", "tokenization.new_pieces": "500",
+    },
 ]  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from flows.parent.sources import found_model
 from transformer.errors import DataError, ParamsError
 from transformer.files import sha256_of
 
+pytestmark = pytest.mark.timeout(900)  # of whole checkouts
+
 
 def with_params(checkout: Workspace, **changed: dict[str, object]) -> None:
     path = checkout.folder / "params.yaml"
@@ -109,10 +111,12 @@ def second(first: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Worksp
     return made
 
 
-def test_a_second_repro_runs_nothing_and_a_forced_one_trains_nothing(second: Workspace) -> None:
-    assert second.repro("average") == []
-    assert second.repro("--single-item", "--force", "parent") == ["parent"]
-    assert second.repro("average") == []
+@pytest.mark.slow
+def test_a_second_repro_runs_nothing_and_a_forced_one_trains_nothing(second: Workspace, tmp_path: Path) -> None:
+    made = second.copy_to(tmp_path / "checkout")
+    assert made.repro("average") == []
+    assert made.repro("--single-item", "--force", "parent") == ["parent"]
+    assert made.repro("average") == []
 
 
 def chain_of(checkout: Workspace, path: str = "models/averaged") -> Chain:
@@ -169,6 +173,7 @@ def test_reproduce_walks_through_the_parent_although_its_name_has_moved(second: 
     assert lines.rstrip().endswith(" 0 missing, 0 BROKEN")
 
 
+@pytest.mark.slow
 def test_a_model_of_another_checkout_brings_its_records(second: Workspace, tmp_path: Path) -> None:
     """Whose git and MLflow this checkout does not know."""
     made = second.copy_to(tmp_path / "elsewhere")
