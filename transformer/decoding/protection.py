@@ -5,6 +5,7 @@ compete only with those that hold as many of the wanted pieces. What is met is j
 spell, so that any segmentation counts.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Wanted:
         found, at_end = Counter[str](), ""
         for match in protected(text, self._kinds):
             found[match[0]] += 1
-            at_end = match[0] if match.end() == len(text) else ""
+            at_end = match[0] if _may_grow(match, text) else ""
             if not at_end and match.lastgroup != "numbers" and match[0] not in self.counts:
                 return None
         if any(found[one] - (one == at_end) > count for one, count in self.counts.items()):
@@ -173,6 +174,12 @@ def _best_of_each(extended: Iterator[Open], places: int) -> list[Open]:
         if len(banks[one.progress.pieces]) < places:
             banks[one.progress.pieces].append(one)
     return [one for bank in banks.values() for one in bank]
+
+
+def _may_grow(match: re.Match[str], text: str) -> bool:
+    """Whether more text can make the match longer: a URL leaves out a dot at its end until something follows."""
+    rest = text[match.end() :]
+    return not rest or (match.lastgroup == "urls" and not any(map(str.isspace, rest)))
 
 
 def _begun(spelled: bytes, text: bytes) -> int:

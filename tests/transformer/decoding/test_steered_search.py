@@ -3,6 +3,7 @@
 import pytest
 import torch
 from spelled_network import SPELLED, all_sequences, network
+from tiny_model import tiny_vocabulary
 from uneven_network import padded, sentences, settings, tiny_model
 
 from transformer.data.placeholders import KINDS, not_kept
@@ -96,3 +97,26 @@ def test_an_ensemble_reads_no_further_than_the_shortest_of_its_models() -> None:
     assert Ensemble(models).params.max_positions == 16
     state = Ensemble(models).start(torch.tensor([[5, 3]]), 2)
     assert len(state.past) == sum(model.params.decoder_layers for model in models)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://example.com/a.b?c=1.5&d",
+        "https://a.de/x.",
+        "www.a-b.org",
+        "foo.bar@b-c.co.uk",
+        "<b>x</b>",
+        "{a}{b}",
+        "%1$d",
+    ],
+)
+def test_every_beginning_of_what_is_wanted_can_go_on(text: str) -> None:
+    wanted = Wanted(Spelling(tiny_vocabulary()), f"see {text} now", KINDS)
+    spelled = f" {text} ".encode()
+    assert wanted.counts
+    assert all(wanted.progress(spelled[:end]) for end in range(len(spelled)))
+    whole = wanted.progress(spelled)
+    assert whole
+    assert not whole.missing
+    assert wanted.progress(spelled + spelled) is None
