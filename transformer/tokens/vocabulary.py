@@ -96,7 +96,9 @@ class Vocabulary:
         """Piece ids of a text in the middle of a word; a piece is written as `pieces` writes it."""
         if self._inner is None:
             model = parsed(self.model)
-            model.normalizer_spec.add_dummy_prefix = False
+            rules = model.normalizer_spec
+            rules.add_dummy_prefix = rules.remove_extra_whitespaces = False
+            rules.precompiled_charsmap = b""  # others' vocabularies may normalise, which pieces are already
             self._inner = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
         ids: list[int] = self._inner.encode(text)
         return ids
