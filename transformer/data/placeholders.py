@@ -21,7 +21,8 @@ _KINDS = {
         | [\w.+-]*\w@\w[\w-]*(?:\.\w[\w-]*)+""",
     "tags": _TAG,
     "placeholders": rf"""[$\#%]?(?:{_BRACES_AND_FORMATS}) | &[A-Za-z][\w.-]*;""",
-    "numbers": r"""(?<![\w.,:/])(?<!\d[ '’])(?:\d{1,3}(?:\.\d{1,3}){3}|[1-9]\d*|0)(?!\w|[.,:/'’-]\d|[ ]\d)""",
+    "numbers": r"""(?<![\w.,:/])(?!(?<=\d[ '’])\d{3}(?!\d))  # neither a part of a bigger number nor grouped thousands
+        (?:\d{1,3}(?:\.\d{1,3}){3} | [1-9]\d* | 0)(?!\w|[.,:/'’-]\d|[ ]\d{3}(?!\d))""",
 }
 KINDS = tuple(_KINDS)
 _PROTECTED = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items()), re.VERBOSE)

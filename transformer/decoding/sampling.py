@@ -42,7 +42,11 @@ def sample(
     """
     longest = longest_lengths(source, params, model.params.max_positions, beginnings)
     steps = int(longest.max())
-    uniform = _uniform(sampling.seed, streams, draws, steps).to(source.device, _exact(source.device))
+    generators = [
+        np.random.Generator(np.random.PCG64([sampling.seed, draw, *stream]))
+        for stream in streams
+        for draw in range(draws)
+    ]
     state = model.start(source, draws)
     rows = len(source) * draws
     last, tokens = (
@@ -62,7 +66,7 @@ def sample(
         if beginnings is not None:
             written, is_open = tokens.view(len(source), draws, -1)[:, :, :step], ~ended.view(len(source), draws)
             beginnings.hide_others(logits, torch.arange(len(source)), written, is_open)
-        last = _drawn(logits, sampling, uniform[:, step]).masked_fill(ended | (must_end <= step + 1), EOS)
+        last = _drawn(logits, sampling, generators).masked_fill(ended | (must_end <= step + 1), EOS)
         log_probs += likelihood.gather(1, last[:, None])[:, 0].masked_fill(ended, 0.0)
         tokens[:, step] = last
         ended = ended | (last == EOS)
@@ -71,28 +75,19 @@ def sample(
     return _hypotheses(tokens.tolist(), log_probs.tolist(), draws, params.alpha)
 
 
-def _drawn(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
-    """The token (rows,) at which the cumulated probabilities pass the `uniform` (rows,) numbers."""
+def _drawn(logits: Tensor, sampling: Sampling, generators: list[np.random.Generator]) -> Tensor:
+    """A token (rows,) of each row's distribution, with random numbers of the row's own.
+
+    The smallest of exponential variables with the tokens' probabilities as rates (the Gumbel-max trick). Another
+    batch changes logits in their last digits, which changes this draw hardly ever; where cumulated probabilities pass
+    a random number, thousands of unlikely tokens would lie within that error.
+    """
     if 0 < sampling.top_k < logits.shape[1]:
         least = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
-    cumulated = (logits.to(uniform.dtype) / sampling.temperature).softmax(-1).cumsum(-1)
-    passed = uniform[:, None] * cumulated[:, -1:]
-    return torch.searchsorted(cumulated, passed, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
-
-
-def _exact(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
-
-
-def _uniform(seed: int, streams: Sequence[tuple[int, ...]], draws: int, steps: int) -> Tensor:
-    """Numbers in [0, 1), (sentences * draws, steps): each draw has a stream of its own, however many there are."""
-    rows = [
-        np.random.Generator(np.random.PCG64([seed, draw, *stream])).random(steps)
-        for stream in streams
-        for draw in range(draws)
-    ]
-    return torch.from_numpy(np.stack(rows))
+    noise = np.stack([generator.standard_exponential(logits.shape[1]) for generator in generators])
+    rates = torch.from_numpy(np.log(np.maximum(noise, np.finfo(np.float64).tiny))).float().to(logits.device)
+    return (logits / sampling.temperature - rates).argmax(-1)
 
 
 def _hypotheses(tokens: list[list[int]], log_probs: list[float], draws: int, alpha: float) -> list[list[Hypothesis]]:
