@@ -1,10 +1,10 @@
 """`transformer score`: how likely a model finds given translations, a line a pair.
 
-The score is that of `transformer translate --nbest`: log P(target | source) / length penalty. A text can be written in
-many pieces; the likeliest that a beam search finds count, so that a translation of the search has the search's score.
-With --fast it is the vocabulary's own pieces, one pass without a search. With --details a line is `score, log P, target
-tokens`, between tabs; with --json an object. A pair that the model cannot make, without a source or longer than its
-positions, scores -inf, in JSON null with the reason, and stderr counts them at the end.
+The score is that of `transformer translate --nbest`: log P(target | source) / length penalty. A text can be written
+in many pieces; the likeliest that a beam search finds count, so that a translation of the search has the search's
+score. With --fast it is the vocabulary's own pieces, one pass without a search. With --details a line is `score,
+log P, target tokens`, between tabs; with --json an object. A pair that the model cannot make, without a source or
+longer than its positions, scores -inf, in JSON null with the reason, and stderr counts them at the end.
 """
 
 import argparse
@@ -72,8 +72,8 @@ def score(options: argparse.Namespace) -> None:
         with progress(options.source, "scoring") as advance:
             for lines in chunks(sources):
                 others = _as_many(targets, len(lines))
-                sides = [list(map(resolve_entities, side)) for side in (lines[: len(others)], others)]
-                found = scorer.score(*sides, on_scored=advance)
+                texts, translations = (list(map(resolve_entities, side)) for side in (lines[: len(others)], others))
+                found = scorer.score(texts, translations, advance)
                 write_out("".join(_output(*one, options) for one in zip(count(first_line), found, strict=False)))
                 problems = [
                     f"line {line}: {one.problem}" for line, one in enumerate(found, first_line) if one.problem
