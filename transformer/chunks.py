@@ -21,6 +21,7 @@ import pyarrow
 
 from transformer.errors import UserError
 from transformer.files import atomic_path, keep_hashed, kept_files
+from transformer.stopping import handle_stop_signals
 
 Shared = TypeVar("Shared")
 Chunk = TypeVar("Chunk")
@@ -110,8 +111,7 @@ def in_order(
 
 def _follow_parent() -> None:
     """End this worker with its parent, even a killed one; signals to the process group are the parent's to handle."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    handle_stop_signals(signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

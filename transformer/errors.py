@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     DOWNLOAD_FAILED = 4  # a source could not be reached; a retry may help
     DIVERGED = 5  # the loss became NaN or infinite
     OUT_OF_MEMORY = 6  # the device's memory does not hold a micro-batch
-    INTERRUPTED = 75  # SIGTERM or SIGINT: the state is saved, starting again resumes
+    INTERRUPTED = 75  # SIGTERM, SIGINT or SIGHUP: the state is saved, starting again resumes
 
 
 class UserError(Exception):
@@ -26,8 +26,8 @@ class UserError(Exception):
     exit_code = ExitCode.FAILURE
 
     def __init__(self, message: str) -> None:
-        """Passwords in addresses are left out of the message."""
-        super().__init__(without_credentials(message))
+        """Passwords in addresses are left out of the message, and so are line breaks, which quoted input may hold."""
+        super().__init__(" ".join(part.strip() for part in without_credentials(message).splitlines()))
 
 
 class ParamsError(UserError):

@@ -1,6 +1,7 @@
 """Files: hashed, locked, shut to other users, and written so that no reader ever sees half of one."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -9,11 +10,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 CHUNK_BYTES = 1 << 20
 OWNER_ONLY, OWNER_ONLY_FOLDER = 0o600, 0o700  # modes of what is nobody else's business
+# What file systems without locks or without fsync of folders answer: some network file systems and FUSE.
+NOT_THERE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 logger = logging.getLogger(__name__)
 
 
@@ -54,14 +58,32 @@ def _flock(descriptor: int, wait: bool) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
+        _tell_once("the file system has no locks: do not run two of the same at once")
     return True
+
+
+@cache
+def _tell_once(problem: str) -> None:
+    logger.warning("warning: %s", problem)
+
+
+def sync(descriptor: int) -> None:
+    """Have an open file or folder survive a power cut, where its file system can promise that."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
 
 
 def sync_folder(folder: Path) -> None:
     """Make a rename inside `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -74,7 +96,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+            sync(stream.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
     finally:
@@ -119,8 +141,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, indented, keys in the given order, with a final newline."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON atomically, indented, keys in the given order, with a final newline.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON does not know.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def private_folder(path: Path) -> Path:

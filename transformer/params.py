@@ -4,6 +4,7 @@ What a value means for results, and the paper's value beside it, stand in params
 """
 
 import re
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,14 +20,12 @@ from pydantic import (
 )
 
 from transformer.errors import ParamsError
+from transformer.known_keys import known_keys
 from transformer.languages import parse, same_language
 from transformer.relations import check_relations
-from transformer.section import Location, Section, did_you_mean, in_words
+from transformer.section import LARGEST, Count, CountFromZero, Names, Section, in_words
 from transformer.yaml12 import InvalidYamlError, parse_yaml
 
-LARGEST = 2**31 - 1  # arrays, SentencePiece and file names count no further
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-CountFromZero = Annotated[int, Field(ge=0, le=LARGEST)]
 MINUTES_OF_A_YEAR = 525_600
 LARGEST_MODEL = 10**11  # weights; with their gradients and Adam's moments they fill 1.6 TB
 
@@ -37,15 +36,6 @@ def _known(code: str) -> str:
 
 
 LanguageCode = Annotated[str, AfterValidator(_known)]  # becomes part of file names, which a known code's letters are
-
-
-def _distinct(names: list[str]) -> list[str]:
-    if repeated := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{repeated!r} is there twice")
-    return names
-
-
-Names = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class LanguageParams(Section):
@@ -113,6 +103,8 @@ class PreparationParams(Section):
     filters: FilterParams
     valid_share: float = Field(gt=0, lt=0.5)  # of the sources of a corpus without that split
     test_share: float = Field(gt=0, lt=0.5)
+    mix: float = Field(ge=0, le=1)  # share of the parent's training pairs that are replayed
+    sampling_temperature: float = Field(ge=1, le=100)  # 1: each pair once an epoch; 100: all corpora alike
     batch_pairs: Count  # pairs of a chunk: what a process holds, and an interruption loses, at a time
     max_line_bytes: int = Field(ge=1024, le=1 << 30)  # of a raw file; a longer line is an error
 
@@ -123,6 +115,8 @@ class TokenizationParams(Section):
     vocabulary_size: int = Field(ge=261, le=1_000_000)  # pieces, special ids and byte pieces included
     character_coverage: float = Field(ge=0.98, le=1)  # share of characters with a piece; SentencePiece's limits
     training_pairs: Count  # pairs of the training split that the vocabulary is learned on, at most
+    model: str | None  # path of a SentencePiece model; null: learned, or the parent's
+    new_pieces: int = Field(ge=0, le=1_000_000)  # added to a vocabulary that is given, or the parent's
 
 
 class ModelParams(Section):
@@ -164,6 +158,8 @@ class TrainingParams(Section):
 
     seed: int = Field(ge=0, lt=2**63)
     updates: int = Field(ge=1, lt=10**8)  # checkpoints are named by eight digits
+    start_from: str | None  # a model folder, an MLflow version or a git revision; null: random weights
+    start_optimizer: Literal["fresh", "taken"]  # taken: Adam's moments of the parent's training
     batch_target_tokens: Count  # target tokens of one update over all devices
     length_groups: Count  # groups of like length that an update mixes
     micro_batch_tokens: Count | None  # of either side, padded, on one device; null: what fits
@@ -173,13 +169,15 @@ class TrainingParams(Section):
     adam_epsilon: float = Field(ge=1e-30, le=1)  # in float32 anything smaller is 0
     schedule: Literal["inverse_sqrt", "linear"]  # how the rate falls after the warm-up
     warmup_updates: Count
-    learning_rate_scale: float = Field(gt=0)  # factor on the paper's schedule
+    rewarm_after: int | None = Field(ge=0, lt=10**8)  # the update after which the schedule begins anew; 0: none does
+    learning_rate_scale: float = Field(gt=0, le=1e30)  # factor on the paper's schedule
     precision: Literal["auto", "bf16", "fp32"]
     compile: bool | None  # torch.compile, with sentences packed without padding; null: on a GPU that can
     log_every: Count  # updates
     validate_every: Count  # updates
     validation_bleu_sentences: CountFromZero  # sentences of the greedy BLEU; 0: none
     early_stopping_patience: Count | None  # validations without a better loss; null: never
+    forgetting_limit: float | None = Field(gt=0, le=100)  # nats on the parent's validation set; null: any
     checkpoint_every_updates: Count | None
     checkpoint_every_minutes: float | None = Field(gt=0, le=MINUTES_OF_A_YEAR)
     keep_last: Count  # checkpoints kept beside the best one
@@ -195,9 +193,10 @@ class AveragingParams(Section):
     """Which checkpoints become the model."""
 
     rule: Literal["last", "best", "minutes"]  # by update, by validation loss, or by time apart (the paper)
-    count: Count
+    count: Count  # at most
+    at_least: Count  # with fewer there is no model
     minutes_apart: float = Field(gt=0, le=MINUTES_OF_A_YEAR)  # for the rule `minutes`
-    min_updates_apart: Count  # closer checkpoints are near-duplicates and are refused
+    min_updates_apart: Count  # closer checkpoints are near-duplicates: the later one counts
 
 
 class DecodingParams(Section):
@@ -294,15 +293,6 @@ class Params(Section):
         return self
 
 
-MOVED = {
-    **{f"training.{key}": f"compute.{key}" for key in ("device", "devices", "nodes", "threads")},
-    **{f"preparation.{key}": f"compute.{key}" for key in ("executor", "scheduler")},
-    "preparation.max_words": "preparation.filters.length",
-    "preparation.max_length_ratio": "preparation.filters.length_ratio",
-    "preparation.near_duplicate_jaccard": "preparation.filters.held_out",
-}
-
-
 def load_params(path: Path) -> Params:
     """Read and check a params file.
 
@@ -332,29 +322,4 @@ def params_from(content: Any, origin: str) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise ParamsError(f"{origin}: {in_words(error, _known_keys)}") from None
-
-
-def _known_keys(location: Location) -> str:
-    """What to write instead of the unknown key at `location`."""
-    key = ".".join(map(str, location))
-    if key in MOVED:
-        return f"it has moved, write {MOVED[key]} instead"
-    section: type[Section] = Params
-    for step in location[:-1]:
-        section = _sections(section)[str(step)]
-    return f"allowed here: {', '.join(section.model_fields)}{_right_key(location, section)}"
-
-
-def _sections(section: type[Section]) -> dict[str, type[Section]]:
-    kinds = {name: field.annotation for name, field in section.model_fields.items()}
-    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
-
-
-def _right_key(location: Location, section: type[Section]) -> str:
-    """The key that was probably meant: one of that name elsewhere, or one of a similar name here."""
-    name, path = str(location[-1]), [str(step) for step in location[:-1]]
-    elsewhere = [place for place, kind in _sections(Params).items() if name in kind.model_fields]
-    if elsewhere:
-        return f"; did you mean {elsewhere[0]}.{name}?"
-    return did_you_mean(name, list(section.model_fields), lambda key: ".".join([*path, key]))
+        raise ParamsError(f"{origin}: {in_words(error, partial(known_keys, Params))}") from None

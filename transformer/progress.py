@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import NamedTuple, Protocol
 
@@ -157,7 +157,8 @@ class _Bar:
         self._progress.update(self._task, completed=update, figures=_figures(metrics))
 
     def message(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False)
+        with suppress(OSError):  # the terminal is gone; the signal that says so comes a moment later
+            self._progress.console.print(text, highlight=False)
 
 
 class _Lines:
@@ -172,11 +173,16 @@ class _Lines:
         log.info("%s", text)
 
 
+def in_figures(value: float, digits: int) -> str:
+    """A number with so many decimals; a huge one, as of a training that diverges, in a few digits."""
+    return f"{value:.{digits}f}" if abs(value) < 1e9 else f"{value:.{digits}g}"
+
+
 def _figures(metrics: dict[str, float]) -> str:
     perplexity = math.exp(min(metrics["loss"], 100))
     figures = [
-        f"loss {metrics['loss']:.3f}",
-        f"ppl {perplexity:.1f}",
+        f"loss {in_figures(metrics['loss'], 3)}",
+        f"ppl {in_figures(perplexity, 1)}",
         f"lr {metrics['learning_rate']:.2e}",
         f"{metrics['target_tokens_per_second']:,.0f} tokens/s",
     ]

@@ -5,12 +5,24 @@ import reprlib
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from transformer.errors import DataError
 
+LARGEST = 2**31 - 1  # arrays, SentencePiece and file names count no further
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+CountFromZero = Annotated[int, Field(ge=0, le=LARGEST)]
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{repeated!r} is there twice")
+    return names
+
+
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 Location = tuple[int | str, ...]  # where in nested sections
 SHOWN_CHARACTERS = 80  # of a wrong value
 

@@ -19,7 +19,7 @@ PARAMS = "params.yaml"
 DEFINITION, LOCK = "dvc.yaml", "dvc.lock"
 REGISTRY = "data/corpora.yaml"
 RAW, MANIFEST, CORPUS, TOKENS = "data/raw", "data/manifest.json", "data/corpus", "data/tokens"
-CHECKPOINTS, MODEL = "models/checkpoints", "models/averaged"
+PARENT, CHECKPOINTS, MODEL = "models/parent", "models/checkpoints", "models/averaged"
 REPORTS = "reports"
 CORPUS_REPORT, TOKENS_REPORT, TRAINING_REPORT = "reports/corpus.json", "reports/tokens.json", "reports/training.json"
 METRICS, TRANSLATIONS, CURVES = "reports/metrics.json", "reports/translations", "reports/curves"
@@ -32,6 +32,7 @@ DOWNLOADS, TRACKING = "work/downloads", "work/tracking"
 WORKSPACE_VARIABLE = "TRANSFORMER_WORKSPACE"  # set by a retraining, whose stages run in a worktree
 
 
+PARENT_VARIABLE = "PIPELINE_PARENT"  # set by `lineage reproduce`: a folder as the stage `parent` once left it
 MLFLOW_UI_VARIABLE = "TRANSFORMER_MLFLOW_UI"  # set by `make serve`: the address of the MLflow page that it shows
 
 

@@ -1,15 +1,18 @@
 """The chain behind a file or folder: the stages that made it, joined by the hashes of what they read and wrote."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.checkout.workspace import MANIFEST, REGISTRY
+from flows.checkout.workspace import MANIFEST, PARENT, REGISTRY
 from flows.lineage.project import Project
 from flows.lineage.record_search import Found
 from flows.lineage.sources import Source, manifest_sources, registry_sources
 from flows.records.dvc_files import LockedStage, owner_of
-from flows.records.hashes import md5_of_bytes
+from flows.records.hashes import directory_md5, md5_of_bytes
 from flows.records.record import Artifact, Record, md5s
+from transformer.parent_folder import DESCRIPTION_FILE, MODEL_FOLDER, RECORDS_FOLDER
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,34 @@ class Chain:
     sources: list[Source] = field(default_factory=list)
     commit: str | None = None  # the git revision that was asked for; None: the workspace, or contents by their hash
     here: bool = False  # whether the workspace should hold exactly these contents
+    parent: "Chain | None" = None  # of the model that the training started from
 
     def maker(self, path: str) -> Step | None:
         """The step that wrote `path`, itself or inside a folder."""
         return next((step for step in self.steps if owner_of(path, step.outputs)), None)
 
+    def made_by(self, record: Record) -> bool:
+        """Whether one of the steps is this execution; a parent that is its own child would have no end."""
+        return any(step.record is not None and step.record.digest == record.digest for step in self.steps)
+
     def makers(self, step: Step) -> list[Step]:
         """The steps that made what `step` read."""
         found = [self.maker(path) for path in step.inputs]
         return [other for other in self.steps if any(other is one for one in found)]
+
+    def sources_of(self, step: Step) -> list[Source]:
+        """The published or local files that the step read: it made the raw data of them."""
+        return self.sources if MANIFEST in step.outputs else []
+
+    def brought_by(self, step: Step) -> "Chain | None":
+        """The chain of the model that the step brought from elsewhere."""
+        return self.parent if PARENT in step.outputs else None
+
+    def generations(self) -> Iterator["Chain"]:
+        """The chain itself, that of its parent, and so on."""
+        yield self
+        if self.parent:
+            yield from self.parent.generations()
 
     def step(self, stage: str) -> Step | None:
         """The step of this stage."""
@@ -66,10 +88,20 @@ def chain_of_lock(
     """The chain behind `targets` by a dvc.lock: the workspace's, or that of `commit`."""
     chain = Chain(name, targets, commit=commit, here=commit is None)
     _add_locked(project, chain, lock, targets)
-    order = list(lock)
-    chain.steps.sort(key=lambda step: order.index(step.stage))
+    chain.steps = _makers_first(chain, list(lock))
     chain.sources = _sources(project, chain)
+    chain.parent = _parent(project, chain)
     return chain
+
+
+def _makers_first(chain: Chain, order: list[str]) -> list[Step]:
+    """The steps in the order of dvc.lock, but each after those that made what it read: DVC adds stages at its end."""
+    left, ordered = sorted(chain.steps, key=lambda step: order.index(step.stage)), list[Step]()
+    while left:
+        ready = (step for step in left if not any(maker in left for maker in chain.makers(step)))
+        ordered.append(next(ready, left[0]))
+        left.remove(ordered[-1])
+    return ordered
 
 
 def _add_locked(project: Project, chain: Chain, lock: dict[str, LockedStage], paths: list[str]) -> None:
@@ -88,6 +120,7 @@ def chain_of_record(project: Project, name: str, found: Found, targets: list[str
     chain = Chain(name, targets)
     _add_recorded(project, chain, found)
     chain.sources = _sources(project, chain)
+    chain.parent = _parent(project, chain)
     return chain
 
 
@@ -96,7 +129,7 @@ def _add_recorded(project: Project, chain: Chain, found: Found) -> None:
     if chain.step(record.stage):
         return
     for one in record.inputs:
-        maker = project.records.maker(one.path, one.md5)
+        maker = project.records.maker(one.path, one.md5, before=record.started)
         if maker:
             _add_recorded(project, chain, maker)
     locked = None
@@ -114,6 +147,36 @@ def _add_recorded(project: Project, chain: Chain, found: Found) -> None:
             locked=locked,
         )
     )
+
+
+def _parent(project: Project, chain: Chain) -> Chain | None:
+    """The chain of the model that was brought to models/parent; empty where no record knows its content."""
+    files = files_of(project, chain, PARENT)
+    model = {
+        name.removeprefix(f"{MODEL_FOLDER}/"): md5 for name, md5 in files.items() if name.startswith(MODEL_FOLDER)
+    }
+    if not model:
+        return None
+    name = _name_of_parent(project, files[DESCRIPTION_FILE])
+    project.records.bring(project.content(f"{PARENT}/{path}", md5) for path, md5 in files.items() if _is_record(path))
+    step = chain.maker(PARENT)
+    before = step.record.started if step and step.record else None
+    known = project.records.writer_of(directory_md5(model), before=before)
+    if known is None or chain.made_by(known[0].record):
+        return Chain(name, [])
+    return chain_of_record(project, name, known[0], [known[1]])
+
+
+def _is_record(path: str) -> bool:
+    return path.startswith(f"{RECORDS_FOLDER}/")
+
+
+def _name_of_parent(project: Project, md5: str) -> str:
+    content = project.content(f"{PARENT}/{DESCRIPTION_FILE}", md5)
+    try:
+        return str(json.loads(content or b"")["resolved"])
+    except (ValueError, KeyError, TypeError):
+        return "its parent"
 
 
 def files_of(project: Project, chain: Chain, folder: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ def page(chain: Chain) -> str:
     bottom = max((vertex.view.xy[1] for vertex in vertices), default=0) + HEIGHT
     return template.render(
         chain=chain,
+        generations=list(chain.generations()),
         boxes=[_box(chain, vertex.data, *vertex.view.xy) for vertex in vertices],
         lines=[_curve(line.view.points) for line in lines],
         sheet=(left, -HEIGHT, right - left, bottom + HEIGHT),
@@ -86,13 +87,19 @@ def _curve(points: tuple[tuple[float, float], ...]) -> str:
 
 
 def _box(chain: Chain, node: Node, x: float, y: float) -> dict[str, Any]:
-    maker = chain.maker(node.key) if node.kind == "content" else None
-    asked = len(chain.targets) == 1 and node.kind == "content" and owner_of(chain.targets[0], {node.key: ""})
+    own = list(chain.generations())[node.age]
+    maker = own.maker(node.key) if node.kind == "content" else None
+    asked = (
+        node.age == 0
+        and len(chain.targets) == 1
+        and node.kind == "content"
+        and owner_of(chain.targets[0], {node.key: ""})
+    )
     return {
         "kind": f"{node.kind} asked" if asked else node.kind,
-        "aim": "sources" if node.kind == "source" else f"stage-{maker.stage if maker else node.label}",
+        "aim": "sources" if node.kind == "source" else f"stage-{node.age}-{maker.stage if maker else node.label}",
         "label": node.label,
-        "caption": _caption(chain, node),
+        "caption": _caption(own, node),
         "x": round(x - WIDTH / 2),
         "y": round(y - HEIGHT / 2),
     }

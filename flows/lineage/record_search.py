@@ -1,7 +1,8 @@
 """Where records are found: in the workspace, then in git's history, then with the runs in MLflow."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from flows.checkout.git import Git
@@ -10,6 +11,8 @@ from flows.lineage.run_store import RunStore
 from flows.records.dvc_files import LockedStage
 from flows.records.record import Record, md5s, parse_record, record_path
 from transformer.errors import DataError
+
+BROUGHT = "the parent's own records"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,15 @@ class RecordSearch:
         self._git = git
         self._runs = runs
         self._history: list[Found] | None = None
+        self._brought: list[Found] = []
+
+    def bring(self, contents: Iterable[bytes | None]) -> None:
+        """Know these records, too, which came with a parent: another checkout may have made it."""
+        for content in contents:
+            try:
+                self._brought.append(Found(parse_record(content or b"", BROUGHT), BROUGHT))
+            except DataError:
+                continue  # its content is lost, or of another schema
 
     def of_lock(self, locked: LockedStage) -> Found | None:
         """The record of the execution that made what dvc.lock's entry lists.
@@ -45,13 +57,25 @@ class RecordSearch:
 
         return self._local(read_too) or self._local(wrote) or self._sent(locked, wrote)
 
-    def maker(self, path: str, md5: str) -> Found | None:
-        """The record of a stage that wrote this content to `path`, itself or in a folder."""
-        return self._local(lambda record: wrote_content(record, path, md5) is not None)
+    def maker(self, path: str, md5: str, before: str) -> Found | None:
+        """The record of a stage that wrote this content to `path`, itself or in a folder.
 
-    def writer_of(self, *contents: str) -> tuple[Found, str] | None:
-        """The record that has one of these hashes for an output or a file in it, and that path."""
-        for found in self.everywhere():
+        One that had ended `before` that time (UTC, ISO 8601) is preferred: a later execution may have made equal
+        outputs of other inputs.
+        """
+
+        def wrote(record: Record) -> bool:
+            return wrote_content(record, path, md5) is not None
+
+        return self._local(lambda record: record.ended <= before and wrote(record)) or self._local(wrote)
+
+    def writer_of(self, *contents: str, before: str | None = None) -> tuple[Found, str] | None:
+        """The record that has one of these hashes for an output or a file in it, and that path.
+
+        `before` is preferred as by `maker`.
+        """
+        earlier = (found for found in self.everywhere() if before and found.record.ended <= before)
+        for found in chain(earlier, self.everywhere()):
             for output in found.record.outputs:
                 if output.sha256 in contents or output.md5 in contents:
                     return found, output.path
@@ -65,9 +89,10 @@ class RecordSearch:
         return self._local(lambda record: record.runs.spool == spool)
 
     def everywhere(self) -> Iterator[Found]:
-        """The workspace's records, then those of git's history, newest first, without malformed ones."""
+        """The workspace's records, those of git's history, newest first, those of parents; without malformed ones."""
         yield from self._workspace()
         yield from self.history()
+        yield from self._brought
 
     def _local(self, wanted: Callable[[Record], bool]) -> Found | None:
         return next((found for found in self.everywhere() if wanted(found.record)), None)

@@ -8,10 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from flows.checkout.site_cache import use_private_site_cache
-from flows.checkout.workspace import DOWNLOADS, LOCK, TRACKING, WORK, WORKSPACE_VARIABLE, sender_lock
+from flows.checkout.workspace import (
+    DOWNLOADS,
+    LOCK,
+    PARENT,
+    PARENT_VARIABLE,
+    TRACKING,
+    WORK,
+    WORKSPACE_VARIABLE,
+    sender_lock,
+)
 from flows.checkout.worktree import detached
-from flows.lineage.chain import Chain
-from flows.lineage.checks.link import Link, Status, compared, missing
+from flows.lineage.chain import Chain, files_of
+from flows.lineage.checks.link import Link, Status, compared, missing, of_parent
 from flows.lineage.project import Project
 from flows.records.dvc_files import parse_lock
 from transformer.errors import DataError, UserError
@@ -44,13 +53,21 @@ def commit_of(project: Project, chain: Chain) -> str:
 
 
 def reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
-    """Run each of the chain's stages again in a worktree, and compare output by output.
+    """Run each of the chain's stages again in a worktree, and compare output by output; its parent's chain first.
 
+    What a parent was is taken from its content: the name that it was asked for by may stand for another model now.
     `keep` leaves the worktree behind.
 
     Raises:
         UserError: a stage failed, or git or DVC.
     """
+    if not chain.steps:
+        return [missing("", chain.name, "reproduced", "no record knows who made it")]
+    before = [of_parent(link) for link in reproduce(project, chain.parent, keep)] if chain.parent else []
+    return [*before, *_reproduce(project, chain, keep)]
+
+
+def _reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
     commit = commit_of(project, chain)
     use_private_site_cache(project.root)
     # While we hold the sender's lock, the runs in this temporary worktree are not sent to MLflow.
@@ -59,9 +76,21 @@ def reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
         downloads = project.root / DOWNLOADS  # verified, and need not be fetched again
         if downloads.is_dir():
             (folder / DOWNLOADS).symlink_to(downloads)
+        parent = _parent(project, chain, folder / WORK / "parent")
         stages = [step.stage for step in chain.steps]
         # Forced, and without the run cache: restoring the old outputs would prove nothing.
-        _run(folder, "-m", "dvc", "--wait-for-lock", "repro", "--force", "--no-run-cache", "--single-item", *stages)
+        _run(
+            folder,
+            "-m",
+            "dvc",
+            "--wait-for-lock",
+            "repro",
+            "--force",
+            "--no-run-cache",
+            "--single-item",
+            *stages,
+            parent=parent,
+        )
         lock = parse_lock((folder / LOCK).read_bytes(), LOCK)
         links: list[Link] = []
         for step in chain.steps:
@@ -90,7 +119,23 @@ def without_times(value: Any) -> Any:
     return value
 
 
-def _run(folder: Path, *arguments: str) -> None:
+def _parent(project: Project, chain: Chain, folder: Path) -> Path | None:
+    """The parent as it was brought, file by file; None if there was none.
+
+    Raises:
+        DataError: a file of it is lost.
+    """
+    files = files_of(project, chain, PARENT) if chain.parent else {}
+    for name, md5 in files.items():
+        content = project.content(f"{PARENT}/{name}", md5)
+        if content is None:
+            raise DataError(f"{PARENT}/{name} is lost: dvc fetch --all-commits, then reproduce again")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder if files else None
+
+
+def _run(folder: Path, *arguments: str, parent: Path | None = None) -> None:
     """Run Python in the worktree, as a user would there, with its output on stderr.
 
     Raises:
@@ -100,6 +145,8 @@ def _run(folder: Path, *arguments: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in outer} | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     }
+    if parent:
+        environment[PARENT_VARIABLE] = str(parent.resolve())
     done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, stdout=STDERR)
     if done.returncode:
         raise UserError(f"{' '.join(arguments)} failed in {folder} with status {done.returncode}")

@@ -122,6 +122,21 @@ class RunStore:
             return self._asked(lambda: self._version(self._client.get_model_version_by_alias(name, alias)), None)
         return self._asked(lambda: self._version(self._client.get_model_version(name, number)), None)
 
+    def names(self) -> list[str]:
+        """What versions of registered models can be called: NAME/NUMBER and NAME@ALIAS."""
+
+        def question() -> list[str]:
+            found = []
+            for model in self._client.search_registered_models():
+                found += [f"{model.name}@{alias}" for alias in model.aliases]
+                found += [
+                    f"{model.name}/{one.version}"
+                    for one in self._client.search_model_versions(f"name = '{model.name}'")
+                ]
+            return found
+
+        return self._asked(question, [])
+
     def fetch(self, uri: str, folder: Path) -> Path | None:
         """A local path to artifacts: where they are, or a download in `folder`; None if they are missing."""
         parts = urlsplit(uri)

@@ -17,14 +17,21 @@ SHAPES: dict[Kind, str] = {"source": '[/"{}"/]', "stage": '(["{}"])', "content":
 
 
 def tree(chain: Chain) -> Tree:
-    """The target at the root, below each stage what it read, down to the sources and their licences."""
+    """The target at the root, below each stage what it read, down to the sources and their licences.
+
+    Below the stage that brought a parent follows the parent's own tree.
+    """
     root = Tree(Text(chain.name, "bold"))
+    _add_asked(root, chain)
+    return root
+
+
+def _add_asked(root: Tree, chain: Chain) -> None:
     finals = [step for step in chain.steps if not _users(chain, step)]
     asked = [step for step in chain.steps if any(owner_of(path, step.outputs) for path in chain.targets)]
     shown: set[str] = set()
     for step in asked if len(asked) < len(chain.steps) else finals:
         _add(root, chain, step, shown)
-    return root
 
 
 def _users(chain: Chain, step: Step) -> list[Step]:
@@ -44,9 +51,11 @@ def _add(parent: Tree, chain: Chain, step: Step, shown: set[str]) -> None:
         branch.add(Text(f"code: {', '.join(code)}", "dim"))
     for other in reversed(chain.makers(step)):
         _add(branch, chain, other, shown)
-    if not chain.makers(step):
-        for source in chain.sources:
-            branch.add(_source(source))
+    for source in chain.sources_of(step):
+        branch.add(_source(source))
+    if before := chain.brought_by(step):
+        known = "" if before.steps else ": no record knows its content"
+        _add_asked(branch.add(Text(f"from {before.name}{known}", "bold")), before)
 
 
 def _facts(step: Step) -> tuple[str, str]:
@@ -86,16 +95,18 @@ def as_json(chain: Chain) -> dict[str, Any]:
             }
             for step in chain.steps
         ],
+        "parent": as_json(chain.parent) if chain.parent else None,
     }
 
 
 @dataclass(frozen=True)
 class Node:
-    """A box of the graph: a source, a stage or a content; `key` tells it from all others of its kind."""
+    """A box of the graph: a source, a stage or a content; `key` tells it from all others of its kind and age."""
 
     kind: Kind
     key: str
     label: str
+    age: int = 0  # of its chain: 0, the parent's 1, …
 
 
 Edge = tuple[Node, Node]
@@ -106,21 +117,25 @@ def edges(chain: Chain, by_corpus: bool = False) -> list[Edge]:
 
     `by_corpus` draws all sources of a corpus as one.
     """
-    return list(dict.fromkeys(edge for step in chain.steps for edge in _edges_of(chain, step, by_corpus)))
+    generations = [(age, one, step) for age, one in enumerate(chain.generations()) for step in one.steps]
+    found = (edge for age, one, step in generations for edge in _edges_of(one, step, by_corpus, age))
+    return list(dict.fromkeys(found))
 
 
-def _edges_of(chain: Chain, step: Step, by_corpus: bool) -> Iterator[Edge]:
-    stage = Node("stage", step.stage, step.stage)
+def _edges_of(chain: Chain, step: Step, by_corpus: bool, age: int) -> Iterator[Edge]:
+    stage = Node("stage", step.stage, step.stage, age)
     for path in step.inputs:
         if maker := chain.maker(path):
             folder = owner_of(path, maker.outputs) or path
-            yield Node("content", folder, folder), stage
-    if not chain.makers(step):
-        for source in chain.sources:
-            key, label = (source.corpus, source.corpus) if by_corpus else (source.file, source.origin)
-            yield Node("source", key, label), stage
+            yield Node("content", folder, folder, age), stage
+    for source in chain.sources_of(step):
+        key, label = (source.corpus, source.corpus) if by_corpus else (source.file, source.origin)
+        yield Node("source", key, label, age), stage
     for path in step.outputs:
-        yield stage, Node("content", path, path)
+        yield stage, Node("content", path, path, age)
+    if parent := chain.brought_by(step):
+        for path in parent.targets:
+            yield Node("content", path, path, age + 1), stage
 
 
 def mermaid(chain: Chain) -> str:

@@ -63,6 +63,13 @@ def _by_content(project: Project, target: str) -> Chain:
     raise DataError(f"{target}: no record and no {LOCK} knows its content (sha256 {hashes.sha256})")
 
 
+def chain_of_content(project: Project, name: str, folder: Path) -> Chain | None:
+    """The chain behind a copy of a model folder, called `name`; None if no record knows its content."""
+    hashes = hash_path(folder)
+    known = project.records.writer_of(hashes.sha256, hashes.md5)
+    return chain_of_record(project, name, known[0], [known[1]]) if known else None
+
+
 def _by_record(project: Project, name: str, found: Found, path: str | None) -> Chain:
     """The workspace's chain if it has exactly these outputs, else one by hashes alone."""
     record = found.record

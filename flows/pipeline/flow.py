@@ -36,6 +36,7 @@ from flows.processes.die_with_parent import die_with_parent
 from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE
 from flows.restore.outputs import check_outputs, discard_damaged
 from transformer.errors import ExitCode, UserError
+from transformer.stopping import handle_stop_signals
 
 _WORDS = {
     Outcome.COMPLETED: "the stage ran",
@@ -188,16 +189,16 @@ def hide_stack_traces() -> None:
 
 
 def _start_temporary_server() -> None:
-    """Where no server is configured, start Prefect's temporary one, out of reach of a terminal's Ctrl-C.
+    """Where no server is configured, start Prefect's temporary one, out of reach of a terminal's Ctrl-C and end.
 
     After Ctrl-C the run's end is still to be reported to it. A child inherits the blocked signal.
     """
     if get_current_settings().api.url is None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
         try:
             get_client(sync_client=True)
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGHUP])
 
 
 def main() -> None:
@@ -205,8 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Run the stages of dvc.yaml.")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="what to bring up to date (default: all stages)")
     targets = parser.parse_args().stages
-    for number in (signal.SIGINT, signal.SIGTERM):  # both stop it in the same way, also in the background
-        signal.signal(number, signal.default_int_handler)
+    handle_stop_signals(signal.default_int_handler)  # all stop it in the same way, also in the background
     try:
         use_private_site_cache(Path())  # before a server is started for nothing
         check_server_access()

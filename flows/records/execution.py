@@ -24,7 +24,7 @@ class Execution:
         self.inputs = hash_existing(files.inputs)
         self.measured: dict[str, Any] = {}
         self.params = named_params(params, [*files.params, COMPUTE])
-        self._seed = params.training.seed if "training" in self.params else None
+        self._seed = self.params.get("training", {}).get("seed")
 
     def finished(self, spool: str | None) -> Record:
         """The record of the stage, whose outputs are complete; `spool` names the run that MLflow gets."""

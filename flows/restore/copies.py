@@ -150,4 +150,4 @@ def _set_aside(here: Path, there: Path) -> None:
     if here.exists():
         _remove(there)
         there.parent.mkdir(parents=True, exist_ok=True)
-        here.replace(there)
+        shutil.move(here, there)  # work/ may be on another file system

@@ -23,6 +23,7 @@ from flows.markdown import plain
 from flows.pipeline.flow import hide_stack_traces
 from flows.pipeline.wanted import Check, while_wanted
 from flows.retraining.source_check import Drift, link_local_files, source_check
+from flows.retraining.start import Start
 from flows.retraining.turn import missed_too_often, one_at_a_time
 from transformer.errors import UserError
 
@@ -34,7 +35,12 @@ KEY = "drift"
 
 
 @flow(name="drift")
-def drift(revision: str = "HEAD", promote: str = "auto", catch_up: Annotated[int, Field(ge=0)] = 1) -> State[Any]:
+def drift(
+    revision: str = "HEAD",
+    promote: str = "auto",
+    catch_up: Annotated[int, Field(ge=0)] = 1,
+    start: Start | None = None,
+) -> State[Any]:
     """Compare the sources of a revision's params.yaml with its registry and its last download; changes no file.
 
     What was done to the champion in MLflow itself is kept in its history, too.
@@ -46,6 +52,7 @@ def drift(revision: str = "HEAD", promote: str = "auto", catch_up: Annotated[int
         revision: the git revision whose params and registry count.
         promote: passed on to the retraining.
         catch_up: how many of the checks that were missed, while no worker ran, are made up for.
+        start: passed on to the retraining.
 
     Returns:
         Completed, with the id of the retraining's flow run or None; Cancelled for a check that is not made up for.
@@ -54,10 +61,10 @@ def drift(revision: str = "HEAD", promote: str = "auto", catch_up: Annotated[int
     if missed_too_often(catch_up):
         return Cancelled(message="a later scheduled run of the deployment is due, too")
     with while_wanted() as check, one_at_a_time(main_workspace()):
-        return _drift(revision, promote, check)
+        return _drift(revision, promote, start, check)
 
 
-def _drift(revision: str, promote: str, check: Check) -> State[Any]:
+def _drift(revision: str, promote: str, start: Start | None, check: Check) -> State[Any]:
     """As of `drift`; `check` is asked before a retraining is started."""
     main = main_workspace()
     use_private_site_cache(main)
@@ -73,6 +80,7 @@ def _drift(revision: str, promote: str, check: Check) -> State[Any]:
         return _ended(f"no source of {', '.join(params.download.corpora)} has changed", None)
     check()
     parameters = {"revision": commit, "refresh_data": "accept", "promote": promote}
+    parameters |= {"start": start} if start else {}
     change = hashlib.sha256(json.dumps([drift.problem for drift in drifts]).encode()).hexdigest()
     run = _retrain(parameters, change)
     changed = f"{len(drifts)} source{'s have' if drifts[1:] else ' has'} changed"

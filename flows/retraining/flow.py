@@ -40,6 +40,7 @@ from flows.promotion.settle import Candidate, Rule, settle
 from flows.promotion.translations import committed, evaluated, search_of
 from flows.retraining.overrides import overridden
 from flows.retraining.source_check import accept, link_local_files, source_check
+from flows.retraining.start import Start, with_start
 from flows.retraining.turn import missed_too_often, one_at_a_time
 from flows.tracking import send
 from transformer.credentials import without_credentials
@@ -47,7 +48,7 @@ from transformer.data.download.chosen import check_choice
 from transformer.data.download.corpora import parse_corpora
 from transformer.errors import DataError, UserError
 from transformer.files import sha256_of, write_text
-from transformer.params import Params
+from transformer.params import Params, parse_params
 
 DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 PUSH_RETRIES = 3
@@ -63,6 +64,8 @@ def retraining(
     promote: Literal["auto", "never", "manual"] = "auto",
     significance: Annotated[float, Field(gt=0, lt=1)] = 0.05,
     catch_up: Annotated[int, Field(ge=0)] = 1,
+    start: Start | None = None,
+    mix: Annotated[float, Field(ge=0, le=1)] | None = None,
 ) -> dict[str, str] | State[Any]:
     """Train at a revision, commit the results on `retraining/<date>-<id>`, and let the gate decide on the champion.
 
@@ -75,6 +78,10 @@ def retraining(
         promote: `auto` moves the alias `champion` if the gate passes, `manual` asks first, `never` only compares.
         significance: a score counts as worse if the p-value of its paired bootstrap is below this.
         catch_up: how many of the scheduled runs that were missed while no worker ran are made up for: the last ones.
+        start: `champion` begins with the weights and the vocabulary of the champion, `scratch` with random ones;
+            default: as training.start_from says.
+        mix: share of the pairs that the champion was trained on, which are replayed beside the new ones; default: as
+            preparation.mix says.
 
     Returns:
         branch, commit, version, decision, reason; Cancelled for a missed run that is not made up for.
@@ -83,12 +90,14 @@ def retraining(
     if missed_too_often(catch_up):
         return Cancelled(message="a later scheduled run of the deployment is due, too")
     with while_wanted() as check, one_at_a_time(main_workspace()):
-        return _retrain(preset, overrides, revision, refresh_data, promote, significance, check)
+        changes = {**(overrides or {}), **({} if mix is None else {"preparation.mix": mix})}
+        return _retrain(preset, changes, start, revision, refresh_data, promote, significance, check)
 
 
 def _retrain(
     preset: str | None,
-    overrides: dict[str, Any] | None,
+    overrides: dict[str, Any],
+    start: Start | None,
     revision: str,
     refresh_data: Literal["no", "refuse", "accept"],
     promote: Rule,
@@ -98,8 +107,10 @@ def _retrain(
     """As of `retraining`; `check` is asked before what can't be undone."""
     main = main_workspace()
     use_private_site_cache(main)
-    commit, origin, changes = resolve(main, revision), params_file(preset), overrides or {}
-    _, params = overridden(read_at(main, commit, origin), origin, changes)
+    commit, origin = resolve(main, revision), params_file(preset)
+    text = read_at(main, commit, origin)
+    changes = with_start(start, overrides, parse_params(text, origin))
+    _, params = overridden(text, origin, changes)
     check_choice(params, Path(REGISTRY), parse_corpora(read_at(main, commit, REGISTRY), REGISTRY))
     check_evaluation(params.evaluation)
     check_machine(params)

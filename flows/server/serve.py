@@ -23,6 +23,7 @@ from flows.server.key import CLIENT_VARIABLE, key_file, key_settings, server_key
 from flows.server.web import HOST, check_port
 from transformer.errors import UserError
 from transformer.files import locked, private_folder, shut_to_others
+from transformer.stopping import handle_stop_signals
 
 POOL = "local"
 NOTE = "note: "  # begins what the set-up has to tell people
@@ -208,8 +209,7 @@ def serve(port: int, mlflow_port: int) -> None:
             serving.start()
             serving.keep()
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave things running
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            handle_stop_signals(signal.SIG_IGN)  # a second Ctrl-C would leave things running
             print("stopping", flush=True)
             interrupted = serving.stop()
             print(f"stopped after {duration(time.monotonic() - began)}: {interrupted}")
@@ -229,8 +229,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=4200, help="of Prefect's API and UI (4200)")
     parser.add_argument("--mlflow-port", type=int, default=5000, help="of MLflow's UI (5000)")
     arguments = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):  # both end it the same way, in the background too
-        signal.signal(number, signal.default_int_handler)
+    handle_stop_signals(signal.default_int_handler)  # all end it the same way, in the background too
     try:
         serve(arguments.port, arguments.mlflow_port)
     except KeyboardInterrupt:

@@ -1,11 +1,11 @@
 """One short module for each stage of dvc.yaml, run as `python -m flows.stages.<stage>` from the checkout's root."""
 
 import os
-import signal
 import sys
 from types import FrameType
 
 from flows.processes.die_with_parent import die_with_parent
+from transformer.stopping import handle_stop_signals
 
 # Here, before a stage's own imports, which take seconds. `dvc` does not pass signals on to its stages: if it is
 # killed, the training would go on without it. Without DVC the parent is a shell, which people may close on purpose.
@@ -19,5 +19,4 @@ def _stopped_while_importing(_number: int, _frame: FrameType | None) -> None:
 
 
 if sys.argv[0] == "-m":  # the stage's module is still to be imported; `flows.stages.runner` takes over
-    for _signal in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(_signal, _stopped_while_importing)
+    handle_stop_signals(_stopped_while_importing)

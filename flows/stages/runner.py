@@ -22,14 +22,17 @@ from transformer.credentials import without_credentials
 from transformer.errors import ExitCode, UserError, trouble_of_the_machine
 from transformer.files import private_folder
 from transformer.params import Params
+from transformer.stopping import handle_stop_signals
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Starting again would end in the same way, so the results of the last run are worth more than what this one left.
 NOTHING_MADE = (ExitCode.BAD_PARAMS, ExitCode.BAD_DATA, ExitCode.DIVERGED, ExitCode.OUT_OF_MEMORY)
 
 
 def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     """Run `work` as stage `name`; ends the process with `transformer.errors.ExitCode` when it fails."""
+    if sys.argv[1:]:  # for `--help` too: nobody who asks for it wants the stage to start
+        print(f"error: the stage {name} takes no arguments; its settings are in params.yaml", file=sys.stderr)
+        sys.exit(ExitCode.BAD_PARAMS)
     with checked_params(name) as params, _kept_to_ourselves(), _device(name, params), recorded(name, params) as run:
         try:
             if _started_by_dvc():
@@ -58,24 +61,28 @@ def checked_params(name: str) -> Iterator[Params]:
     """The checked params.yaml for a process of stage `name`; errors in the body end it with the right exit status."""
     time = "" if FLOW_RUN_VARIABLE in os.environ else "%(asctime)s "  # Prefect's log has the time of each line
     logging.basicConfig(level=logging.INFO, format=f"{time}%(message)s", datefmt="%H:%M:%S")
-    # Both signals unwind the stack as KeyboardInterrupt; training takes them over and saves its state first.
-    for number in SIGNALS:
-        signal.signal(number, _stop)
+    # The signals unwind the stack as KeyboardInterrupt; training takes them over and saves its state first.
+    handle_stop_signals(_stop)
     try:
         yield read_params()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(f"error: {error}")
         if _started_by_dvc() and error.exit_code in NOTHING_MADE:
             _put_back(name)
         sys.exit(error.exit_code)
     except Exception as error:
         trouble = trouble_of_the_machine(error)
         told = f"error: {trouble}" if trouble else traceback.format_exc()
-        print(without_credentials(told), file=sys.stderr)
+        _tell(without_credentials(told))
         sys.exit(ExitCode.FAILURE)
     except KeyboardInterrupt:
-        print(f"error: stage {name} was stopped; start again to continue", file=sys.stderr)
+        _tell(f"error: stage {name} was stopped; start again to continue")
         sys.exit(ExitCode.INTERRUPTED)
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):  # who would read it, a terminal or a `tee`, may have ended by the same signal
+        print(text, file=sys.stderr, flush=True)
 
 
 def _started_by_dvc() -> bool:
@@ -98,8 +105,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 def _ignore_signals() -> None:
     """Let the end be recorded without interruption: a process group gets SIGTERM, then another when dvc dies."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    handle_stop_signals(signal.SIG_IGN)
 
 
 def _device(stage: str, params: Params) -> AbstractContextManager[None]:

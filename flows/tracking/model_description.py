@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from flows.checkout.workspace import MANIFEST
+from flows.checkout.workspace import MANIFEST, MODEL
 from flows.markdown import plain, scores_table, table
 from flows.records.record import Code
 from transformer.params import Params
@@ -36,11 +36,23 @@ def made_from(params: Params, code: Code, sha256: str, root: Path) -> str:
         "direction": plain(f"{params.languages.source} → {params.languages.target}"),
         "data": plain("; ".join(_sources(root / MANIFEST)) or ", ".join(params.download.corpora)),
         "code": f"commit `{code.commit}`{changed}" if code.commit else "no git",
+        **_parent(root / MODEL),
         "model": f"{layers}; mean of {params.averaging.count} checkpoints, rule {params.averaging.rule}",
         "search": f"beam {params.decoding.beam}, length penalty alpha {params.decoding.alpha}",
         "SHA-256": f"`{sha256}`",
     }
     return table(["", ""], [[name, value] for name, value in rows.items()])
+
+
+def _parent(model: Path) -> dict[str, str]:
+    """The model that the training started from, as the model folder names it."""
+    from transformer.model.folder import LIST_FILE  # here: torch takes seconds to import, and most stages need none
+
+    try:
+        parent = json.loads((model / LIST_FILE).read_text(encoding="utf-8"))["parent"]
+        return {"started from": f"{plain(parent['name'])}, SHA-256 `{plain(parent['sha256'])}`"}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _sources(manifest: Path) -> list[str]:

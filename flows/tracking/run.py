@@ -102,7 +102,7 @@ class StageRun:
     @_never_failing
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Record metrics at a step; may be called from any thread."""
-        self._spool.append("metrics", step=step, values=metrics)
+        self._spool.append("metrics", step=step, values=_numbers(metrics))
 
     @_never_failing
     def measure(self, figures: dict[str, Any]) -> None:

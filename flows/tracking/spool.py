@@ -69,7 +69,7 @@ class Spool:
 
     def append(self, event: str, **content: Any) -> None:
         """Append one event in a single write, so that a killed writer leaves only whole lines."""
-        line = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **content}) + "\n"
+        line = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **content}, allow_nan=False) + "\n"
         descriptor = os.open(self.folder / EVENTS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, OWNER_ONLY)
         try:
             os.write(descriptor, line.encode())

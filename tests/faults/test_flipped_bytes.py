@@ -24,7 +24,9 @@ from transformer.params import TokenizationParams
 pytestmark = pytest.mark.slow
 NAMED = "One byte changed in {}: noticed before use, named, and made good"
 PREPARATION = PARAMS.model_copy(update={"batch_pairs": 40})
-TOKENIZATION = TokenizationParams(vocabulary_size=300, character_coverage=1.0, training_pairs=10_000)
+TOKENIZATION = TokenizationParams(
+    vocabulary_size=300, character_coverage=1.0, training_pairs=10_000, model=None, new_pieces=0
+)
 
 
 def flip(path: Path, random_: random.Random, unseen: bool = False) -> None:

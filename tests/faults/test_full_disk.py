@@ -20,6 +20,7 @@ SEND = f"{sys.executable} -m flows.tracking.send --wait"
 FREE = {
     "download": [0, 4, 20, 40, 60, 80],
     "prepare": [0, 8, 40, 80, 120, 160, 200],
+    "parent": [0, 4, 8],
     "tokenize": [0, 8, 40, 120, 200, 280],
     "train": [0, 40, 200, 600, 1000, 1400, 1800, 2200],
     "average": [0, 40, 100, 300, 500, 700],

@@ -16,7 +16,7 @@ SUPPORT = CHECKOUT / "tests" / "support"
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "4"))
 SEED = os.environ.get("FUZZ_SEED", str(random.SystemRandom().randrange(10**6)))
 WHAT = {
-    "readers": "text, TSV, SGM, Parquet and catalogues, plain and in gzip",
+    "readers": "text, TSV, JSON lines, Parquet, TMX, XLIFF, PO, SGM, WMT's XML and catalogues, plain and compressed",
     "archives": "tar and zip archives with links, devices, `../x` and absolute names",
     "params": "params.yaml",
     "registry": "data/corpora.yaml",

@@ -1,6 +1,7 @@
 """Corpora that tests write as the stages before them would."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +24,15 @@ def write_corpus(corpus: Path, splits: dict[str, Pairs]) -> None:
         pq.write_table(pa.table(columns), corpus / f"{split}.parquet")
 
 
-def write_tokens(folder: Path, splits: dict[str, Pairs], params: TokenizationParams) -> Path:
+def write_tokens(
+    folder: Path, splits: dict[str, Pairs], params: TokenizationParams, given: Path | None = None, **more: Any
+) -> Path:
     """The tokenize stage's folder for these splits."""
     write_corpus(folder / "corpus", splits)
     executor = LocalExecutor(workers=1)
-    tokenize(params, folder / "corpus", folder / "tokens", folder / "tokens.json", folder / "work", executor)
+    tokenize(
+        params, folder / "corpus", folder / "tokens", folder / "tokens.json", folder / "work", executor, given, **more
+    )
     return folder / "tokens"
 
 

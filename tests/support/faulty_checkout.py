@@ -20,6 +20,7 @@ FAULTS = int(os.environ.get("FAULTS", "2"))  # how often each random fault is pl
 MADE = {
     "download": ["data/raw", "data/manifest.json"],
     "prepare": ["data/corpus", "reports/corpus.json"],
+    "parent": ["models/parent"],
     "tokenize": ["data/tokens", "reports/tokens.json"],
     "train": ["models/checkpoints", "reports/training.json", "reports/curves"],
     "average": ["models/averaged"],

@@ -5,9 +5,11 @@ of one line. The process may die or hang, like any program that reads damaged da
 input in the folder.
 """
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import random
 import resource
 import shutil
@@ -21,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow
-import pyarrow.parquet
+import zstandard
+from marked_up import message, parquet, po, sgm, tmx, trans_unit, unit, wmt_xml, xliff
 from tiny_inputs import CHECKOUT
 from tiny_model import write_tiny_model
 
@@ -80,11 +83,6 @@ def _ignored(_: int) -> None:
     pass
 
 
-def _sgm(side: int) -> bytes:
-    segments = "".join(f'<seg id="{n}">{pair[side]} &amp; &lt;b&gt;</seg>\n' for n, pair in enumerate(PAIRS))
-    return f'<srcset setid="x">\n<doc docid="a" sysid="ref">\n<p>\n{segments}</p>\n</doc>\n</srcset>\n'.encode()
-
-
 def _zip(files: dict[str, bytes]) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -93,44 +91,56 @@ def _zip(files: dict[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
-def _parquet() -> bytes:
-    stream = io.BytesIO()
-    table = pyarrow.table({"en": [source for source, _ in PAIRS], "de": [target for _, target in PAIRS]})
-    pyarrow.parquet.write_table(table, stream)
-    return stream.getvalue()
-
-
 def _samples() -> dict[Format, tuple[list[bytes], str, str]]:
     """Of each format: its files (one or two), and the fields of source and target."""
-    lines = ["".join(f"{pair[side]}\n" for pair in PAIRS).encode() for side in (0, 1)]
-    tsv = "".join(f"{source}\t{target}\n" for source, target in PAIRS).encode()
+    sides = [[pair[side] for pair in PAIRS] for side in (0, 1)]
+    marked = [[f"{text} &amp; &lt;b&gt;" for text in side] for side in sides]
+    table = pyarrow.table(dict(zip(("en", "de"), sides, strict=True)))
+    objects = [json.dumps({"id": 1, "of": {"en": source, "de": target}}) for source, target in PAIRS]
     members = {
-        f"c/{name}/{language}.json": json.dumps({"a": {"b": [pair[side] for pair in PAIRS], "c": name}}).encode()
+        f"c/{name}/{language}.json": json.dumps({"a": {"b": side, "c": name}}).encode()
         for name in ("x", "y")
-        for side, language in enumerate(("en", "de"))
+        for language, side in zip(("en", "de"), sides, strict=True)
     }
+    texts = {
+        "tsv": "".join(f"{source}\t{target}\n" for source, target in PAIRS),
+        "jsonl": "\n".join(objects),
+        "tmx": tmx("".join(map(unit, *marked))),
+        "xliff": xliff("".join(map(trans_unit, range(len(PAIRS)), *marked))),
+        "po": po("".join(message(*pair) for pair in PAIRS)),
+        "wmt-xml": wmt_xml(),
+    }
+    fields = {"tsv": ("0", "1"), "jsonl": ("of.en", "of.de"), "po": ("msgid", "msgstr")}
     return {
-        "lines": (lines, "", ""),
-        "sgm": ([_sgm(0), _sgm(1)], "", ""),
-        "tsv": ([tsv], "0", "1"),
-        "parquet": ([_parquet()], "en", "de"),
+        "lines": (["".join(f"{text}\n" for text in side).encode() for side in sides], "", ""),
+        "sgm": ([sgm("srcset", side).encode() for side in marked], "", ""),
+        "parquet": ([parquet(table)], "en", "de"),
         "catalogue": ([_zip(members)], "c/*/en.json", "c/*/de.json"),
+        **{name: ([text.encode()], *fields.get(name, ("en", "de"))) for name, text in texts.items()},
     }
 
 
 SAMPLES = _samples()
+PACKED_WHOLE = ("parquet", "catalogue")  # formats with a compression of their own
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": lambda content: gzip.compress(content, 1, mtime=0),
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": zstandard.compress,
+}
 
 
 def read_readers(folder: Path, random_: random.Random) -> None:
-    """A part of any format, plain or in gzip, one of its files damaged, within or without the compression."""
+    """A part of any format, plain or compressed, one of its files damaged, within or without the compression."""
     format_ = random_.choice(list(SAMPLES))
     contents, source_field, target_field = SAMPLES[format_]
-    suffix = ".gz" if format_ in ("lines", "sgm", "tsv") and random_.random() < 0.4 else ""
+    compressed = format_ not in PACKED_WHOLE and random_.random() < 0.4
+    pack = random_.choice(list(COMPRESSIONS.values())) if compressed else bytes
     hit = random_.randrange(len(contents))
-    paths = [f"{format_}.{n}{suffix}" for n in range(len(contents))]
+    paths = [f"{format_}.{n}" for n in range(len(contents))]
     for number, content in enumerate(contents):
         inside = damaged(content, random_) if number == hit and random_.random() < 0.5 else content
-        packed = gzip.compress(inside, 1, mtime=0) if suffix else inside
+        packed = pack(inside)
         outside = damaged(packed, random_) if number == hit and inside is content else packed
         (folder / paths[number]).write_bytes(outside)
     part = Part(

@@ -35,7 +35,9 @@ def tiny_config(vocabulary: Vocabulary) -> ModelConfig:
 
 
 def tiny_vocabulary() -> Vocabulary:
-    params = TokenizationParams(vocabulary_size=330, character_coverage=0.9995, training_pairs=1000)
+    params = TokenizationParams(
+        vocabulary_size=330, character_coverage=0.9995, training_pairs=1000, model=None, new_pieces=0
+    )
     return train_vocabulary(params, Counter(" ".join(sentence(seed, 9) for seed in range(200)).split()).items())
 
 

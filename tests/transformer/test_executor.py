@@ -20,7 +20,9 @@ from transformer.files import files_below
 from transformer.params import ComputeParams, TokenizationParams, params_from
 
 LOCAL = ComputeParams(device="cpu", devices=1, nodes=1, threads=1, executor="local", scheduler=None)
-TOKENIZATION = TokenizationParams(vocabulary_size=300, character_coverage=1.0, training_pairs=10_000)
+TOKENIZATION = TokenizationParams(
+    vocabulary_size=300, character_coverage=1.0, training_pairs=10_000, model=None, new_pieces=0
+)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

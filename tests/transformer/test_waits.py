@@ -48,7 +48,9 @@ def test_waits_are_seen() -> None:
 def test_an_update_waits_for_nothing(tmp_path: Path, packed: bool) -> None:
     pairs = synthetic_pairs(90)
     splits = {"train": pairs[:60], "valid": pairs[60:75], "test": pairs[75:]}
-    vocabulary = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=1000)
+    vocabulary = TokenizationParams(
+        vocabulary_size=400, character_coverage=1.0, training_pairs=1000, model=None, new_pieces=0
+    )
     model = {**TINY_PARAMS["model"], "dropout": 0.1}
     run = prepared(params_from({**TINY_PARAMS, "model": model}, "test"), write_tokens(tmp_path, splits, vocabulary))
     run.packed = packed

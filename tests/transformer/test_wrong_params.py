@@ -12,7 +12,7 @@ from tiny_inputs import CHECKOUT
 from transformer.data.download.chosen import check_choice
 from transformer.errors import ParamsError
 from transformer.params import Params, parse_params
-from transformer.relations import _kept
+from transformer.relations import kept_updates
 from transformer.section import Section
 
 TEXT = (CHECKOUT / "presets" / "interface-strings.yaml").read_text(encoding="utf-8")
@@ -58,7 +58,20 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"preparation.test_share": "0"}, "preparation.test_share = 0: input should be greater than 0"),
     ({"preparation.batch_pairs": "0"}, "preparation.batch_pairs = 0: input should be greater than or equal to 1"),
     ({"preparation.batch_pairs": "99999999999"}, "preparation.batch_pairs = 99999999999: input should be less than"),
+    ({"preparation.mix": "1.5"}, "preparation.mix = 1.5: input should be less than or equal to 1"),
+    ({"preparation.mix": "20 %"}, f"preparation.mix = '20 %': input {NUMBER}"),
+    ({"preparation.mix": "0.2"}, "preparation.mix = 0.2: it is about a parent, and training.start_from names none"),
+    ({"preparation.sampling_temperature": "0.5"}, "preparation.sampling_temperature = 0.5: input should be greater"),
+    ({"preparation.sampling_temperature": "1000"}, "preparation.sampling_temperature = 1000: input should be less"),
     # tokenization
+    ({"tokenization.model": "''"}, "tokenization.model = '': name a SentencePiece model, or null"),
+    ({"tokenization.model": "7"}, f"tokenization.model = 7: input {TEXT_WANTED}"),
+    ({"tokenization.new_pieces": "-1"}, "tokenization.new_pieces = -1: input should be greater than or equal to 0"),
+    ({"tokenization.new_pieces": "500"}, "tokenization.new_pieces = 500: there is no vocabulary to add them to; give"),
+    (
+        {"tokenization.model": "my/spm.model", "training.start_from": "models/averaged"},
+        "tokenization.model = 'my/spm.model': training.start_from brings the vocabulary of its parent; set one of the",
+    ),
     ({"tokenization.vocabulary_size": "260"}, "tokenization.vocabulary_size = 260: input should be greater than or"),
     ({"tokenization.vocabulary_size": "1_000_000_000"}, "tokenization.vocabulary_size = 1000000000: input should be"),
     ({"tokenization.vocabulary_size": "6k"}, f"tokenization.vocabulary_size = '6k': input {INTEGER}"),
@@ -99,6 +112,12 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"training.updates": "8,000"}, f"training.updates = '8,000': input {INTEGER}"),
     ({"training.updates": "2026-11-26"}, f"training.updates = datetime.date(2026, 11, 26): input {INTEGER}"),
     ({"training.updates": "!!binary aGk="}, f"training.updates = b'hi': input {INTEGER}"),
+    ({"training.start_from": "''"}, "training.start_from = '': name a model folder, an MLflow version or a git rev"),
+    ({"training.start_from": "3"}, f"training.start_from = 3: input {TEXT_WANTED}"),
+    ({"training.start_optimizer": "keep"}, "training.start_optimizer = 'keep': input should be 'fresh' or 'taken'"),
+    ({"training.start_optimizer": "taken"}, "training.start_optimizer = taken: it is about a parent, and training.st"),
+    ({"training.forgetting_limit": "0"}, "training.forgetting_limit = 0: input should be greater than 0"),
+    ({"training.forgetting_limit": "0.1"}, "training.forgetting_limit = 0.1: it is about a parent, and training.st"),
     ({"training.batch_target_tokens": "0"}, "training.batch_target_tokens = 0: input should be greater than or equal"),
     ({"training.batch_target_tokens": "1"}, "training: length_groups must not exceed batch_target_tokens = 1"),
     ({"training.length_groups": "1025"}, "training: length_groups must not exceed batch_target_tokens = 1024"),
@@ -119,6 +138,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"training.schedule": "inverse-sqrt"}, "did you mean inverse_sqrt?"),
     ({"training.warmup_updates": "0"}, "training.warmup_updates = 0: input should be greater than or equal to 1"),
     ({"training.learning_rate_scale": "0"}, "training.learning_rate_scale = 0: input should be greater than 0"),
+    ({"training.learning_rate_scale": "1e308"}, "training.learning_rate_scale = 1e+308: input should be less than or equal"),
     ({"training.learning_rate_scale": "-.inf"}, "training.learning_rate_scale = -inf: input should be a finite"),
     ({"training.precision": "fp8"}, "training.precision = 'fp8': input should be 'auto', 'bf16' or 'fp32'"),
     ({"training.precision": "FP32"}, "did you mean fp32?"),
@@ -130,24 +150,27 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"training.validation_bleu_sentences": "null"}, f"training.validation_bleu_sentences = None: input {INTEGER}"),
     ({"training.early_stopping_patience": "0"}, "training.early_stopping_patience = 0: input should be greater than"),
     (
-        {"training.early_stopping_patience": "1", "training.validate_every": "100"},
-        "averaging.count = 5: a training that stops early at update 200, checkpoint_every_updates = 100 and keep_last",
+        {"averaging.at_least": "3", "training.early_stopping_patience": "1", "training.validate_every": "100"},
+        "averaging.at_least = 3: a training that stops early at update 200, checkpoint_every_updates = 100 and keep_last",
     ),
     (
-        {"training.early_stopping_patience": "8", "training.validate_every": "130"},
-        "averaging.min_updates_apart = 100: a training that stops early at update 1170, checkpoint_every_updates",
+        {"averaging.at_least": "5", "training.early_stopping_patience": "8", "training.validate_every": "130"},
+        "averaging.at_least = 5: a training that stops early at update 1170, checkpoint_every_updates",
     ),
     ({"training.checkpoint_every_updates": "0"}, "training.checkpoint_every_updates = 0: input should be greater"),
     ({"training.checkpoint_every_updates": "null"}, "training.checkpoint_every_updates = None: without it and"),
-    ({"training.checkpoint_every_updates": "99"}, "averaging.min_updates_apart = 100: training.updates = 4700, check"),
-    ({"training.checkpoint_every_updates": "1000000"}, "averaging.count = 5: training.updates = 4700, checkpoint_"),
+    ({"averaging.at_least": "5", "training.checkpoint_every_updates": "99"}, "averaging.at_least = 5: training.updates = 4700, check"),
+    ({"averaging.at_least": "2", "training.checkpoint_every_updates": "1000000"}, "averaging.at_least = 2: training.updates = 4700, checkpoint_"),
     ({"training.checkpoint_every_minutes": "0"}, "training.checkpoint_every_minutes = 0: input should be greater"),
     ({"training.checkpoint_every_minutes": "1e9"}, "training.checkpoint_every_minutes = 1000000000.0: input should"),
     ({"training.checkpoint_every_minutes": "10 min"}, f"training.checkpoint_every_minutes = '10 min': input {NUMBER}"),
     ({"training.keep_last": "0"}, "training.keep_last = 0: input should be greater than or equal to 1"),
     ({"training.keep_last": "4"}, "averaging.count = 5: training.keep_last = 4 keeps too few checkpoints; lower count"),
-    ({"training.updates": "4750"}, "training.updates = 4750, checkpoint_every_updates = 100 give checkpoints 50"),
-    ({"training.updates": "400"}, "averaging.count = 5: training.updates = 400, checkpoint_every_updates = 100 and"),
+    ({"averaging.at_least": "5", "training.updates": "4750"}, "training.updates = 4750, checkpoint_every_updates = 100 and keep_last = 5 leave 4"),
+    ({"averaging.at_least": "5", "training.updates": "400"}, "averaging.at_least = 5: training.updates = 400, checkpoint_every_updates = 100 and"),
+    ({"training.rewarm_after": "-1"}, "training.rewarm_after = -1: input should be greater than or equal to 0"),
+    ({"training.rewarm_after": "4700"}, "training.rewarm_after = 4700: it must come before the last of training.updates = 4700"),
+    ({"training.rewarm_after": "true"}, f"training.rewarm_after = True: input {INTEGER}"),
     # averaging
     ({"averaging.rule": "all"}, "averaging.rule = 'all': input should be 'last', 'best' or 'minutes'"),
     ({"averaging.rule": "lasst"}, "did you mean last?"),
@@ -164,19 +187,25 @@ WRONG: list[tuple[dict[str, str], str]] = [
         },
         "training.keep_last = 5: averaging.count = 5 checkpoints 10 minutes apart, written every 10 minutes and at",
     ),
-    ({"averaging.rule": "best"}, "averaging.count = 5: training.updates = 4700, validate_every = 500, checkpoint_every"),
+    ({"averaging.at_least": "5", "averaging.rule": "best"}, "averaging.at_least = 5: training.updates = 4700, validate_every = 500, checkpoint_every"),
     (
-        {"averaging.rule": "best", "averaging.count": "2", "averaging.min_updates_apart": "300"},
-        "averaging.min_updates_apart = 300: training.updates = 4700, validate_every = 500, checkpoint_every_updates",
+        {"averaging.rule": "best", "averaging.at_least": "2", "training.validate_every": "130"},
+        "averaging.at_least = 2: training.updates = 4700, validate_every = 130, checkpoint_every_updates = 100 and keep_last = 5 leave 1",
+    ),
+    (
+        {"averaging.rule": "best", "averaging.at_least": "2", "averaging.min_updates_apart": "300"},
+        "averaging.at_least = 2: training.updates = 4700, validate_every = 500, checkpoint_every_updates",
     ),
     ({"averaging.count": "0"}, "averaging.count = 0: input should be greater than or equal to 1"),
     ({"averaging.count": "6"}, "averaging.count = 6: training.keep_last = 5 keeps too few checkpoints; lower count"),
     ({"averaging.count": "50"}, "averaging.count = 50: training.keep_last = 5 keeps too few"),
-    ({"averaging.count": "50", "training.keep_last": "50"}, "averaging.count = 50: training.updates = 4700, checkp"),
+    ({"averaging.at_least": "0"}, "averaging.at_least = 0: input should be greater than or equal to 1"),
+    ({"averaging.at_least": "6"}, "averaging.at_least = 6: averaging.count = 5 averages no more than that"),
+    ({"averaging.at_least": "50", "averaging.count": "50", "training.keep_last": "50"}, "averaging.at_least = 50: training.updates = 4700, checkp"),
     ({"averaging.minutes_apart": "0"}, "averaging.minutes_apart = 0: input should be greater than 0"),
     ({"averaging.min_updates_apart": "0"}, "averaging.min_updates_apart = 0: input should be greater than or equal"),
-    ({"averaging.min_updates_apart": "101"}, "averaging.min_updates_apart = 101: training.updates = 4700"),
-    ({"averaging.min_updates_apart": "1000"}, "averaging.min_updates_apart = 1000: training.updates = 4700"),
+    ({"averaging.at_least": "4", "averaging.min_updates_apart": "101"}, "averaging.at_least = 4: training.updates = 4700"),
+    ({"averaging.at_least": "2", "averaging.min_updates_apart": "1000"}, "averaging.at_least = 2: training.updates = 4700"),
     # decoding
     ({"decoding.beam": "0"}, "decoding.beam = 0: input should be greater than or equal to 1"),
     ({"decoding.beam": "65"}, "decoding.beam = 65: input should be less than or equal to 64"),
@@ -316,6 +345,11 @@ RIGHT: list[dict[str, str]] = [
     {"averaging.count": "1", "training.checkpoint_every_updates": "1000000"},
     {"averaging.rule": "best", "averaging.count": "2"},
     {"training.early_stopping_patience": "2"},
+    {"training.early_stopping_patience": "1", "training.validate_every": "10"},
+    {"training.updates": "4750"},
+    {"training.updates": "5"},
+    {"averaging.count": "50", "training.keep_last": "50"},
+    {"training.updates": "6000", "training.rewarm_after": "4700"},
     {"training.micro_batch_tokens": "null"},
     {"training.micro_batch_tokens": "256"},
     {"training.seed": str(2**63 - 1)},
@@ -328,6 +362,11 @@ RIGHT: list[dict[str, str]] = [
     {"compute.executor": "dask", "compute.scheduler": "tcp://[::1]:8786"},
     {"compute.executor": "dask", "compute.scheduler": "scheduler.example.org:8786"},
     {"evaluation.length_buckets": "[1]"},
+    {"tokenization.model": "my/spm.model", "tokenization.new_pieces": "500"},
+    {
+        "training.start_from": "transformer-en-de@champion", "training.start_optimizer": "taken",
+        "training.forgetting_limit": "0.1", "preparation.mix": "1", "tokenization.new_pieces": "500",
+    },
 ]  # fmt: skip
 
 
@@ -342,4 +381,4 @@ def test_the_kept_checkpoints_are_those_that_a_training_keeps(end: int, keep: in
     """By walking through every update, as the training loop does."""
     for every in (1, 2, 7, 10, 59, 100):
         written = [update for update in range(1, end + 1) if update % every == 0 or update == end]
-        assert _kept(end, every, keep) == written[-keep:]
+        assert kept_updates(end, every, keep) == written[-keep:]

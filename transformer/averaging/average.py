@@ -1,7 +1,6 @@
 """The average stage: the mean of the chosen checkpoints' weights (paper, section 6.1) as a self-contained folder."""
 
 import logging
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ from torch import Tensor
 
 from transformer.errors import DataError, ParamsError
 from transformer.files import sha256_of, write_json, write_text
-from transformer.model.checkpoints import Checkpoint, read_index, read_weights, vocabulary_hash
+from transformer.model.checkpoints import Checkpoint, read_index, read_parent, read_weights, vocabulary_hash
 from transformer.model.folder import DECODING_FILE, LIST_FILE, ModelConfig, file_hashes, read_config, write_model
 from transformer.params import AveragingParams, DecodingParams
-from transformer.relations import TOLERANCE
+from transformer.relations import TOLERANCE, far_apart
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -25,11 +24,12 @@ def average(params: AveragingParams, decoding: DecodingParams, checkpoints: Path
     """Average the checkpoints that the rule picks into the folder `model`, beside the settings of the search.
 
     Raises:
-        ParamsError: the rule finds too few checkpoints, or near-duplicates.
+        ParamsError: the rule finds too few checkpoints.
         DataError: a checkpoint is missing, has changed since training, or was trained with another vocabulary.
     """
     chosen = select(params, read_index(checkpoints))
-    log.info("averaging %d checkpoints: %s", len(chosen), ", ".join(one.file for one in chosen))
+    few = f" of at most {params.count}" if len(chosen) < params.count else ""
+    log.info("averaging %d%s checkpoints: %s", len(chosen), few, ", ".join(one.file for one in chosen))
     files = [checkpoints / one.file for one in chosen]
     vocabulary_file = tokens / VOCABULARY_FILE
     vocabulary = Vocabulary.load(vocabulary_file)
@@ -38,13 +38,15 @@ def average(params: AveragingParams, decoding: DecodingParams, checkpoints: Path
     write_model(model, config, mean_weights(files), vocabulary)
     write_json(model / DECODING_FILE, decoding.model_dump(exclude={"device"}))  # the folder may go to any machine
     entries = [_entry(one, file) for one, file in zip(chosen, files, strict=True)]
-    write_text(model / CARD_FILE, model_card(config, params, decoding, entries))
+    parent = read_parent(checkpoints)
+    write_text(model / CARD_FILE, model_card(config, params, decoding, entries, parent))
     write_json(
         model / LIST_FILE,
         {
             "rule": params.rule,
             "vocabulary": sha256_of(vocabulary_file),
             "averaged": entries,
+            **({"parent": parent} if parent else {}),
             "files": file_hashes(model),
         },
     )
@@ -87,55 +89,56 @@ def _entry(checkpoint: Checkpoint, file: Path) -> dict[str, Any]:
 def select(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     """The checkpoints that the rule picks, in order of update (the paper: the last 5 of base, the last 20 of big).
 
+    At most `count`, of which none is a near-duplicate of one that comes before it by the rule.
+
     Raises:
-        ParamsError: there are not enough, or two of them are near-duplicates.
+        ParamsError: there are fewer than `at_least`.
     """
-    chosen = {"last": _last, "best": _best, "minutes": _minutes}[params.rule](params, checkpoints)
-    if len(chosen) < params.count:
+    preferred = {"last": _last, "best": _best, "minutes": _minutes}[params.rule](params, checkpoints)
+    chosen = far_apart((one.update for one in preferred), params.count, params.min_updates_apart)
+    if len(chosen) < params.at_least:
         raise ParamsError(
-            f"averaging.count = {params.count}, but the rule {params.rule} finds only {len(chosen)} of "
-            f"{len(checkpoints)} checkpoints: lower it, or raise training.keep_last"
+            f"averaging.at_least = {params.at_least}, but the rule {params.rule} finds only {len(chosen)} of "
+            f"{len(checkpoints)} checkpoints, min_updates_apart = {params.min_updates_apart} apart: lower one of "
+            "them, or train on with a larger training.keep_last"
         )
-    chosen = sorted(chosen, key=lambda one: one.update)
-    for earlier, later in pairwise(chosen):
-        apart = later.update - earlier.update
-        if apart < params.min_updates_apart:
-            raise ParamsError(
-                f"checkpoints {earlier.file} and {later.file} are {apart} updates apart, less than "
-                f"averaging.min_updates_apart = {params.min_updates_apart}: averaging them changes nothing"
-            )
-    return chosen
+    return [one for one in checkpoints if one.update in chosen]
 
 
-def _last(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    return [one for one in checkpoints if one.scheduled][-params.count :]
+def _last(_params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    return [one for one in reversed(checkpoints) if one.scheduled]
 
 
-def _best(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+def _best(_params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     validated = [(one.valid_loss, one.update, one) for one in checkpoints if one.valid_loss is not None]
-    return [one for _, _, one in sorted(validated)[: params.count]]
+    return [one for _, _, one in sorted(validated)]
 
 
 def _minutes(params: AveragingParams, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     """From the last one backwards, each at least `minutes_apart` before the one chosen before it."""
     chosen: list[Checkpoint] = []
     previous = float("inf")
-    for one in reversed([one for one in checkpoints if one.scheduled]):
+    for one in _last(params, checkpoints):
         if one.minutes is None:
             raise ParamsError("averaging.rule = minutes needs training.checkpoint_every_minutes to be set")
         # A checkpoint is written after the first update past the mark, so two may be slightly less than that apart.
-        if previous - one.minutes >= params.minutes_apart * TOLERANCE and len(chosen) < params.count:
+        if previous - one.minutes >= params.minutes_apart * TOLERANCE:
             chosen.append(one)
             previous = one.minutes
     return chosen
 
 
 def model_card(
-    config: ModelConfig, params: AveragingParams, decoding: DecodingParams, averaged: list[dict[str, Any]]
+    config: ModelConfig,
+    params: AveragingParams,
+    decoding: DecodingParams,
+    averaged: list[dict[str, Any]],
+    parent: dict[str, str] | None = None,
 ) -> str:
     """What a person who is handed the model folder alone should read first; equal models have equal cards."""
     source, target = config.languages.source, config.languages.target
     model = config.model
+    started = f"\n| training started from | {parent['name']}, sha256 `{parent['sha256']}` |" if parent else ""
     return f"""# Translation model {source} → {target}
 
 A Transformer as in "Attention Is All You Need" (Vaswani et al., 2017).
@@ -146,7 +149,7 @@ A Transformer as in "Attention Is All You Need" (Vaswani et al., 2017).
 | width | d_model {model.d_model}, d_ff {model.d_ff}, {model.heads} heads |
 | positions | {model.positions}, up to {model.max_positions} tokens |
 | vocabulary | {config.vocabulary_size} byte-pair pieces, shared by both languages |
-| weights | mean of {len(averaged)} checkpoints, rule `{params.rule}` |
+| weights | mean of {len(averaged)} checkpoints, rule `{params.rule}` |{started}
 | search | beam {decoding.beam}, length penalty alpha {decoding.alpha} |
 
 Translate with this folder alone:

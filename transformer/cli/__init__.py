@@ -1,6 +1,8 @@
 """The `transformer` command.
 
-    transformer translate [FILE] [--model FOLDER] [--beam N] [--alpha A] [--nbest N]
+    transformer translate [FILE] [--model FOLDER]… [--beam N] [--alpha A] [--nbest N] [--json]
+                          [--prefix TEXT | --prefixes FILE] [--protect KIND,…] [--long-lines cut|split]
+                          [--sample [--seed N] [--temperature T] [--top-k K]]
     transformer score SOURCE TARGET [--model FOLDER] [--alpha A] [--details | --json]
     transformer attention "SENTENCE" --out FOLDER [--target "TRANSLATION"] [--layer N] [--head N]
 

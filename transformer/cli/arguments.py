@@ -31,10 +31,14 @@ class Parser(argparse.ArgumentParser):
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
-def add_model(command: argparse.ArgumentParser) -> None:
-    """Which model, and where it runs."""
+def add_model(command: argparse.ArgumentParser, several: bool = False) -> None:
+    """Which model, and where it runs; with `several`, a list of models, None where none is named."""
     add, shown = command.add_argument, "(default: %(default)s)"
-    add("--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help=f"model folder {shown}")
+    if several:
+        averaged = f"model folder; given again, the models' probabilities are averaged (default: {DEFAULT_MODEL})"
+        add("--model", type=Path, action="append", metavar="FOLDER", help=averaged)
+    else:
+        add("--model", type=Path, default=DEFAULT_MODEL, metavar="FOLDER", help=f"model folder {shown}")
     add("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help=shown)
     rounding = (
         "of the matrix products; fp32 translates alike on any machine and in any batch (default: the model's own)"
@@ -43,7 +47,7 @@ def add_model(command: argparse.ArgumentParser) -> None:
 
 
 def search_settings(options: argparse.Namespace, *names: str) -> DecodingParams:
-    """The search settings of the model that `options` name, with those of `names` and the precision that they hold.
+    """The search settings of the (first) model that `options` name, with those of `names` and the precision in them.
 
     Raises:
         ParamsError: one is outside its range.
@@ -52,8 +56,9 @@ def search_settings(options: argparse.Namespace, *names: str) -> DecodingParams:
     from transformer.model.folder import read_decoding  # here, as torch takes seconds to import
 
     asked = {name: value for name in (*names, "precision") if (value := getattr(options, name)) is not None}
+    model = options.model[0] if isinstance(options.model, list) else options.model
     try:
-        return DecodingParams.model_validate({**read_decoding(options.model).model_dump(), **asked})
+        return DecodingParams.model_validate({**read_decoding(model).model_dump(), **asked})
     except ValidationError as error:
         raise ParamsError(f"--{in_words(error, str).replace('_', '-')}") from None
 
@@ -70,6 +75,11 @@ def within(field: str, kind: type[int] | type[float]) -> Callable[[str], float]:
     limits = DecodingParams.model_fields[field].metadata
     least = next(limit.ge for limit in limits if hasattr(limit, "ge"))
     most = next((limit.le for limit in limits if hasattr(limit, "le")), None)
+    return number(kind, least, most)
+
+
+def number(kind: type[int] | type[float], least: float, most: float | None = None) -> Callable[[str], float]:
+    """A converter that checks these limits and names them in its error."""
     allowed = ("a whole number" if kind is int else "a number") + (
         f" from {least} to {most}" if most is not None else f", at least {least}"
     )

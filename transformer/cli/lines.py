@@ -131,11 +131,11 @@ def progress(file: Path | None, what: str) -> AbstractContextManager[Callable[[i
         countable = file is not None and file != STDIN and file.is_file() and not sys.stdout.isatty()
     except OSError:  # a name that no file can have: the reader tells
         countable = False
-    return sentence_progress(what, _count(file)) if countable and file else nullcontext(ignore_progress)
+    return sentence_progress(what, count_lines(file)) if countable and file else nullcontext(ignore_progress)
 
 
-def _count(file: Path) -> int:
-    """Its lines, a last one without a line feed included."""
+def count_lines(file: Path) -> int:
+    """The lines of a file, a last one without a line feed included."""
     count, last = 0, b"\n"
     with file.open("rb") as stream:
         for block in iter(lambda: stream.read(BLOCK), b""):

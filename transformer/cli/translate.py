@@ -1,21 +1,37 @@
 """`transformer translate`: one translation a line; an empty line stays empty.
 
 With --nbest, each line is `input line number ||| translation ||| score`, the line number from 1, best first; the
-score is the model's log probability divided by the length penalty.
+score is the model's log probability divided by the length penalty. With --json, each line is an object.
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformer.cli.arguments import Commands, add_model, check_model, search_settings, within
+from transformer.cli import formats
+from transformer.cli.arguments import (
+    DEFAULT_MODEL,
+    Commands,
+    Parser,
+    add_model,
+    check_model,
+    number,
+    search_settings,
+    within,
+)
 from transformer.cli.lines import chunks, progress, reading
 from transformer.cli.output import write_out
+from transformer.cli.prefixes import Prefixes
 from transformer.data.cleaning import resolve_entities
+from transformer.data.placeholders import KINDS
 from transformer.errors import ParamsError
 
 if TYPE_CHECKING:
-    from transformer.decoding.translation import Translation
+    from transformer.decoding.translation import Options, Translation
+
+LARGEST_SEED = 2**63 - 1
 
 
 def add(commands: Commands) -> None:
@@ -31,11 +47,36 @@ def add(commands: Commands) -> None:
     models_own = "(default: the model's own)"
     padded = f"padded source tokens translated at a time {models_own}"
     option("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text; -, the default: stdin")
-    add_model(command)
+    add_model(command, several=True)
     option("--beam", type=within("beam", int), metavar="N", help=f"beam width, 1 to 64 {models_own}")
     option("--alpha", type=within("alpha", float), metavar="A", help=f"length penalty, >= 0 {models_own}")
-    option("--nbest", type=within("beam", int), metavar="N", help="print the N best translations with their scores")
+    option("--nbest", type=within("beam", int), metavar="N", help="print up to N different translations, with scores")
     option("--batch-tokens", type=within("batch_tokens", int), metavar="N", help=padded)
+    option("--json", action="store_true", help="print a JSON object a line: tokens, their scores, alignment")
+    _add_demands(command)
+    _add_sampling(command)
+
+
+def _add_demands(command: Parser) -> None:
+    option, prefix = command.add_argument, command.add_mutually_exclusive_group()
+    prefix.add_argument("--prefix", metavar="TEXT", help="what every translation begins with")
+    prefix.add_argument(
+        "--prefixes", type=Path, metavar="FILE", help="what each translation begins with, a line each"
+    )
+    kinds = f"copy these exactly: {', '.join(KINDS)}, or all"
+    option("--protect", type=_kinds, default=(), metavar="KIND,…", help=kinds)
+    longer = "what is longer than the model reads is cut, or split into sentences (default: %(default)s)"
+    option("--long-lines", choices=["cut", "split"], default="cut", help=longer)
+
+
+def _add_sampling(command: Parser) -> None:
+    option, seed = command.add_argument, number(int, 0, LARGEST_SEED)
+    option("--sample", action="store_true", help="draw translations at random instead of searching the best")
+    option("--seed", type=seed, metavar="N", help="of --sample; the same one draws the same (default: 1)")
+    option("--temperature", type=number(float, 0.01, 100), metavar="T", help="of --sample (default: 1)")
+    option(
+        "--top-k", type=number(int, 1), metavar="K", help="of --sample: only the K likeliest tokens (default: all)"
+    )
 
 
 def translate(options: argparse.Namespace) -> None:
@@ -43,29 +84,67 @@ def translate(options: argparse.Namespace) -> None:
 
     Raises:
         ParamsError: a setting is outside its range.
-        DataError: the input or the model folder is missing or malformed.
+        DataError: the input, the prefixes or a model folder is missing or malformed.
     """
-    check_model(options.model)
+    options.model = options.model or [DEFAULT_MODEL]
+    for model in options.model:
+        check_model(model)
     decoding = search_settings(options, "beam", "alpha", "batch_tokens")
-    if options.nbest is not None and options.nbest > decoding.beam:
+    if options.nbest is not None and options.nbest > decoding.beam and not options.sample:
         raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
+    prefixes = Prefixes.of_options(options)
     with reading(options.file) as reader, progress(options.file, "translating") as advance:
         # Here, as torch takes seconds to import, for which --help should not wait.
         from transformer.decoding.translator import Translator
 
+        demands, write = _demands(options), _writer(options)
         translator = Translator.load(options.model, options.device, decoding=decoding)
         first_line = 1
         for lines in chunks(reader):
-            texts = list(map(resolve_entities, lines))
             found = translator.translate_nbest(
-                texts, options.nbest or 1, first_line=first_line, on_translated=advance
+                list(map(resolve_entities, lines)),
+                options.nbest or 1,
+                options=demands,
+                prefixes=prefixes.next(len(lines)),
+                first_line=first_line,
+                on_translated=advance,
             )
-            outputs = (_output(*one, options.nbest is not None) for one in enumerate(found, first_line))
+            outputs = (write(first_line + place, lines[place], one) for place, one in enumerate(found))
             write_out("".join(outputs))
             first_line += len(lines)
+    prefixes.check_end()
 
 
-def _output(number: int, translations: "list[Translation]", with_scores: bool) -> str:
-    if not with_scores:
-        return translations[0].text + "\n"
-    return "".join(f"{number} ||| {translation.text} ||| {translation.score:.4f}\n" for translation in translations)
+def _demands(options: argparse.Namespace) -> "Options":
+    """What is asked beyond the best translation.
+
+    Raises:
+        ParamsError: options that exclude each other.
+    """
+    from transformer.decoding.sampling import Sampling
+    from transformer.decoding.translation import Options
+
+    asked = {name: getattr(options, name) for name in ("seed", "temperature", "top_k")}
+    drawing = {name: value for name, value in asked.items() if value is not None}
+    if drawing and not options.sample:
+        raise ParamsError(f"--{next(iter(drawing)).replace('_', '-')} is for --sample, which is missing")
+    if options.sample and options.beam is not None:
+        raise ParamsError("--sample draws and does not search: leave out --beam")
+    if options.sample and options.protect:
+        raise ParamsError("what is drawn at random can't be protected: leave out --sample or --protect")
+    sampling = Sampling(**drawing) if options.sample else None
+    return Options(options.protect, options.long_lines, sampling, details=options.json)
+
+
+def _kinds(text: str) -> list[str]:
+    """The kinds that `--protect` names."""
+    named = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in named if name not in (*KINDS, "all")]:
+        raise argparse.ArgumentTypeError(f"must be of {', '.join(KINDS)}, or all, not {unknown[0]!r}")
+    return list(KINDS) if "all" in named else named
+
+
+def _writer(options: argparse.Namespace) -> Callable[[int, str, "list[Translation]"], str]:
+    if options.json:
+        return partial(formats.json_line, several=options.nbest is not None)
+    return formats.plain if options.nbest is None else formats.nbest

@@ -51,10 +51,9 @@ class Wanted:
         self._spelling, self._kinds = spelling, kinds
         counts = Counter(match[0] for match in protected(source, kinds))
         spelled = {text: _canonical(spelling, text) for text in counts}
-        self._begins_word = {text: pieces for text, pieces in spelled.items() if pieces}
-        self.counts = {text: counts[text] for text in self._begins_word}
-        self._inside = {text: _without_space(spelling, pieces) for text, pieces in self._begins_word.items()}
-        self.pieces = sum(len(self._inside[text]) * count for text, count in self.counts.items())
+        self._pieces_of = {text: pieces for text, pieces in spelled.items() if pieces}  # with the space before it
+        self.counts = {text: counts[text] for text in self._pieces_of}
+        self.pieces = sum(len(self._pieces_of[text]) * count for text, count in self.counts.items())
 
     def progress(self, spelled: bytes) -> Progress | None:
         """How far this text has come; None where it holds more than is wanted, as `not_kept` has it.
@@ -71,7 +70,7 @@ class Wanted:
         if any(found[one] - (one == at_end) > count for one, count in self.counts.items()):
             return None
         missing = tuple(one for one, count in self.counts.items() if found[one] < count)
-        met = sum(len(self._inside[one]) * min(found[one], count) for one, count in self.counts.items())
+        met = sum(len(self._pieces_of[one]) * min(found[one], count) for one, count in self.counts.items())
         begun = [(one, size) for one in missing if (size := _begun(spelled, one.encode()))]
         best = max(begun, key=lambda pair: pair[1], default=None)
         return Progress(missing, best, met + (self._pieces_in(*best) if best else 0))
@@ -80,17 +79,18 @@ class Wanted:
         """The pieces that bring a text further."""
         if progress.begun:
             text, size = progress.begun
-            following = self._pieces_in(text, size)
-            inside = self._inside[text]
-            aligned = len(self._spelling.text(inside[:following])) == size
-            return {inside[following] if aligned else self._spelling.pieces(text.encode()[size:])[0]}
-        begins = {self._begins_word[text][0] for text in progress.missing}
-        return begins | {self._inside[text][0] for text in progress.missing}
+            pieces, following = self._pieces_of[text], self._pieces_in(text, size)
+            aligned = len(self._spelling.text(pieces[:following])) == size + 1
+            rest = [pieces[following]] if aligned else self._spelling.pieces(text.encode()[size:])
+            return {*rest[:1]}
+        begins = {self._pieces_of[text][0] for text in progress.missing}
+        within = {piece for text in progress.missing for piece in self._spelling.pieces(text.encode())[:1]}
+        return begins | within
 
     def _pieces_in(self, text: str, size: int) -> int:
         """How many of the pieces of `text` its first `size` bytes hold."""
-        pieces = self._inside[text]
-        return sum(len(self._spelling.text(pieces[: end + 1])) <= size for end in range(len(pieces)))
+        pieces = self._pieces_of[text]
+        return sum(len(self._spelling.text(pieces[: end + 1])) <= size + 1 for end in range(len(pieces)))
 
 
 @torch.inference_mode()
@@ -149,13 +149,13 @@ def _log_probs(logits: Tensor, beam: list[Open], beginnings: Beginnings) -> Tens
 def _extended(
     beam: list[Open], log_probs: Tensor, wanted: Wanted, spelling: Spelling, likeliest: int, left: int
 ) -> Iterator[Open]:
-    """The hypotheses with one piece more: the likeliest ones, and those that bring them further.
+    """The hypotheses with one piece more: the likeliest ones, and those that bring them further or to their end.
 
     Only those that leave, of `left` places and one for the end of sentence, enough for all that is missing.
     """
     best = log_probs.topk(min(likeliest, log_probs.shape[1])).indices.tolist()
     for row, one in enumerate(beam):
-        for piece in {*best[row], *(wanted.proposals(one.progress) if one.progress.missing else ())}:
+        for piece in {*best[row], *(wanted.proposals(one.progress) if one.progress.missing else {EOS})}:
             total = one.log_prob + float(log_probs[row, piece])
             ends = piece == EOS
             spelled = one.spelled + (b" " if ends else spelling.bytes[piece])  # no text grows over its end
@@ -187,8 +187,3 @@ def _canonical(spelling: Spelling, text: str) -> list[int]:
     """The pieces of a text that begins a word: those that the model was trained on, if they spell it."""
     pieces = spelling.vocabulary.encode(text)
     return pieces if spelling.text(pieces) == f" {text}".encode() else spelling.pieces(f" {text}".encode())
-
-
-def _without_space(spelling: Spelling, pieces: list[int]) -> list[int]:
-    """The pieces of the same text within a word."""
-    return spelling.pieces(spelling.bytes[pieces[0]][1:]) + pieces[1:] if pieces else []

@@ -14,7 +14,7 @@ from transformer.data.cleaning import clean_text
 from transformer.data.placeholders import not_kept
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.long_lines import split_long
-from transformer.decoding.prefix import Beginnings
+from transformer.decoding.prefix import Beginnings, as_spelled
 from transformer.decoding.protection import Wanted, protected_search
 from transformer.decoding.sampling import sample
 from transformer.decoding.scoring import score_tokens
@@ -28,6 +28,7 @@ from transformer.model.folder import load_model, read_decoding
 from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams
 from transformer.progress import ignore_progress
+from transformer.section import shown
 from transformer.tokens.vocabulary import EOS, PAD, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -148,6 +149,8 @@ class Translator:
         found, cut = list[_Sentence](), list[str]()
         encoded = zip(texts, self.vocabulary.encode_batch(texts), prefixes, strict=True)
         for number, (text, ids, prefix) in enumerate(encoded, first_line):
+            if ids and prefix and len(self._spelling.pieces(as_spelled(prefix))) > limit:
+                raise DataError(self._no_room(number, prefix))
             parts = [(text, ids)]
             if len(ids) > limit and options.long_lines == "split":
                 split = split_long(text, lambda part: len(self.vocabulary.encode(part)) <= limit)
@@ -207,10 +210,7 @@ class Translator:
         begin = clean_text(sentence.beginning)
         found = [(text, one) for one in hypotheses if (text := self._text(one)).startswith(begin)]
         if not found and begin:
-            raise DataError(
-                f"line {sentence.line}: no translation of at most {self._decoder.params.max_positions} tokens "
-                f"begins with {begin!r}"
-            )
+            raise DataError(self._no_room(sentence.line, begin))
         if not found:
             raise DataError(f"line {sentence.line}: the model's scores are no numbers: train it again")
         kept = [(text, one) for text, one in found if not not_kept(sentence.text, text, options.protect)]
@@ -223,8 +223,12 @@ class Translator:
         kept = [(text, one) for text, one in kept if not not_kept(sentence.text, text, options.protect)]
         if not kept:
             which = ", ".join(not_kept(sentence.text, found[0][0], options.protect))
-            log.warning("line %d: the translation can't be kept from changing %s", sentence.line, which)
+            log.warning("line %d: the translation does not hold %s as the line does", sentence.line, which)
         return kept or found
+
+    def _no_room(self, line: int, prefix: str) -> str:
+        most = self._decoder.params.max_positions
+        return f"line {line}: no translation of at most {most} tokens begins with {shown(clean_text(prefix))}"
 
     def _details(self, sentences: list[_Sentence], found: list[list[tuple[str, Hypothesis]]]) -> list[Details]:
         """The details of all hypotheses, sentence by sentence."""
@@ -240,10 +244,11 @@ class Translator:
             ]
         return details
 
-    def _batch(self, sentences: list[_Sentence]) -> tuple[Tensor, Beginnings]:
+    def _batch(self, sentences: list[_Sentence]) -> tuple[Tensor, Beginnings | None]:
         longest = max(len(sentence.tokens) for sentence in sentences)
         padded = [sentence.tokens + [PAD] * (longest - len(sentence.tokens)) for sentence in sentences]
-        beginnings = Beginnings(self._spelling, [sentence.beginning for sentence in sentences])
+        texts = [sentence.beginning for sentence in sentences]
+        beginnings = Beginnings(self._spelling, texts) if any(texts) else None
         return torch.tensor(padded).to(self.device), beginnings
 
     def _text(self, hypothesis: Hypothesis) -> str:

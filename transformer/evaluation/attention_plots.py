@@ -14,6 +14,7 @@ from torch import Tensor
 
 from transformer.errors import ParamsError
 from transformer.evaluation.attention import AttentionMaps, attention_maps, most_pieces
+from transformer.evaluation.fonts import fonts_for
 from transformer.files import atomic_path
 from transformer.model.transformer import Transformer
 from transformer.tokens.vocabulary import Vocabulary
@@ -84,12 +85,12 @@ def draw_attention(
         ),
     }  # fmt: skip
     paths = {name: folder / f"{name}.png" for name in pictures}
-    for name, picture in pictures.items():
-        figure = _figure(
-            picture, _chosen("layer", layers, len(picture.weights)), _chosen("head", heads, picture.weights.size(1))
-        )
-        with atomic_path(paths[name]) as temporary:
-            figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=MARGIN)
+    with fonts_for([*maps.source, *maps.written, *maps.read]):
+        for name, picture in pictures.items():
+            chosen_layers = _chosen("layer", layers, len(picture.weights))
+            figure = _figure(picture, chosen_layers, _chosen("head", heads, picture.weights.size(1)))
+            with atomic_path(paths[name]) as temporary:
+                figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=MARGIN)
     return list(paths.values())
 
 

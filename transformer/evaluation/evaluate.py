@@ -260,7 +260,7 @@ def _write_translations(path: Path, test: TestSet, found: list[Translation]) -> 
         }
         for source, reference, origin, translation, sentence in rows
     )
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines))
 
 
 def _rounded(percent: float) -> float:

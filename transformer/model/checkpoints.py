@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -16,20 +17,33 @@ from transformer.errors import DataError
 from transformer.files import atomic_path, sha256_of, write_json
 
 INDEX_FILE = "index.json"
+PARENT_FILE = "parent.json"  # name and hash of the model that the training started from
+
+
+def not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity; None where all are finite."""
+    names = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
+    finite = [torch.isfinite(tensors[name]).all() for name in names]
+    if not finite or torch.stack(finite).all():  # one question to the device
+        return None
+    return next(name for name, whole in zip(names, finite, strict=True) if not whole)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors in a checkpoint or model file, by parameter name.
 
     Raises:
-        DataError: the file is missing or not safetensors.
+        DataError: the file is missing, not safetensors, or holds what is not a finite number.
     """
     try:
-        return load_file(path)
+        weights = load_file(path)
     except FileNotFoundError:
         raise DataError(f"{path} is missing: run `dvc repro`, or `dvc pull` to fetch it") from None
     except SafetensorError as error:
         raise DataError(f"{path} is not a safetensors file: {error}") from None
+    if name := not_finite(weights):
+        raise DataError(f"{path}: {name} holds NaN or infinity: the training has diverged; train again")
+    return weights
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str] | None = None) -> None:
@@ -153,6 +167,23 @@ def read_index(folder: Path) -> list[Checkpoint]:
             raise DataError(f"{file} has changed since training: expected sha256 {entry['sha256']}, found {found}")
         checkpoints.append(Checkpoint(**{name: entry[name] for name in FIELDS}))
     return checkpoints
+
+
+def read_parent(folder: Path) -> dict[str, str] | None:
+    """`name` and `sha256` of the model folder that these checkpoints' training started from; None: random weights.
+
+    Raises:
+        DataError: what the training wrote is damaged.
+    """
+    path = folder / PARENT_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {key: str(content[key]) for key in ("name", "sha256")}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        words = " ".join(str(error).split())
+        raise DataError(f"{path} is damaged ({words}): python -m flows.restore train, or dvc repro train") from None
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

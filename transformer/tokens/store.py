@@ -17,6 +17,7 @@ from transformer.files import atomic_path
 IDS_AT_A_TIME = 1 << 24
 Side = Literal["source", "target"]
 SIDES: tuple[Side, Side] = ("source", "target")
+OLD_VALID = "parent-valid"  # the validation split of the corpus that the parent was trained on
 CURE = "python -m flows.restore tokenize, or dvc repro tokenize"
 
 

@@ -69,6 +69,22 @@ def usable_sentences(split: TokenSplit, max_positions: int) -> Indices:
     return usable
 
 
+def check_longest(split: TokenSplit, usable: Indices, name: str, room: int) -> None:
+    """Find a sentence that is longer than any micro-batch before the first update, not in the middle of an epoch.
+
+    Raises:
+        ParamsError: a side of the longest of these sentences has more than `room` tokens.
+    """
+    lengths = np.maximum(_lengths(split.source, usable), _lengths(split.target, usable))
+    longest = int(lengths.argmax())
+    if lengths[longest] > room:
+        raise ParamsError(
+            f"training.micro_batch_tokens leaves room for {room} tokens of a sentence, but row {usable[longest]} of "
+            f"data/corpus/{name}.parquet has {lengths[longest]}: raise it, or lower model.max_positions to leave "
+            "such sentences out"
+        )
+
+
 def plan_epoch(split: TokenSplit, usable: Indices, training: TrainingParams, epoch: int) -> list[Update]:
     """The updates of one epoch in their order: each usable sentence exactly once.
 

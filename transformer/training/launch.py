@@ -29,7 +29,7 @@ from transformer.errors import InterruptedTrainingError, ParamsError, UserError
 from transformer.files import write_json
 from transformer.model.device import select_device
 from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
-from transformer.training.resume import SIGNALS
+from transformer.stopping import handle_stop_signals
 from transformer.training.train import Figures, OnFigures, Paths
 from transformer.training.worker import FIGURES_FILE, JOB_FILE, MEASURED_FILE, read_outcome
 
@@ -39,6 +39,7 @@ RESTARTS = 3  # after a rank has died; Prefect's retries come on top
 SAVING_SECONDS = 100  # for ranks to save their state once asked to stop; Kubernetes gives pods 120
 JOINING_SECONDS = 600  # for machines to wait for one another
 POLL_SECONDS = 0.2
+TORCHRUN_LOG = "torchrun.log"  # in the folder of the working folders
 
 # Before torch 2.12 the agent gives its ranks 30 seconds, whatever they still have to save.
 _PATIENCE: dict[str, Any] = (
@@ -76,9 +77,9 @@ def launch(
         sections = {"languages": languages, "model": shape, "training": settings, "compute": compute}
         job = {name: section.model_dump() for name, section in sections.items()}
         write_json(folder / JOB_FILE, {**job, "paths": absolute, "leads": leads})
-        _silence_torchrun()
+        torchrun = paths["work"] / TORCHRUN_LOG
         try:
-            with _handed_on(folder / FIGURES_FILE, on_figures):
+            with _torchrun_logs_to(torchrun), _handed_on(folder / FIGURES_FILE, on_figures):
                 python, *arguments = command
                 config = _config(compute, leads, folder)
                 elastic_launch(config, python)(*arguments, "-m", "transformer.training.worker", name)
@@ -87,7 +88,7 @@ def launch(
                 f"{error.sigval.name}: training stopped before it had begun"
             ) from None
         except ChildFailedError as error:
-            raise read_outcome(folder) or _failure(error) from None
+            raise read_outcome(folder) or _failure(error, torchrun) from None
         except (RendezvousError, dist.DistError) as error:
             raise read_outcome(folder) or UserError(
                 f"compute.nodes = {compute.nodes}: the machines do not, or no longer, find one another "
@@ -153,11 +154,10 @@ def _signals_once() -> Iterator[None]:
     """The first signal ends the agent, which passes it on to the ranks and waits for them; later ones are ignored."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
+        handle_stop_signals(signal.SIG_IGN)
         raise SignalException("asked to stop", signal.Signals(number))
 
-    former = {number: signal.signal(number, stop) for number in SIGNALS}
+    former = handle_stop_signals(stop)
     try:
         yield
     finally:
@@ -165,11 +165,24 @@ def _signals_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _silence_torchrun() -> None:
-    """It reports each death in a dozen lines and a stack trace; we report it in one."""
-    logger = logging.getLogger("torch.distributed")
-    logger.propagate = False
-    logger.addHandler(logging.NullHandler())
+@contextmanager
+def _torchrun_logs_to(path: Path) -> Iterator[None]:
+    """It reports each death in a dozen lines and a stack trace; we report it in one, and keep its own in a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.")]
+    loggers = [logging.getLogger(name) for name in ("torch.distributed", *known)]
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    former = [(logger, logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:  # torch gives many of them a handler of their own, which writes to stderr
+        logger.handlers, logger.propagate = [], logger.name != "torch.distributed"
+    loggers[0].addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger, handlers, propagates in former:
+            logger.handlers, logger.propagate = handlers, propagates
+        handler.close()
 
 
 @contextmanager
@@ -201,9 +214,12 @@ def _handed_on(path: Path, on_figures: OnFigures) -> Iterator[None]:
         thread.join()
 
 
-def _failure(error: ChildFailedError) -> UserError:
+def _failure(error: ChildFailedError, log_file: Path) -> UserError:
     """What the first rank to fail in the last attempt died of."""
     rank, failure = error.get_first_failure()
     # An exception comes as a dict, a signal as a text.
     message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
-    return UserError(f"rank {rank} failed, also after {RESTARTS} restarts: {' '.join(message.split())}")
+    words = " ".join(message.split())
+    return UserError(
+        f"rank {rank} failed, also after {RESTARTS} restarts: {words} (torchrun's own words: {log_file})"
+    )

@@ -172,7 +172,7 @@ class Ranks(Alone):
             for parameter in model.parameters():
                 moments = optimizer.state[parameter]
                 if self.rank:
-                    moments["step"] = torch.tensor(float(state.update), device=parameter.device)
+                    moments["step"] = torch.tensor(float(state.steps_before + state.update), device=parameter.device)
                     moments["exp_avg"], moments["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
                 for name in ("exp_avg", "exp_avg_sq"):
                     dist.broadcast(moments[name], 0)

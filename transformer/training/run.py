@@ -19,13 +19,15 @@ from transformer.model.layers import seed_dropout
 from transformer.model.packing import has_flash_kernel
 from transformer.model.transformer import Transformer
 from transformer.params import ComputeParams, ModelParams, TrainingParams
-from transformer.tokens.store import TokenSide, TokenSplit
+from transformer.tokens.store import OLD_VALID, TokenSide, TokenSplit, ids_file
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 from transformer.training.batching import (
+    PACKED_STEP,
     Batch,
     Indices,
     Update,
     assemble,
+    check_longest,
     micro_batches,
     pack,
     packed_batches,
@@ -36,25 +38,11 @@ from transformer.training.memory import micro_batch_tokens
 from transformer.training.objective import Network
 from transformer.training.ranks import Alone
 from transformer.training.resume import TrainingState
+from transformer.training.schedule import learning_rate
 from transformer.training.throughput import training_flops
 from transformer.training.validation import Validation, greedy_bleu, validation_loss
 
 CUBLAS_WORKSPACES = (":4096:8", ":16:8")  # with which torch's deterministic mode allows products on a GPU
-
-
-def learning_rate(update: int, d_model: int, training: TrainingParams) -> float:
-    """scale x d_model^-0.5 x min(update^-0.5, update x warmup^-1.5), updates counted from 1.
-
-    With the schedule `linear`, the rate falls from the same peak in a straight line, to zero after the last update.
-    """
-    warmup, last = training.warmup_updates, training.updates
-    rate: float = training.learning_rate_scale * float(d_model) ** -0.5 * update * float(warmup) ** -1.5
-    if update <= warmup:
-        return rate
-    peak = rate * warmup / update
-    if training.schedule == "linear":
-        return peak * (last + 1 - update) / (last + 1 - warmup)
-    return peak * math.sqrt(warmup / update)
 
 
 @dataclass(frozen=True)
@@ -87,6 +75,8 @@ class Run:
     optimizer: torch.optim.Optimizer
     ranks: Alone
     bleu_tokenizer: str = STANDARD  # of the validation BLEU
+    old_valid: TokenSplit | None = None  # of the corpus that the parent was trained on
+    steps_before: int = 0  # of the optimizer, where its moments come from a parent
 
     @classmethod
     def prepare(
@@ -106,7 +96,11 @@ class Run:
         train, valid = (TokenSplit.open(tokens, split) for split in ("train", "valid"))
         for split in (train, valid):
             split.check_ids(tokens, vocabulary.size)
-        return cls.start(shape, settings, compute, vocabulary, train, valid, ranks)
+        run = cls.start(shape, settings, compute, vocabulary, train, valid, ranks)
+        if ids_file(tokens, OLD_VALID, "source").exists():
+            run.old_valid = TokenSplit.open(tokens, OLD_VALID)
+            run.old_valid.check_ids(tokens, vocabulary.size)
+        return run
 
     @classmethod
     def start(
@@ -122,7 +116,7 @@ class Run:
         """Initialise the network from the seed.
 
         Raises:
-            ParamsError: the device cannot do what `training.compile` asks for.
+            ParamsError: the device cannot do what `training.compile` asks for, or a sentence fits no micro-batch.
             DeviceMemoryError: the model does not fit.
         """
         ranks = ranks or Alone()
@@ -133,6 +127,12 @@ class Run:
         _set_numerics(device)
         torch.manual_seed(settings.seed)
         model = Transformer(shape, vocabulary.size).to(device)
+        held = micro_batch_tokens(
+            settings.micro_batch_tokens, settings.batch_target_tokens, shape, vocabulary.size, device, precision
+        )
+        usable = [usable_sentences(split, shape.max_positions) for split in (train, valid)]
+        check_longest(train, usable[0], "train", held - 2 * PACKED_STEP * packed)
+        check_longest(valid, usable[1], "valid", held)
         betas = (settings.adam_beta1, settings.adam_beta2)
         return cls(
             shape=shape,
@@ -140,14 +140,12 @@ class Run:
             device=device,
             precision=precision,
             packed=packed,
-            micro_batch_tokens=micro_batch_tokens(
-                settings.micro_batch_tokens, settings.batch_target_tokens, shape, vocabulary.size, device, precision
-            ),
+            micro_batch_tokens=held,
             vocabulary=vocabulary,
             train=train,
             valid=valid,
-            train_sentences=usable_sentences(train, shape.max_positions),
-            valid_sentences=usable_sentences(valid, shape.max_positions),
+            train_sentences=usable[0],
+            valid_sentences=usable[1],
             model=model,
             network=Network(model, settings.label_smoothing, precision, compiled=packed),
             optimizer=torch.optim.Adam(
@@ -236,9 +234,18 @@ class Run:
                 bleu = None
                 if len(asked):
                     bleu = greedy_bleu(self.model, self.vocabulary, self.valid, asked, self.bleu_tokenizer)
+            old_loss = self.loss_on_old() if self.old_valid else None
         except torch.OutOfMemoryError:
             raise self._too_small_a_memory() from None
-        return Validation(loss, bleu)
+        return Validation(loss, bleu, old_loss)
+
+    def loss_on_old(self) -> float:
+        """Loss over the validation split of the parent's corpus."""
+        assert self.old_valid is not None
+        usable = usable_sentences(self.old_valid, self.shape.max_positions)
+        self.model.eval()
+        with autocast(self.device, self.precision):
+            return validation_loss(self.model, self.old_valid, usable, self.micro_batch_tokens, self.precision)
 
     def _too_small_a_memory(self) -> DeviceMemoryError:
         tokens = self.micro_batch_tokens

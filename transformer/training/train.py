@@ -1,40 +1,36 @@
 """The train stage: the loop around the updates, with validation, checkpoints and exact resume."""
 
-import csv
-import io
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
 from transformer.bleu import tokenizer_for
-from transformer.errors import InterruptedTrainingError
-from transformer.files import link_or_copy, write_json, write_text
-from transformer.model.checkpoints import Checkpoint, best_of, delete_others, kept, write_checkpoint, write_index
-from transformer.model.folder import ModelConfig, write_config
+from transformer.errors import DivergedError, InterruptedTrainingError
+from transformer.model.checkpoints import Checkpoint, delete_others, kept, write_checkpoint
 from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
-from transformer.progress import Display, Silent, display
+from transformer.progress import Display, Silent, display, in_figures
+from transformer.stopping import StopRequest, stop_requests
 from transformer.training.batching import Update
+from transformer.training.carry_over import stops_early
+from transformer.training.forgetting import OLD_LOSS, forgets, remembering
 from transformer.training.loader import Loader
+from transformer.training.outputs import interval, write_checkpoints, write_curves, write_report
+from transformer.training.parent import Parent, start_from
 from transformer.training.ranks import Alone
-from transformer.training.resume import (
-    StopRequest,
-    TrainingState,
-    load_state,
-    run_name,
-    save_state,
-    stop_requests,
-    whole_checkpoints,
-)
+from transformer.training.resume import Ending, TrainingState, check_checkpoints, save_state
+from transformer.training.resume import check_finite as check_finite_weights
 from transformer.training.run import Run, check_finite
 from transformer.training.throughput import Meter
-from transformer.working_folder import working_folder
+from transformer.training.waiting import run_settings, state_to_go_on
+from transformer.working_folder import Settings, name_of, working_folder, write_progress
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +56,7 @@ class Paths(TypedDict):
     checkpoints: Path
     report: Path
     curves: Path
+    parent: NotRequired[Path]
 
 
 @dataclass(frozen=True)
@@ -84,6 +81,7 @@ def train(
     report: Path,
     curves: Path,
     on_figures: OnFigures,
+    parent: Path | None = None,
     ranks: Alone | None = None,
 ) -> dict[str, Any]:
     """Train to the last update, from the saved state if there is one, and write the stage's outputs.
@@ -99,6 +97,7 @@ def train(
         report: receives the numbers of updates, epochs and target tokens.
         curves: receives training.csv and validation.csv.
         on_figures: called with each log interval's and each validation's figures.
+        parent: the folder that may hold a model to start from.
         ranks: the processes that share this training; only the first writes, shows and records.
 
     Returns:
@@ -106,34 +105,51 @@ def train(
         precision, processes, seconds, target tokens a second; nothing on ranks other than the first.
 
     Raises:
-        InterruptedTrainingError: SIGTERM or SIGINT was received; the state is saved.
-        DivergedError: the loss is no longer a finite number.
+        InterruptedTrainingError: SIGTERM, SIGINT or SIGHUP was received; the state is saved.
+        DivergedError: a loss or a weight is no longer a finite number.
+        ParamsError: a finished run is to be longer, which its schedule does not allow without a word.
     """
     run = Run.prepare(shape, settings, compute, tokens, ranks)
+    start = start_from(run, parent, languages)
     tokenizer = tokenizer_for(languages.target)
     run.bleu_tokenizer = tokenizer.name
-    settled = settings.model_copy(update={"micro_batch_tokens": run.micro_batch_tokens})
-    sections = [section.model_dump() for section in (languages, shape, settled)]
-    # The tokeniser, too: a curve of BLEU must not go on with another one, on a machine that lacks the first.
-    name = run_name([*sections, str(run.device), str(run.precision), tokenizer.name], tokens)
-    run.ranks.check_same(name)
-    with _folder(work, name, run.ranks) as folder, stop_requests() as stop:
-        state = (load_state(folder, run.model, run.optimizer) if folder else None) or TrainingState()
-        state = run.begin(state)
+    decided = _settings(languages, run, tokens, start)
+    run.ranks.check_same(name_of(decided))
+    with _folder(work, name_of(decided), run.ranks) as folder, stop_requests() as stop:
+        state = run.begin(
+            state_to_go_on(work, folder, decided, run) if folder else TrainingState(steps_before=run.steps_before)
+        )
         if not folder:
             _Loop(run, state, None, Silent(), lambda _: None).run(stop)
             return {}
-        state.checkpoints = whole_checkpoints(folder / CHECKPOINTS, state, run.model, run.vocabulary.model)
+        check_checkpoints(folder / CHECKPOINTS, state, run.model, run.vocabulary.model)
         _announce(run, state)
         if tokenizer.reason:
             log.warning("validation BLEU is computed with the tokeniser %s: %s", *tokenizer)
         with display(settings.updates, state.update) as shown:
             _Loop(run, state, folder, shown, on_figures).run(stop)
-        _write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)
-        write_text(curves / "training.csv", _csv(state.training_curve))
-        write_text(curves / "validation.csv", _csv(state.validation_curve))
-        write_json(report, {"updates": state.update, "epochs": state.epoch, "target_tokens": state.target_tokens})
+        write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)
+        if start:
+            start.describe(checkpoints)
+        write_curves(run, state, curves)
+        write_report(state, report)
+        write_progress(folder, state.update, settings.updates, finished=True)
         return _measured(run, state)
+
+
+def _settings(languages: LanguageParams, run: Run, tokens: Path, start: Parent | None) -> Settings:
+    """What names the run's working folder: `null`, `auto` as what the machine makes of them, a parent by content."""
+    settled = run.settings.model_copy(update={"micro_batch_tokens": run.micro_batch_tokens, "start_from": None})
+    sections = {"languages": languages, "model": run.shape, "training": settled}
+    return run_settings(
+        {name: section.model_dump() for name, section in sections.items()},
+        tokens,
+        device=str(run.device),
+        resolved_precision=str(run.precision).removeprefix("torch."),
+        packed=str(run.packed).lower(),
+        bleu_tokenizer=run.bleu_tokenizer,
+        **({"parent": start.digest} if start else {}),
+    )
 
 
 def _folder(work: Path, name: str, ranks: Alone) -> AbstractContextManager[Path | None]:
@@ -158,10 +174,14 @@ class _Loop:
     def run(self, stop: StopRequest) -> None:
         """Updates until the last one, an early stop, or a request to stop."""
         state = self.state
-        if state.finished:
+        if state.ending is None and state.update:
+            self._conclude()  # with other params than it was saved, this update may have to be validated, or the last
+        if state.ending:
             return
+        if self.model_run.old_valid and state.old_loss is None:
+            state.old_loss = self.model_run.ranks.known_to_all(self.model_run.loss_on_old)
         with Loader(self.model_run, state.epoch, state.position) as loader:
-            while not state.finished:
+            while not state.ending:
                 self._update(loader)
                 if asked := self.model_run.ranks.agreed(stop.signal):
                     self._save()
@@ -181,17 +201,30 @@ class _Loop:
         state.target_tokens += work.tokens
         state.seconds += time.monotonic() - begun
         self.meter.count(work.tokens, work.flops)
-        last = state.update == self.settings.updates
-        if state.update % self.settings.log_every == 0 or last:
+        if state.update % self.settings.log_every == 0 or state.update == self.settings.updates:
             self._log(loader.waited)
-        valid_loss = None
-        if state.update % self.settings.validate_every == 0 or last:
-            valid_loss = self._validate()
-        state.finished = last or self._out_of_patience()
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """After an update: validation, checkpoint and end, where they are due and not done yet."""
+        state = self.state
+        update, best = state.update, min((row["loss"] for row in state.validation_curve), default=math.inf)
+        row = next((row for row in state.validation_curve if row["update"] == update), None)
+        written = next((one for one in state.checkpoints if one.update == update), None)
+        new, ends = row is None and update % self.settings.validate_every == 0, update == self.settings.updates
+        if row is None and (new or ends):
+            row = self._validate()
+        if new and row:
+            state.validation_curve.append(row)
         state.elapsed = time.monotonic() - self.started
-        scheduled = self._checkpoint_due() or state.finished
-        if scheduled or self._is_best(valid_loss):
-            self._checkpoint(scheduled, valid_loss)
+        if row and (told := forgets(state, row, self.settings.forgetting_limit)):
+            self._stop_forgetting(told, row)
+            return
+        improved = new and row is not None and row["loss"] < best
+        ends = ends or (row is not None and self._out_of_patience())
+        due = written.scheduled if written else self._checkpoint_due()
+        if improved or ends or (due and (new or not written)):
+            self._checkpoint(due or improved, due, ends, row)
 
     def _settle(self) -> None:
         """Wait for the updates that the device still computes, and read their losses all at once.
@@ -212,36 +245,51 @@ class _Loop:
     def _log(self, waited: float) -> None:
         self._settle()
         state = self.state
-        loss = sum(loss for loss, _ in state.losses) / sum(tokens for _, tokens in state.losses)
-        state.losses.clear()
-        row = {"loss": loss, "learning_rate": self.model_run.learning_rate(state.update)}
-        state.training_curve.append({"update": state.update, **row})
+        row = interval(self.model_run, state, (state.update - 1) // self.settings.log_every * self.settings.log_every)
         speed = self.meter.read(state.seconds, waited)
         self.shown.training(state.update, {**row, **speed})
         self.on_figures(Figures(state.update, {f"train/{name}": value for name, value in {**row, **speed}.items()}))
 
-    def _validate(self) -> float:
+    def _validate(self) -> dict[str, float]:
+        """The row of validation.csv for this update.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
         self._settle()
         update = self.state.update
         result = self.model_run.ranks.known_to_all(self.model_run.validate)
+        if not math.isfinite(result.loss):
+            raise DivergedError(
+                f"the validation loss became {result.loss} at update {update}: lower training.learning_rate_scale or "
+                "raise training.warmup_updates"
+            )
         row = {"loss": result.loss, "perplexity": result.perplexity}
         if result.bleu is not None:
             row["bleu"] = result.bleu
-        self.state.validation_curve.append({"update": update, **row})
-        figures = "  ".join(f"{name} {value:.3f}" for name, value in row.items())
+        if result.old_loss is not None:
+            row[OLD_LOSS] = result.old_loss
+        figures = "  ".join(f"{name} {in_figures(value, 3)}" for name, value in row.items())
         self.shown.message(f"validation at update {update}: {figures}")
         self.on_figures(Figures(update, {f"valid/{name}": value for name, value in row.items()}))
-        return result.loss
+        return {"update": update, **row}
 
     def _out_of_patience(self) -> bool:
         patience = self.settings.early_stopping_patience
-        losses = [row["loss"] for row in self.state.validation_curve]
-        if patience is None or not losses or self.state.validation_curve[-1]["update"] != self.state.update:
-            return False
-        stop = len(losses) - 1 - losses.index(min(losses)) >= patience
+        stop = stops_early(self.state.validation_curve, patience)
         if stop:
             self.shown.message(f"early stop: no better validation loss in {patience} validations")
         return stop
+
+    def _stop_forgetting(self, told: str, row: dict[str, float]) -> None:
+        """End with the checkpoints that were within the limit, the last of them as that of the end."""
+        self.shown.message(told)
+        if not self.folder:
+            self.state.ending = Ending(Checkpoint(self.state.update), row)
+            return
+        *self.state.checkpoints, last = remembering(self.state, told)
+        self.state.ending = Ending(last, row)
+        self._save()
 
     def _checkpoint_due(self) -> bool:
         by_updates = self.settings.checkpoint_every_updates
@@ -250,31 +298,42 @@ class _Loop:
         by_minutes = self.settings.checkpoint_every_minutes
         return by_minutes is not None and self.state.elapsed - self.scheduled_at >= 60 * by_minutes
 
-    def _is_best(self, valid_loss: float | None) -> bool:
-        best = best_of(self.state.checkpoints)
-        return valid_loss is not None and (best is None or best.valid_loss is None or valid_loss < best.valid_loss)
+    def _checkpoint(self, stays: bool, due: bool, ends: bool, row: dict[str, float] | None) -> None:
+        """Write the weights, then the state that lists them, then delete what it no longer lists.
 
-    def _checkpoint(self, scheduled: bool, valid_loss: float | None) -> None:
-        """Write the weights, then the state that lists them, then delete what it no longer lists."""
+        Args:
+            stays: the checkpoint is one of an endless run: `due` by the schedule, or the best so far.
+            due: it is scheduled.
+            ends: it is the last one of this run.
+            row: of validation.csv, if this update was validated.
+        """
+        state = self.state
         if not self.folder:
+            state.ending = Ending(Checkpoint(state.update), row) if ends and row else None
             return
         self._settle()
-        state = self.state
         minutes = state.elapsed / 60 if self.settings.checkpoint_every_minutes else None
-        checkpoint = Checkpoint(state.update, scheduled, valid_loss, minutes)
+        on_grid = state.update % self.settings.validate_every == 0
+        checkpoint = Checkpoint(state.update, due, row["loss"] if row and on_grid else None, minutes)
         weights, vocabulary = self.model_run.model.state_dict(), self.model_run.vocabulary.model
+        check_finite_weights(weights, state.update)
         checkpoint = write_checkpoint(self.folder / CHECKPOINTS, checkpoint, weights, vocabulary)
-        before = state.checkpoints  # the state before this one, which may be needed again, lists them
-        state.checkpoints = kept([*before, checkpoint], self.settings.keep_last)
-        if scheduled:
+        before = state.written  # the state before this one, which may be needed again, lists them
+        if stays:
+            earlier = [one for one in state.checkpoints if one.update < state.update]
+            state.checkpoints = kept([*earlier, checkpoint], self.settings.keep_last)
+        if ends and row:
+            state.ending = Ending(replace(checkpoint, scheduled=True, valid_loss=row["loss"]), row)
+        if due:
             self.scheduled_at = state.elapsed
         self._save()
-        delete_others(self.folder / CHECKPOINTS, [*before, *state.checkpoints])
+        delete_others(self.folder / CHECKPOINTS, [*before, *state.written, *state.checkpoints])
 
     def _save(self) -> None:
         self._settle()
         if self.folder:
             save_state(self.folder, self.state, self.model_run.model, self.model_run.optimizer)
+            write_progress(self.folder, self.state.update, self.settings.updates, finished=False)
 
 
 def _announce(run: Run, state: TrainingState) -> None:
@@ -293,19 +352,6 @@ def _announce(run: Run, state: TrainingState) -> None:
         log.info("resuming after update %d", state.update)
 
 
-def _write_checkpoints(
-    run: Run, state: TrainingState, languages: LanguageParams, written: Path, checkpoints: Path
-) -> None:
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    for checkpoint in state.checkpoints:
-        target = checkpoints / checkpoint.file
-        target.unlink(missing_ok=True)
-        link_or_copy(written / checkpoint.file, target)
-    write_index(checkpoints, state.checkpoints)
-    config = ModelConfig(languages=languages, vocabulary_size=run.vocabulary.size, model=run.shape)
-    write_config(checkpoints, config)
-
-
 def _measured(run: Run, state: TrainingState) -> dict[str, Any]:
     return {
         "device": str(run.device),
@@ -315,12 +361,3 @@ def _measured(run: Run, state: TrainingState) -> dict[str, Any]:
         "training_seconds": round(state.seconds, 1),
         "elapsed_seconds": round(state.elapsed, 1),
     }
-
-
-def _csv(rows: list[dict[str, float]]) -> str:
-    stream = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: round(value, 6) for name, value in row.items()} for row in rows)
-    return stream.getvalue()

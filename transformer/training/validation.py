@@ -19,10 +19,14 @@ GREEDY_TOKENS = 4096  # padded source tokens decoded at a time
 
 @dataclass(frozen=True)
 class Validation:
-    """Cross-entropy in nats a target token (not smoothed), and BLEU of greedy translations, if asked for."""
+    """Cross-entropy in nats a target token (not smoothed), and BLEU of greedy translations, if asked for.
+
+    `old_loss` is the cross-entropy on the validation set of the parent's corpus, if there is one.
+    """
 
     loss: float
     bleu: float | None
+    old_loss: float | None = None
 
     @property
     def perplexity(self) -> float:
@@ -52,7 +56,8 @@ def greedy_bleu(
     """sacreBLEU, with its tokeniser of that name, of greedy translations of these sentences."""
     by_length = sentences[np.argsort(split.source.lengths[sentences], kind="stable")]
     hypotheses: list[str] = []
-    for batch in micro_batches(split, by_length, GREEDY_TOKENS):
+    longest = max(int(side.lengths[sentences].max()) for side in (split.source, split.target))
+    for batch in micro_batches(split, by_length, max(GREEDY_TOKENS, longest)):
         source = assemble(split, batch).source.to(model.device)
         hypotheses += [vocabulary.decode(ids) for ids in greedy(model, source)]
     references = [vocabulary.decode(split.target[index].tolist()) for index in by_length]

@@ -21,8 +21,8 @@ from transformer.errors import ExitCode, InterruptedTrainingError, UserError
 from transformer.files import write_json
 from transformer.model.device import select_device
 from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
+from transformer.stopping import handle_stop_signals
 from transformer.training.ranks import Ranks, joined
-from transformer.training.resume import SIGNALS
 from transformer.training.train import Figures, Paths, train
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _outcome_of_any(ranks: Ranks, folder: Path) -> UserError | None:
 
 def _append(path: Path, figures: Figures) -> None:
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(asdict(figures)) + "\n")
+        stream.write(json.dumps(asdict(figures), allow_nan=False) + "\n")
 
 
 def _die(status: ExitCode) -> NoReturn:
@@ -112,8 +112,7 @@ def main() -> None:
         _die(error.exit_code)
     except BaseException as error:
         # When a rank dies, torchrun sends the others SIGTERM; a report that it cuts short would crash torchrun.
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        handle_stop_signals(signal.SIG_IGN)
         errors.record_exception(error)
         reason = traceback.format_exception_only(error)[-1].strip().splitlines()[0]
         log.warning("rank %s: %s", os.environ["RANK"], reason)

@@ -1,6 +1,6 @@
 """One result of `lineage verify`: what was compared with what, and how it came out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -61,3 +61,8 @@ def broken(stage: str, what: str, where: str, why: str) -> Link:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 72 else f"{text[:69]}..."
+
+
+def of_parent(link: Link) -> Link:
+    """The same comparison in the chain of the parent."""
+    return replace(link, stage=f"parent {link.stage}".strip())

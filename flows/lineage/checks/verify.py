@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from flows.lineage.chain import Chain
 from flows.lineage.checks.commits import check_commits
 from flows.lineage.checks.contents import Contents
-from flows.lineage.checks.link import Link, Status
+from flows.lineage.checks.link import Link, Status, missing, of_parent
 from flows.lineage.checks.mlflow_runs import check_runs
 from flows.lineage.checks.records import check_records
 from flows.lineage.checks.sources import check_sources
@@ -14,12 +14,15 @@ from flows.lineage.project import Project
 
 
 def verify(project: Project, chain: Chain) -> list[Link]:
-    """Every link of the chain, ordered by stage; MLflow is queried while files are hashed."""
+    """Every link of the chain, ordered by stage, then its parent's; MLflow is queried while files are hashed."""
+    if not chain.steps:
+        return [missing("", chain.name, "records", "no record knows its content: its chain ends with its hash")]
     with ThreadPoolExecutor(1) as pool:
         runs = pool.submit(lambda: list(check_runs(project, chain)))
         links = [*_local(project, chain), *runs.result()]
     order = {step.stage: number for number, step in enumerate(chain.steps)}
-    return sorted(links, key=lambda link: order.get(link.stage, len(order)))
+    ordered = sorted(links, key=lambda link: order.get(link.stage, len(order)))
+    return [*ordered, *(of_parent(link) for link in verify(project, chain.parent))] if chain.parent else ordered
 
 
 def _local(project: Project, chain: Chain) -> Iterator[Link]:

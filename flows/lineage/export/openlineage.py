@@ -21,7 +21,7 @@ from openlineage.client.facet_v2 import (
 from openlineage.client.serde import Serde
 
 from flows.lineage.chain import Chain, Step
-from flows.lineage.export import records_of
+from flows.lineage.export import brought, steps_of
 from flows.lineage.sources import Source
 from flows.records.nested_keys import as_texts
 from flows.records.record import Record
@@ -38,15 +38,15 @@ def openlineage(chain: Chain) -> str:
     """
     set_producer(PRODUCER)
     lines = []
-    for step, record in zip(chain.steps, records_of(chain), strict=True):
-        lines += [Serde.to_json(event) for event in _events(chain, step, record)]
+    for one, step, record in steps_of(chain):
+        lines += [Serde.to_json(event) for event in _events(one, step, record)]
     return "\n".join(lines) + "\n"
 
 
 def _events(chain: Chain, step: Step, record: Record) -> list[RunEvent]:
     inputs = [InputDataset(NAMESPACE, one.path, facets=_version(one.md5)) for one in record.inputs]
-    if not chain.makers(step):
-        inputs += [_source(source) for source in chain.sources]
+    inputs += [_source(source) for source in chain.sources_of(step)]
+    inputs += [InputDataset(NAMESPACE, path, facets=_version(md5)) for path, md5 in brought(chain, step).items()]
     outputs = [OutputDataset(NAMESPACE, one.path, facets=_version(one.md5)) for one in record.outputs]
     run, job = Run(run_id(record), _run_facets(record)), Job(NAMESPACE, record.stage, _job_facets())
     return [

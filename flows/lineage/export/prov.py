@@ -3,7 +3,7 @@
 from prov.model import ProvDocument
 
 from flows.lineage.chain import Chain, Step
-from flows.lineage.export import records_of
+from flows.lineage.export import brought, steps_of
 from flows.lineage.sources import Source
 from flows.records.record import Artifact, Record
 
@@ -21,8 +21,8 @@ def prov(chain: Chain) -> str:
     for prefix in (CONTENT, RUN, SOFTWARE, SOURCE, TERMS):
         document.add_namespace(prefix, f"urn:attention-pipeline:{prefix}:")
     seen: set[str] = set()
-    for step, record in zip(chain.steps, records_of(chain), strict=True):
-        _stage(document, chain, step, record, seen)
+    for one, step, record in steps_of(chain):
+        _stage(document, one, step, record, seen)
     return str(document.serialize(format="json", indent=2))
 
 
@@ -48,9 +48,10 @@ def _stage(document: ProvDocument, chain: Chain, step: Step, record: Record, see
         document.used(run, _entity(document, one, seen))
     for one in record.outputs:
         document.wasGeneratedBy(_entity(document, one, seen), run, record.ended)
-    if not chain.makers(step):
-        for source in chain.sources:
-            document.used(run, _source(document, source))
+    for source in chain.sources_of(step):
+        document.used(run, _source(document, source))
+    for path, md5 in brought(chain, step).items():
+        document.used(run, f"{CONTENT}:{md5}/{path}")
 
 
 def _entity(document: ProvDocument, one: Artifact, seen: set[str]) -> str:

@@ -9,7 +9,7 @@ from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
 from flows.lineage.chain import Chain, Step
-from flows.lineage.export import records_of
+from flows.lineage.export import brought, steps_of
 from flows.lineage.sources import Source
 from flows.records.record import Artifact, Record
 from transformer.errors import DataError, ParamsError
@@ -25,24 +25,24 @@ def ro_crate(root: Path, chain: Chain, folder: Path) -> None:
         DataError: a stage has no record, or what was asked for is not in the workspace.
         ParamsError: `folder` exists.
     """
-    records = records_of(chain)
+    steps = steps_of(chain)
     if folder.exists():
         raise ParamsError(f"{folder} exists: name a new folder")
     crate = ROCrate()
     crate.name = f"Lineage of {chain.name}"
     crate.description = (
-        f"{chain.name}, made by {', '.join(record.stage for record in records)}, and what it came from"
+        f"{chain.name}, made by {', '.join(record.stage for _, _, record in steps)}, and what it came from"
     )
-    crate.datePublished = records[-1].ended
-    crate.license = " ".join(f"{one}." for one in dict.fromkeys(source.licence for source in chain.sources)) or "none"
+    crate.datePublished = steps[-1][2].ended
+    published = [source for one in chain.generations() for source in one.sources]
+    licences = dict.fromkeys(source.licence for source in published)
+    crate.license = " ".join(f"{one}." for one in licences) or "none"
     crate.root_dataset["conformsTo"] = {"@id": PROFILE}
     crate.add(ContextEntity(crate, PROFILE, {"@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"}))
     contents: dict[str, Any] = {path: _payload(root, crate, chain, path) for path in chain.targets}
-    sources = [crate.add(_source(crate, source)) for source in chain.sources]
-    actions = [
-        _action(crate, step, record, contents, [] if chain.makers(step) else sources)
-        for step, record in zip(chain.steps, records, strict=True)
-    ]
+    sources = {(source.file, source.sha256): crate.add(_source(crate, source)) for source in published}
+    places = {id(one): "parent/" * age for age, one in enumerate(chain.generations())}
+    actions = [_action(crate, places[id(one)], one, step, record, contents, sources) for one, step, record in steps]
     crate.root_dataset["mentions"] = actions
     crate.write(folder)
 
@@ -83,12 +83,22 @@ def _source(crate: ROCrate, source: Source) -> ContextEntity:
     return ContextEntity(crate, source.origin if "://" in source.origin else f"#source/{source.file}", known)
 
 
-def _action(crate: ROCrate, step: Step, record: Record, contents: dict[str, Any], sources: list[Any]) -> Any:
-    """One execution: what ran, on what, when."""
+def _action(
+    crate: ROCrate,
+    place: str,
+    chain: Chain,
+    step: Step,
+    record: Record,
+    contents: dict[str, Any],
+    sources: dict[tuple[str, str | None], Any],
+) -> Any:
+    """One execution: what ran, on what, when; `place` tells those of a parent from the chain's own."""
+    published = [sources[source.file, source.sha256] for source in chain.sources_of(step)]
+    from_parent = [contents[f"{place}parent/{path}"] for path in brought(chain, step)]
     tool = crate.add(
         ContextEntity(
             crate,
-            f"#tool/{record.stage}",
+            f"#tool/{place}{record.stage}",
             {
                 "@type": "SoftwareApplication",
                 "name": record.command,
@@ -99,21 +109,22 @@ def _action(crate: ROCrate, step: Step, record: Record, contents: dict[str, Any]
     )
     text = io.StringIO(json.dumps(record.model_dump(), indent=2, ensure_ascii=False) + "\n")
     facts = {"name": f"Lineage record of {record.stage}", "encodingFormat": "application/json"}
-    entry = crate.add_file(text, f"{RECORDS}/{record.stage}.json", properties=facts)
+    entry = crate.add_file(text, f"{RECORDS}/{place}{record.stage}.json", properties=facts)
     action = crate.add_action(
         tool,
         f"#run/{record.digest}",
-        object=[*(_content(crate, one, contents) for one in record.inputs), *sources],
-        result=[_content(crate, one, contents) for one in record.outputs],
+        object=[*(_content(crate, place, one, contents) for one in record.inputs), *published, *from_parent],
+        result=[_content(crate, place, one, contents) for one in record.outputs],
         properties={"name": record.stage, "startTime": record.started, "endTime": record.ended},
     )
     action["subjectOf"] = entry
     return action
 
 
-def _content(crate: ROCrate, artifact: Artifact, contents: dict[str, Any]) -> Any:
+def _content(crate: ROCrate, place: str, artifact: Artifact, contents: dict[str, Any]) -> Any:
     """What is not in the crate is described by its hashes."""
-    if artifact.path not in contents:
-        entity = ContextEntity(crate, f"#content/{artifact.path}", {"@type": "CreativeWork", **_facts(artifact)})
-        contents[artifact.path] = crate.add(entity)
-    return contents[artifact.path]
+    name = f"{place}{artifact.path}"
+    if name not in contents:
+        entity = ContextEntity(crate, f"#content/{name}", {"@type": "CreativeWork", **_facts(artifact)})
+        contents[name] = crate.add(entity)
+    return contents[name]

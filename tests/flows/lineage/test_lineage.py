@@ -173,7 +173,7 @@ def test_every_kind_of_target_leads_back_to_the_sources(
 ) -> None:
     assert main(["show", target, "--json"]) == 0
     chain = json.loads(capsys.readouterr().out)
-    assert [step["stage"] for step in chain["steps"]][:5] == STAGES[:5]
+    assert [step["stage"] for step in chain["steps"]][:6] == STAGES[:6]
     assert {source["origin"] for source in chain["sources"]} >= {"tiny/train.en", "tiny/test.de"}
     assert all(step["record"]["stage"] == step["stage"] for step in chain["steps"])
 
@@ -186,7 +186,7 @@ def test_runs_and_copies_lead_back_to_the_sources(
         assert main(["show", target, "--json"]) == 0
         chain = json.loads(capsys.readouterr().out)
         assert chain["targets"][0].startswith("models/averaged")
-        assert [step["stage"] for step in chain["steps"]] == STAGES[:5]
+        assert [step["stage"] for step in chain["steps"]] == STAGES[:6]
     (copy / "config.json").write_text("{}")
     assert main(["verify", str(copy)]) == 3
     assert "knows its content" in capsys.readouterr().err
@@ -205,8 +205,8 @@ def test_a_chain_is_drawn(project: Workspace, tmp_path: Path, capsys: pytest.Cap
     assert main(["show", "models/averaged", "--html", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert page.count("<details") == 5
-    assert all(f'id="stage-{stage}"' in page for stage in STAGES[:5])
+    assert page.count("<details") == 6
+    assert all(f'id="stage-0-{stage}"' in page for stage in STAGES[:6])
 
 
 @pytest.fixture(scope="module")
@@ -389,7 +389,7 @@ def test_an_ro_crate_is_read_back_whole(
     assert crate.metadata["about"] is root
     assert str(crate.metadata["conformsTo"]).startswith("https://w3id.org/ro/crate/1.")
     actions = crate.get_by_type("CreateAction")
-    assert [action["name"] for action in actions] == STAGES[:5]
+    assert [action["name"] for action in actions] == STAGES[:6]
     assert all(action.get(key) for action in actions for key in ("instrument", "object", "result", "endTime"))
     assert sha256_of(tmp_path / "crate" / "models" / "averaged") == sha256_of(project.folder / "models" / "averaged")
     assert crate.dereference("models/averaged/")["sha256"] == sha256_of(project.folder / "models" / "averaged")

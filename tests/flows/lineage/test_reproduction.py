@@ -35,7 +35,7 @@ def clone(reproduced: Workspace, tmp_path: Path) -> Workspace:
 
 
 def test_a_fresh_clone_ends_with_what_is_committed_and_says_so(clone: Workspace) -> None:
-    assert len(clone.repro("--force")) == 6
+    assert len(clone.repro("--force")) == 7
     assert clone.git("status", "--porcelain", "--", *COMMITTED) == ""
     printed = clone.run("python", "-m", "flows.summary")
     count = len([out for stage in yaml.safe_load(lock_of(clone))["stages"].values() for out in stage["outs"]])

@@ -141,7 +141,8 @@ def test_uncommitted_reports_come_back_too(workspace: Workspace) -> None:
 def test_unknown_stages_are_named(workspace: Workspace) -> None:
     printed = workspace.run("python", "-m", "flows.restore", "trian", succeeds=False)
     assert (
-        printed == "error: trian is not a stage; dvc.yaml has download, prepare, tokenize, train, average, evaluate\n"
+        printed
+        == "error: trian is not a stage; dvc.yaml has download, prepare, parent, tokenize, train, average, evaluate\n"
     )
 
 

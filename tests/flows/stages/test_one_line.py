@@ -52,6 +52,14 @@ def test_ctrl_c_while_a_command_is_imported(tmp_path: Path, module: str, status:
     assert (process.returncode, output, errors) == (status, "", told)
 
 
+@pytest.mark.parametrize("argument", ["--help", "jion"])
+def test_a_stage_is_not_started_by_a_wrong_argument(tmp_path: Path, argument: str) -> None:
+    process = start(tmp_path, "flows.stages.train", argument)
+    _, errors = process.communicate(timeout=COMMAND_SECONDS)
+    assert errors == "error: the stage train takes no arguments; its settings are in params.yaml\n"
+    assert process.returncode == 2
+
+
 @pytest.mark.parametrize(("port", "told"), [("99999", "99999"), ("0", "0"), ("-1", "-1")])
 def test_no_such_port(tmp_path: Path, port: str, told: str) -> None:
     process = start(tmp_path, "flows.server", f"--port={port}")

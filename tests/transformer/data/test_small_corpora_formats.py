@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 import zstandard
+from marked_up import message, parquet, po, sgm, tmx, trans_unit, unit, wmt_xml, xliff
 from raw_parts import PARAMS
 
 from transformer.chunks import LocalExecutor
@@ -63,54 +64,6 @@ def lines(name: str, en: bytes | str, de: bytes | str, expected: Any = None, **m
 def one(name: str, file: str, content: bytes | str, train: dict[str, Any], expected: Any = None, **more: Any) -> Row:
     """One file that holds both sides."""
     return Row(name, {f"my/{file}": content}, {"file": f"my/{file}", **train}, expected or BOTH, **more)
-
-
-def parquet(table: pa.Table, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, **options)
-    return buffer.getvalue()
-
-
-def tmx(units: str, head: str = '<?xml version="1.0" encoding="UTF-8"?>') -> str:
-    return f'{head}<tmx version="1.4"><header srclang="en"/><body>{units}</body></tmx>'
-
-
-def unit(en: str, de: str) -> str:
-    return f'<tu><tuv xml:lang="en-US"><seg>{en}</seg></tuv><tuv xml:lang="de-DE"><seg>{de}</seg></tuv></tu>'
-
-
-def trans_unit(number: int, source: str, target: str, state: str = "translated") -> str:
-    return (
-        f'<trans-unit id="{number}"><source>{source}</source><target state="{state}">{target}</target></trans-unit>'
-    )
-
-
-def xliff(units: str, source: str = "en", target: str = "de") -> str:
-    return (
-        '<xliff version="1.2" xmlns="urn:oasis:names:tc:xliff:document:1.2">'
-        f'<file original="a" source-language="{source}" target-language="{target}"><body>{units}</body></file></xliff>'
-    )
-
-
-def sgm(tag: str, texts: list[str], quote: str = '"') -> str:
-    segments = "\n".join(f"<seg id={quote}{number}{quote}>{text}</seg>" for number, text in enumerate(texts, 1))
-    return f"<{tag} setid=x>\n<doc docid={quote}d{quote}>\n{segments}\n</doc>\n</{tag}>\n"
-
-
-def wmt_xml(second: str = '<seg id="2">The sea is blue</seg>') -> str:
-    return (
-        '<?xml version="1.0" encoding="utf-8"?>\n<dataset id="news"><doc origlang="en" id="d"><src lang="en">'
-        f'<p><seg id="1">A red house</seg></p><p>{second}</p></src><ref lang="de" translator="A">'
-        '<p><seg id="1">Ein rotes Haus</seg><seg id="2">Das Meer ist blau</seg></p></ref></doc></dataset>'
-    )
-
-
-def po(entries: str, charset: str = "UTF-8") -> str:
-    return f'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset={charset}\\n"\n\n{entries}'
-
-
-def message(original: str, translation: str) -> str:
-    return f'msgid "{original}"\nmsgstr "{translation}"\n\n'
 
 
 TRANSLATION = pa.table({"translation": [{"en": en, "de": de} for en, de in BOTH]})
@@ -217,6 +170,7 @@ ROWS = [
     one("PO", "de.po", po(MESSAGES + '#, fuzzy\nmsgid "Unsure"\nmsgstr "Unsicher"\n\n' + message("New", "")), {"en": "msgid", "de": "msgstr"}, left_out={"untranslated": 1, "fuzzy": 1}),
     one("PO in Latin-1, plural forms", "de.po", po('msgid "Open the door"\nmsgid_plural "Open the doors"\nmsgstr[0] "Öffne die Tür"\nmsgstr[1] "Öffne die Türen"\n', "ISO-8859-1").encode("latin-1"), {"en": "msgid", "de": "msgstr"}, [("Open the door", "Öffne die Tür"), ("Open the doors", "Öffne die Türen")]),
     Row("PO with keys, a file a language", {"my/en.po": po(message("house", RED[0]) + message("sea", BLUE[0])), "my/de.po": po(message("house", RED[1]))}, {"en": "my/en.po", "de": "my/de.po"}, [RED], left_out={"untranslated": 1}),
+    one("PO without a translation", "de.po", po('msgid "a\\n"\n\nmsgid "b"\nmsgstr "c"\n'), {"en": "msgid", "de": "msgstr"}, f"my/de.po, line 5: not a PO file (missing msgstr for msgid 'a '); {MEND}"),
     one("PO without quotes", "de.po", po('msgid "a"\nmsgstr b\n'), {"en": "msgid", "de": "msgstr"}, f"my/de.po, line 6: neither a comment nor a keyword and a text in quotes, as in PO files; {MEND}"),
     one("PO without a translation", "de.po", po(message("New", "")), {"en": "msgid", "de": "msgstr"}, f"my/de.po: it holds no pair for en-de; left out: 1 untranslated; {MEND}"),
     # WMT's XML
@@ -242,7 +196,7 @@ ROWS = [
     one("TMX with an entity of its external DTD", "a.tmx", tmx(unit("a&nbsp;b", "x"), '<!DOCTYPE tmx SYSTEM "tmx14.dtd">\n'), {"en": "en", "de": "de"}, f"my/a.tmx, line 2: &nbsp; is no entity of XML; write the character itself, {FORCE}"),
     one("TMX without a language", "a.tmx", tmx("<tu><tuv><seg>x</seg></tuv></tu>"), {"en": "en", "de": "de"}, "my/a.tmx: no unit has both en and de; its languages are unknown; say in data/corpora.yaml how the file spells each language"),
     one("XLIFF, line breaks and characters by code", "a.xlf", xliff(trans_unit(1, 'A red<x id="1" ctype="lb"/>house', 'Ein rotes<x id="1" ctype="lb"/>H<cp hex="0061"/>us<cp hex="x"/>')), {"en": "en", "de": "de"}, [RED]),
-    one("PO without msgstr", "de.po", 'msgid "a"\n\nmsgid "b"\nmsgstr "c"\n', {"en": "msgid", "de": "msgstr"}, f"my/de.po, line 1: not a PO file (missing msgstr for msgid 'a'); {MEND}"),
+    one("PO without msgstr", "de.po", 'msgid "a"\n\nmsgid "b"\nmsgstr "c"\n', {"en": "msgid", "de": "msgstr"}, f"my/de.po, line 1: not a PO file (missing msgstr for msgid 'a '); {MEND}"),
     one("PO in another charset than it says", "de.po", po(message("a", "ö")).encode("latin-1"), {"en": "msgid", "de": "msgstr"}, f"my/de.po: not in the charset that its header names ('utf-8' codec can't decode byte 0xf6 in position 8: invalid start byte); {MEND}"),
     one("PO with a message beyond the limit", "de.po", 'msgid "a"\nmsgstr ""\n' + f'"{LONG[:999]}"\n' * 5, {"en": "msgid", "de": "msgstr"}, "my/de.po, line 1: a message is longer than preparation.max_line_bytes = 4096; raise that, or split the text"),
     lines("SGM with a segment beyond the limit", sgm("srcset", ["x\n" * 3000]), sgm("refset", ["y"]), "my/a.en, line 3: segment 1 is longer than preparation.max_line_bytes = 4096; raise that, or split the text"),

@@ -29,7 +29,9 @@ from transformer.params import TokenizationParams
 from transformer.tokens.store import TokenSplit
 from transformer.tokens.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 
-PARAMS = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
+PARAMS = TokenizationParams(
+    vocabulary_size=400, character_coverage=1.0, training_pairs=10_000, model=None, new_pieces=0
+)
 
 
 def splits() -> dict[str, Pairs]:
@@ -102,7 +104,9 @@ def test_the_limits_of_the_coverage_are_those_of_sentencepiece(coverage: float) 
     """What the params allow is learned; what they refuse is refused by the library too."""
     words = [(f"w{number} x{number * 7 % 13}ab", 3) for number in range(500)]
     try:
-        params = TokenizationParams(vocabulary_size=400, character_coverage=coverage, training_pairs=10)
+        params = TokenizationParams(
+            vocabulary_size=400, character_coverage=coverage, training_pairs=10, model=None, new_pieces=0
+        )
     except ValidationError:
         params = PARAMS.model_copy(update={"character_coverage": coverage})
         with pytest.raises(DataError, match=r"SentencePiece learns no vocabulary .*character_coverage\(\) >= 0\.98"):
@@ -112,7 +116,9 @@ def test_the_limits_of_the_coverage_are_those_of_sentencepiece(coverage: float) 
 
 
 def test_characters_that_do_not_fit_the_vocabulary_name_both_knobs() -> None:
-    params = TokenizationParams(vocabulary_size=270, character_coverage=1.0, training_pairs=10)
+    params = TokenizationParams(
+        vocabulary_size=270, character_coverage=1.0, training_pairs=10, model=None, new_pieces=0
+    )
     words = [("".join(map(chr, range(0x4E00, 0x4E00 + 100))), 1)]
     told = r"size = 270 does not fit the training split: its characters alone need \d+ pieces; raise it, or lower"
     with pytest.raises(DataError, match=f"{told} tokenization.character_coverage = 1.0"):
@@ -120,7 +126,9 @@ def test_characters_that_do_not_fit_the_vocabulary_name_both_knobs() -> None:
 
 
 def test_a_vocabulary_too_large_for_the_text_is_named(tmp_path: Path) -> None:
-    params = TokenizationParams(vocabulary_size=20_000, character_coverage=1.0, training_pairs=10)
+    params = TokenizationParams(
+        vocabulary_size=20_000, character_coverage=1.0, training_pairs=10, model=None, new_pieces=0
+    )
     with pytest.raises(
         DataError,
         match=r"size = 20000 does not fit the training split: its words give no more than \d+ pieces; lower",
@@ -132,7 +140,9 @@ def test_training_pairs_limits_what_is_read(tmp_path: Path) -> None:
     pairs = [("aaa bbb", "ccc ddd")] * 50
     other = pairs.copy()
     other[1::2] = [("never seen here", "nie gesehen hier")] * 25  # every second pair is skipped
-    params = TokenizationParams(vocabulary_size=270, character_coverage=1.0, training_pairs=25)
+    params = TokenizationParams(
+        vocabulary_size=270, character_coverage=1.0, training_pairs=25, model=None, new_pieces=0
+    )
     vocabularies = []
     for name, train in (("a", pairs), ("b", other)):
         held_out: dict[str, Pairs] = {"valid": pairs[:1], "test": pairs[:1]}

@@ -25,7 +25,9 @@ from transformer.training.objective import compilations
 from transformer.training.run import Run
 from transformer.training.train import Figures
 
-VOCABULARY = TokenizationParams(vocabulary_size=400, character_coverage=1.0, training_pairs=10_000)
+VOCABULARY = TokenizationParams(
+    vocabulary_size=400, character_coverage=1.0, training_pairs=10_000, model=None, new_pieces=0
+)
 
 
 def params(**training: Any) -> Params:

@@ -9,7 +9,7 @@ import transformer.training.objective as objective
 from transformer.params import TrainingParams
 from transformer.tokens.vocabulary import PAD
 from transformer.training.objective import smoothed_cross_entropy
-from transformer.training.run import learning_rate
+from transformer.training.schedule import learning_rate
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])

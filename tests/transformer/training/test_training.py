@@ -23,10 +23,10 @@ from transformer.errors import DataError, DivergedError, InterruptedTrainingErro
 from transformer.model.checkpoints import read_weights
 from transformer.params import Params, TokenizationParams, params_from
 from transformer.tokens.vocabulary import BOS, EOS, PAD
-from transformer.training.resume import run_name
 from transformer.training.train import Figures
 from transformer.training.validation import greedy_bleu, validation_loss
-from transformer.working_folder import working_folder
+from transformer.training.waiting import run_settings
+from transformer.working_folder import name_of, working_folder
 
 
 def params(model: dict[str, Any] | None = None, threads: int = 1, **training: Any) -> Params:
@@ -50,7 +50,9 @@ def test_a_reversed_sequence_is_learned(tmp_path: Path) -> None:
     sources = [" ".join(random_.choices("abcdef", k=random_.randint(2, 5))) for _ in range(5200)]
     pairs: Pairs = [(source, " ".join(reversed(source.split()))) for source in dict.fromkeys(sources)]
     held_out = pairs[-200:]
-    vocabulary = TokenizationParams(vocabulary_size=272, character_coverage=1.0, training_pairs=10_000)
+    vocabulary = TokenizationParams(
+        vocabulary_size=272, character_coverage=1.0, training_pairs=10_000, model=None, new_pieces=0
+    )
     tokens = write_tokens(tmp_path, {"train": pairs[:-200], "valid": held_out, "test": held_out}, vocabulary)
     asked = params(
         {"d_model": 64, "d_ff": 128, "heads": 4, "encoder_layers": 1, "decoder_layers": 1},
@@ -220,6 +222,10 @@ def test_other_params_or_tokens_are_another_run(tmp_path: Path, tokens: Path) ->
     changed.mkdir()
     for path in tokens.iterdir():
         (changed / path.name).write_bytes(path.read_bytes())
+
+    def run_name(settings: dict[str, Any], tokens: Path) -> str:
+        return name_of(run_settings(settings, tokens))
+
     settings = {"training": {"seed": 1}}
     assert run_name(settings, tokens) == run_name(settings, changed)
     assert run_name({"training": {"seed": 2}}, tokens) != run_name(settings, tokens)
@@ -228,11 +234,10 @@ def test_other_params_or_tokens_are_another_run(tmp_path: Path, tokens: Path) ->
     assert run_name(settings, changed) != run_name(settings, tokens)
 
 
-def test_stale_working_folders_go_and_one_in_use_is_refused(tmp_path: Path) -> None:
-    with working_folder(tmp_path, "held") as held:
-        for number in range(5):
-            with working_folder(tmp_path, f"run{number}"):
-                pass
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["held", "run2", "run3", "run4"]
-        with pytest.raises(DataError, match="held is in use"), working_folder(tmp_path, held.name):
-            pass
+def test_a_working_folder_in_use_is_refused(tmp_path: Path) -> None:
+    with (
+        working_folder(tmp_path, "held"),
+        pytest.raises(DataError, match="held is in use"),
+        working_folder(tmp_path, "held"),
+    ):
+        pass

@@ -2,7 +2,6 @@
 
 import fnmatch
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from rich.filesize import decimal
 from transformer.credentials import without_credentials
 from transformer.data.compression import ARCHIVE_ERRORS
 from transformer.errors import DataError, DownloadError
+from transformer.files import sync
 from transformer.progress import byte_progress
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class ResumingDownloader:
         else:
             self._copy(Path(unquote(url.removeprefix("file://")) if url.startswith("file://") else url))
         with self.partial.open("rb") as stream:
-            os.fsync(stream.fileno())
+            sync(stream.fileno())
         self.partial.replace(output_file)
 
     def _fetch_patiently(self, url: str) -> None:

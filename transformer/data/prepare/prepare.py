@@ -1,5 +1,6 @@
 """The prepare stage: raw parts become a clean, deduplicated, decontaminated corpus in three splits."""
 
+import importlib.metadata
 import logging
 import platform
 import shutil
@@ -36,12 +37,14 @@ from transformer.errors import DataError
 from transformer.files import write_json
 from transformer.params import PreparationParams
 from transformer.progress import byte_progress, chunk_progress
-from transformer.working_folder import fingerprint, working_folder
+from transformer.working_folder import name_of, settings_of, working_folder, write_settings
 
 log = logging.getLogger(__name__)
 CODE = (
     "data/prepare", "data/cleaning.py", "data/compression.py", "data/parts.py", "tokens/ranges.py", "languages.py",
 )  # fmt: skip
+# Packages that decide which pairs stay and how their text is read: chunks of another version are not gone on with.
+PACKAGES = ("babel", "langcodes", "language-data", "lxml", "pyarrow", "regex")
 REMOVED = "removed"  # the folder of examples beside the report
 NOWHERE = -1  # in place of a position in SPLITS
 
@@ -74,9 +77,11 @@ def prepare(params: PreparationParams, raw: Path, corpus: Path, report: Path, wo
     parts = read_parts(raw)
     tally, samples = Tally(parts), Samples()
     corpus.mkdir(parents=True, exist_ok=True)
-    name = fingerprint([params.model_dump(), platform.python_version(), pyarrow.__version__], CODE, raw)
+    versions = {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
+    settings = settings_of({"preparation": params.model_dump()}, CODE, raw, **versions)
     _tell_unknown_scripts(params, parts)
-    with working_folder(work, name, kept=1) as folder:
+    with working_folder(work, name_of(settings)) as folder:
+        write_settings(folder, settings)
         cleaned = _clean(params, parts, raw, executor, folder / "clean", tally, samples)
         chunks = _deduplicate(params, parts, cleaned, tally, samples)
         held_out = _held_out(params, *_write_held_out(chunks, corpus, tally))

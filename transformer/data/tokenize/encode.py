@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from transformer.tokens.ranges import offsets, ranges
 from transformer.tokens.store import SIDES, id_type
-from transformer.tokens.vocabulary import EOS, UNK, Vocabulary
+from transformer.tokens.vocabulary import EOS, SPACE, UNK, Vocabulary
 
 COUNTS = b"counts"
-SPACE_MARK = "\u2581"  # how SentencePiece spells a space; text that contains it is encoded whole
 LARGEST_CACHE = 1 << 19  # words; about 100 MB
 
 
@@ -40,7 +39,7 @@ class WordEncoder:
         """Encode an array of strings."""
         parts = pc.split_pattern(texts, " ")
         words = int(np.count_nonzero(pc.binary_length(parts.flatten())))
-        marked = pc.match_substring(texts, SPACE_MARK)
+        marked = pc.match_substring(texts, SPACE)  # text that contains it is encoded whole
         if pc.any(marked).as_py():
             whole = pyarrow.ListArray.from_arrays(np.arange(len(texts) + 1, dtype=np.int32), texts)
             parts = pc.if_else(marked, whole, parts)

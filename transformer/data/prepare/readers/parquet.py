@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
 from transformer.data.prepare.readers.files import Pair, PartFiles, RawFile
