@@ -1,6 +1,5 @@
 """`transformer translate` as a user runs it: from another folder, with a model folder alone."""
 
-import io
 import os
 import shutil
 import signal
@@ -14,7 +13,6 @@ import pytest
 from tiny_model import TINY_DECODING, sentence, write_tiny_model
 
 from transformer.cli import main
-from transformer.cli.lines import chunks
 from transformer.decoding.translator import Translator
 from transformer.files import write_json
 
@@ -45,8 +43,10 @@ def called(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytes
     monkeypatch.chdir(elsewhere)
 
     def call(*options: str, text: bytes) -> subprocess.CompletedProcess[bytes]:
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
-        status = main(["translate", *options])
+        (elsewhere / "stdin").write_bytes(text)
+        with (elsewhere / "stdin").open() as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            status = main(["translate", *options])
         return subprocess.CompletedProcess(options, status, *capsysbinary.readouterr())
 
     return call
@@ -191,14 +191,6 @@ def test_wrong_value_names_the_allowed_range(
 
 def test_missing_input_file_is_one_line(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing.txt" in wrong(capsys, "nothing.txt", "--model", str(elsewhere / "models" / "averaged"))
-
-
-def test_chunks_grow_for_a_pipe_and_are_single_lines_for_a_person() -> None:
-    lines = [str(number) for number in range(100)]
-    grown = list(chunks(iter(lines), interactive=False))
-    assert [len(chunk) for chunk in grown] == [8, 16, 32, 44]
-    assert [line for chunk in grown for line in chunk] == lines
-    assert [len(chunk) for chunk in chunks(iter(lines[:3]), interactive=True)] == [1, 1, 1]
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import torch
 
 from transformer.data.cleaning import clean_text
+from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.scoring import score_tokens
-from transformer.decoding.search import length_penalty
+from transformer.decoding.search import beam_search, length_penalty
+from transformer.decoding.segmentation import WholeTexts
+from transformer.decoding.spelling import Spelling
 from transformer.decoding.translator import Translator, batches_by_length
 from transformer.errors import DeviceMemoryError
 from transformer.model.device import autocast
 from transformer.progress import ignore_progress
-from transformer.tokens.vocabulary import EOS
+from transformer.tokens.vocabulary import EOS, PAD
 
 
 @dataclass(frozen=True)
@@ -26,54 +29,97 @@ class PairScore:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A cleaned target, and the token ids of both sides without end of sentence."""
+
+    text: str
+    source: list[int]
+    target: list[int]
+
+
 NOTHING = PairScore(0.0, 0.0, [], [])  # an empty line for an empty line, as the translator does
 
 
-def score_pairs(
-    translator: Translator,
-    sources: list[str],
-    targets: list[str],
-    *,
-    on_scored: Callable[[int], None] = ignore_progress,
-) -> list[PairScore]:
-    """Score each pair, both sides cleaned as training text is; `on_scored` gets the number of pairs of each batch.
+class PairScorer:
+    """Scores with a translator's models, precision, length penalty and batches.
 
-    A target is segmented as the vocabulary segments it; the search may have written the same text in other pieces,
-    which have another probability. Pairs that the model cannot make, without a source or longer than its positions,
-    score minus infinity and say so in `problem`.
-
-    Raises:
-        DeviceMemoryError: a batch does not fit the device's memory.
+    With `search`, each target is scored in the segmentation that a beam search finds likeliest, so that the search's
+    own translations have the search's own scores; else as the vocabulary segments it, which is faster.
     """
-    sides = [translator.vocabulary.encode_batch(list(map(clean_text, side))) for side in (sources, targets)]
-    pairs = list(zip(*sides, strict=True))
-    return score_token_pairs(translator, pairs, on_scored=on_scored)
+
+    def __init__(self, translator: Translator, *, search: bool) -> None:
+        self.translator = translator
+        models = translator.models
+        self._decoder = models[0] if len(models) == 1 else Ensemble(models)
+        self._spelling = Spelling(translator.vocabulary) if search else None
+
+    def score(
+        self, sources: list[str], targets: list[str], on_scored: Callable[[int], None] = ignore_progress
+    ) -> list[PairScore]:
+        """Score each pair, both sides cleaned as training text is; `on_scored` gets each batch's number of pairs.
+
+        Pairs that the model cannot make, without a source or longer than its positions, score minus infinity and say
+        so in `problem`.
+
+        Raises:
+            DeviceMemoryError: a batch does not fit the device's memory.
+        """
+        texts, encode = list(map(clean_text, targets)), self.translator.vocabulary.encode_batch
+        sides = zip(texts, encode(list(map(clean_text, sources))), encode(texts), strict=True)
+        pairs = [Pair(*side) for side in sides]
+        most = self._decoder.params.max_positions - 1
+        found = [_unscored(pair, most) for pair in pairs]
+        longest = [max(len(pair.source), len(pair.target)) + 1 for pair in pairs]
+        lengths = [0 if one else length for one, length in zip(found, longest, strict=True)]
+        on_scored(lengths.count(0))
+        for batch in batches_by_length(lengths, self.translator.decoding.batch_tokens):
+            scored = self._scored([pairs[index] for index in batch])
+            for index, one in zip(batch, scored, strict=True):
+                found[index] = one
+            on_scored(len(batch))
+        return [one for one in found if one]
+
+    def _scored(self, pairs: list[Pair]) -> list[PairScore]:
+        device = self.translator.device
+        try:
+            with torch.inference_mode(), autocast(device, self.translator.precision):
+                found = self._in_pieces(pairs, [pair.target for pair in pairs])
+                if self._spelling:
+                    others = self._in_pieces(pairs, self._segmented(pairs, self._spelling))
+                    found = [max(some, key=lambda one: one.score) for some in zip(found, others, strict=True)]
+        except torch.OutOfMemoryError:
+            longest = max(max(len(pair.source), len(pair.target)) for pair in pairs)
+            raise DeviceMemoryError(
+                f"{len(pairs)} pairs of up to {longest} tokens do not fit the memory of {device}: "
+                f"lower decoding.batch_tokens = {self.translator.decoding.batch_tokens}"
+            ) from None
+        return found
+
+    def _segmented(self, pairs: list[Pair], spelling: Spelling) -> list[list[int]]:
+        """The likeliest pieces of each target; the vocabulary's where none are found within the positions."""
+        longest = max(len(pair.source) for pair in pairs) + 1
+        padded = [[*pair.source, EOS] + [PAD] * (longest - len(pair.source) - 1) for pair in pairs]
+        source, texts = torch.tensor(padded, device=self.translator.device), [pair.text for pair in pairs]
+        found = beam_search(self._decoder, source, self.translator.decoding, 1, WholeTexts(spelling, texts))
+        return [some[0].tokens if some else pair.target for some, pair in zip(found, pairs, strict=True)]
+
+    def _in_pieces(self, pairs: list[Pair], targets: list[list[int]]) -> list[PairScore]:
+        sources = [[*pair.source, EOS] for pair in pairs]
+        scores = list[PairScore]()
+        scored = score_tokens(self.translator.models, sources, targets, aligned=False)
+        for target, one in zip(targets, scored, strict=True):
+            penalty = float(length_penalty(len(target) + 1.0, self.translator.decoding.alpha))
+            log_prob, pieces = sum(one.log_probs), self.translator.vocabulary.pieces([*target, EOS])
+            scores.append(PairScore(log_prob / penalty, log_prob, pieces, one.log_probs))
+        return scores
 
 
-def score_token_pairs(
-    translator: Translator,
-    pairs: list[tuple[list[int], list[int]]],
-    *,
-    on_scored: Callable[[int], None] = ignore_progress,
-) -> list[PairScore]:
-    """The same for token ids without end of sentence."""
-    most = min(model.params.max_positions for model in translator.models) - 1
-    found = [_unscored(source, target, most) for source, target in pairs]
-    lengths = [0 if one else max(map(len, pair)) + 1 for one, pair in zip(found, pairs, strict=True)]
-    on_scored(lengths.count(0))
-    for batch in batches_by_length(lengths, translator.decoding.batch_tokens):
-        scored = _scored(translator, [pairs[index] for index in batch])
-        for index, one in zip(batch, scored, strict=True):
-            found[index] = one
-        on_scored(len(batch))
-    return [one for one in found if one]
-
-
-def _unscored(source: list[int], target: list[int], most: int) -> PairScore | None:
+def _unscored(pair: Pair, most: int) -> PairScore | None:
     """What is known without the model."""
-    if not source:
-        return _impossible("the source is empty") if target else NOTHING
-    for side, tokens in (("source", source), ("target", target)):
+    if not pair.source:
+        return _impossible("the source is empty") if pair.target else NOTHING
+    for side, tokens in (("source", pair.source), ("target", pair.target)):
         if len(tokens) > most:
             return _impossible(f"the {side} has {len(tokens)} tokens, and the model takes {most}")
     return None
@@ -81,22 +127,3 @@ def _unscored(source: list[int], target: list[int], most: int) -> PairScore | No
 
 def _impossible(problem: str) -> PairScore:
     return PairScore(-torch.inf, -torch.inf, [], [], problem)
-
-
-def _scored(translator: Translator, pairs: list[tuple[list[int], list[int]]]) -> list[PairScore]:
-    sources, targets = [[*source, EOS] for source, _ in pairs], [target for _, target in pairs]
-    try:
-        with torch.inference_mode(), autocast(translator.device, translator.precision):
-            found = score_tokens(translator.models, sources, targets, aligned=False)
-    except torch.OutOfMemoryError:
-        raise DeviceMemoryError(
-            f"{len(pairs)} pairs of up to {max(map(len, sources + targets))} tokens do not fit the memory of "
-            f"{translator.device}: lower --batch-tokens"
-        ) from None
-    scores = list[PairScore]()
-    for target, one in zip(targets, found, strict=True):
-        penalty = float(length_penalty(len(target) + 1.0, translator.decoding.alpha))
-        log_prob = sum(one.log_probs)
-        pieces = translator.vocabulary.pieces([*target, EOS])
-        scores.append(PairScore(log_prob / penalty, log_prob, pieces, one.log_probs))
-    return scores

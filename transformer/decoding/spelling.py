@@ -49,13 +49,18 @@ class Spelling:
         # Of a character's own piece and its byte piece, the later one is the character's: ids of bytes come first.
         return self._sorted[bisect_right(self._keys, spelled) - 1][1] if there else None
 
+    def that_begin(self, text: bytes) -> list[int]:
+        """Ids of the pieces with which `text` can begin."""
+        ids = list[int]()
+        for end in range(1, min(len(text), self._longest) + 1):
+            first, last = bisect_left(self._keys, text[:end]), bisect_right(self._keys, text[:end])
+            ids += [self._sorted[place][1] for place in range(first, last)]
+        return ids
+
     def _allowed(self, rest: bytes) -> Tensor:
         """Ids of the pieces that `rest` begins with, or that begin with `rest`; the cached form is `allowed`."""
         longer = range(bisect_left(self._keys, rest), bisect_left(self._keys, rest + b"\xff"))
-        ids = {self._sorted[place][1] for place in longer}
-        for end in range(1, min(len(rest), self._longest + 1)):
-            first, last = bisect_left(self._keys, rest[:end]), bisect_right(self._keys, rest[:end])
-            ids.update(self._sorted[place][1] for place in range(first, last))
+        ids = {self._sorted[place][1] for place in longer}.union(self.that_begin(rest))
         return torch.tensor(sorted(ids), dtype=torch.int64)
 
 
