@@ -31,6 +31,22 @@ for updates in (10, 20):
 """
 
 
+FULL = """
+import json, sys
+from pathlib import Path
+from trainings import trained
+from transformer.errors import trouble_of_the_machine
+from transformer.params import params_from
+here = Path(sys.argv[1])
+content = json.loads((here / "params.json").read_text())
+content["training"] |= {"updates": 20, "checkpoint_every_updates": 2}
+try:
+    trained(here, here / "tokens", params_from(content, "test"))
+except OSError as error:
+    sys.exit(f"error: {trouble_of_the_machine(error)}")
+"""
+
+
 def params(updates: int) -> Params:
     return params_from({**TINY_PARAMS, "training": {**TINY_PARAMS["training"], "updates": updates}}, "test")
 
@@ -67,6 +83,28 @@ def test_work_or_outputs_on_a_file_system_of_their_own(tmp_path: Path, whole: Pa
     else:
         expected = json.loads((whole / "checkpoints" / "index.json").read_text())
         assert json.loads((tmp_path / "back" / "index.json").read_text()) == expected
+
+
+@pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+@pytest.mark.parametrize("kilobytes", [400, 1000, 1500])
+def test_no_room_for_a_checkpoint_is_one_line_and_with_room_it_goes_on(
+    tmp_path: Path, whole: Path, kilobytes: int
+) -> None:
+    """The first one, the state after it, and one of the later ones find no room."""
+    (tmp_path / "params.json").write_text(json.dumps(TINY_PARAMS))
+    (tmp_path / "tokens").symlink_to(whole / "t" / "tokens")
+    work = tmp_path / "work"
+    work.mkdir()
+    run = f'mount -t tmpfs -o size={kilobytes}k none "{work}"; "$@"; mount -o remount,size=1g "{work}" && "$@"'
+    environment = os.environ | {"PYTHONPATH": f"{CHECKOUT}:{CHECKOUT}/tests/support"}
+    command = [*NAMESPACE, "sh", "-c", run, "sh", sys.executable, "-c", FULL, str(tmp_path)]
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, check=True, capture_output=True, text=True)
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1
+    assert told[0].endswith("no room is left on the disk; make room and start again to continue")
+    assert "Traceback" not in done.stderr
+    last = "update-00000020.safetensors"
+    assert (tmp_path / "checkpoints" / last).read_bytes() == (whole / "checkpoints" / last).read_bytes()
 
 
 @pytest.mark.parametrize("answer", [errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV])
