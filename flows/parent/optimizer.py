@@ -42,6 +42,8 @@ def _checkpoints(state: Path) -> set[str]:
     try:
         with safe_open(state, framework="pt") as stored:
             progress = json.loads((stored.metadata() or {})["progress"])
-        return {one["sha256"] for one in progress["checkpoints"]} if progress["finished"] else set()
+        ended = progress["ending"]
+        listed = [*progress["checkpoints"], ended["checkpoint"]] if ended else []
+        return {one["sha256"] for one in listed}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return set()

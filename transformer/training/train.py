@@ -18,6 +18,7 @@ from transformer.model.checkpoints import Checkpoint, delete_others, kept, write
 from transformer.params import ComputeParams, LanguageParams, ModelParams, TrainingParams
 from transformer.progress import Display, Silent, display, in_figures
 from transformer.stopping import StopRequest, stop_requests
+from transformer.training.announce import announce, measured
 from transformer.training.batching import Update
 from transformer.training.carry_over import stops_early
 from transformer.training.forgetting import OLD_LOSS, forgets, remembering
@@ -123,7 +124,7 @@ def train(
             _Loop(run, state, None, Silent(), lambda _: None).run(stop)
             return {}
         check_checkpoints(folder / CHECKPOINTS, state, run.model, run.vocabulary.model)
-        _announce(run, state)
+        announce(run, state)
         if tokenizer.reason:
             log.warning("validation BLEU is computed with the tokeniser %s: %s", *tokenizer)
         with display(settings.updates, state.update) as shown:
@@ -134,7 +135,7 @@ def train(
         write_curves(run, state, curves)
         write_report(state, report)
         write_progress(folder, state.update, settings.updates, finished=True)
-        return _measured(run, state)
+        return measured(run, state)
 
 
 def _settings(languages: LanguageParams, run: Run, tokens: Path, start: Parent | None) -> Settings:
@@ -334,30 +335,3 @@ class _Loop:
         if self.folder:
             save_state(self.folder, self.state, self.model_run.model, self.model_run.optimizer)
             write_progress(self.folder, self.state.update, self.settings.updates, finished=False)
-
-
-def _announce(run: Run, state: TrainingState) -> None:
-    weights = sum(parameter.numel() for parameter in run.model.parameters())
-    pairs, left_out = len(run.train_sentences), len(run.train) - len(run.train_sentences)
-    log.info("%.1f million weights on %s in %s", weights / 1e6, run.device, str(run.precision).removeprefix("torch."))
-    if run.ranks.world > 1:
-        machines = run.ranks.world // run.ranks.on_this_machine
-        log.info("%d ranks, %d on each of %d machines", run.ranks.world, run.ranks.on_this_machine, machines)
-    log.info("%d training pairs, %d left out as longer than model.max_positions", pairs, left_out)
-    if run.settings.micro_batch_tokens is None:
-        log.info("training.micro_batch_tokens: null, which is %d on this device", run.micro_batch_tokens)
-    if run.packed:
-        log.info("sentences are packed without padding; the first update compiles the network, which takes minutes")
-    if state.update:
-        log.info("resuming after update %d", state.update)
-
-
-def _measured(run: Run, state: TrainingState) -> dict[str, Any]:
-    return {
-        "device": str(run.device),
-        "precision": str(run.precision).removeprefix("torch."),
-        "world_size": run.ranks.world,
-        "target_tokens_per_second": round(state.target_tokens / max(state.seconds, 1e-9), 1),
-        "training_seconds": round(state.seconds, 1),
-        "elapsed_seconds": round(state.elapsed, 1),
-    }
