@@ -3,13 +3,14 @@
 import logging
 from typing import Any
 
+from transformer.bleu import Tokenizer
 from transformer.training.resume import TrainingState
 from transformer.training.run import Run
 
 log = logging.getLogger(__name__)
 
 
-def announce(run: Run, state: TrainingState) -> None:
+def announce(run: Run, state: TrainingState, tokenizer: Tokenizer) -> None:
     """Say what is trained, where and on how much."""
     weights = sum(parameter.numel() for parameter in run.model.parameters())
     pairs, left_out = len(run.train_sentences), len(run.train) - len(run.train_sentences)
@@ -24,6 +25,8 @@ def announce(run: Run, state: TrainingState) -> None:
         log.info("sentences are packed without padding; the first update compiles the network, which takes minutes")
     if state.update:
         log.info("resuming after update %d", state.update)
+    if tokenizer.reason:
+        log.warning("validation BLEU is computed with the tokeniser %s: %s", *tokenizer)
 
 
 def measured(run: Run, state: TrainingState) -> dict[str, Any]:

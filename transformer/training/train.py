@@ -117,25 +117,35 @@ def train(
     decided = _settings(languages, run, tokens, start)
     run.ranks.check_same(name_of(decided))
     with _folder(work, name_of(decided), run.ranks) as folder, stop_requests() as stop:
-        state = run.begin(
-            state_to_go_on(work, folder, decided, run) if folder else TrainingState(steps_before=run.steps_before)
-        )
+        first = TrainingState(steps_before=run.steps_before)
+        state = run.begin(state_to_go_on(work, folder, decided, run) if folder else first)
         if not folder:
             _Loop(run, state, None, Silent(), lambda _: None).run(stop)
             return {}
         check_checkpoints(folder / CHECKPOINTS, state, run.model, run.vocabulary.model)
-        announce(run, state)
-        if tokenizer.reason:
-            log.warning("validation BLEU is computed with the tokeniser %s: %s", *tokenizer)
+        announce(run, state, tokenizer)
         with display(settings.updates, state.update) as shown:
             _Loop(run, state, folder, shown, on_figures).run(stop)
-        write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)
-        if start:
-            start.describe(checkpoints)
-        write_curves(run, state, curves)
-        write_report(state, report)
-        write_progress(folder, state.update, settings.updates, finished=True)
+        _write_outputs(run, state, languages, start, folder, checkpoints, report, curves)
         return measured(run, state)
+
+
+def _write_outputs(
+    run: Run,
+    state: TrainingState,
+    languages: LanguageParams,
+    start: Parent | None,
+    folder: Path,
+    checkpoints: Path,
+    report: Path,
+    curves: Path,
+) -> None:
+    write_checkpoints(run, state, languages, folder / CHECKPOINTS, checkpoints)
+    if start:
+        start.describe(checkpoints)
+    write_curves(run, state, curves)
+    write_report(state, report)
+    write_progress(folder, state.update, run.settings.updates, finished=True)
 
 
 def _settings(languages: LanguageParams, run: Run, tokens: Path, start: Parent | None) -> Settings:
