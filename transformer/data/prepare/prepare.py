@@ -41,8 +41,8 @@ from transformer.working_folder import name_of, settings_of, working_folder, wri
 
 log = logging.getLogger(__name__)
 CODE = (
-    "data/prepare", "data/cleaning.py", "data/compression.py", "data/parts.py", "data/placeholders.py", "tokens/ranges.py",
-    "languages.py",
+    "data/prepare", "data/cleaning.py", "data/compression.py", "data/parts.py", "data/placeholders.py",
+    "tokens/ranges.py", "languages.py",
 )  # fmt: skip
 # Packages that decide which pairs stay and how their text is read: chunks of another version are not gone on with.
 PACKAGES = ("babel", "langcodes", "language-data", "lxml", "pyarrow", "regex")
