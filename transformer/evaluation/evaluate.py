@@ -96,13 +96,9 @@ def evaluate(
     single = [one.text for one in _translate(last_checkpoint, headline, "last checkpoint")]
 
     draw_examples(
-        reports / "attention",
-        averaged.model,
-        averaged.vocabulary,
-        headline.sources,
-        hypotheses,
+        reports / "attention", averaged.model, averaged.vocabulary, headline.sources, hypotheses,
         evaluation.attention_sentences,
-    )
+    )  # fmt: skip
     write_json(
         reports / "metrics.json",
         {
