@@ -21,7 +21,15 @@ FILTERS = FilterParams(
     held_out=0.8,
     held_out_target=0.8,
 )
-PARAMS = PreparationParams(filters=FILTERS, valid_share=0.1, test_share=0.1, batch_pairs=7, max_line_bytes=1 << 20)
+PARAMS = PreparationParams(
+    filters=FILTERS,
+    valid_share=0.1,
+    test_share=0.1,
+    mix=0.0,
+    sampling_temperature=1.0,
+    batch_pairs=7,
+    max_line_bytes=1 << 20,
+)
 
 
 def with_filters(**changed: Any) -> PreparationParams:

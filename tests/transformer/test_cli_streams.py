@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shell(folder: Path, line: str) -> tuple[int, str, list[str]]:
     """Status, stdout and the lines of stderr of a command line, in which `transformer` is the command."""
     line = line.replace("transformer", COMMAND, 1)
-    done = subprocess.run(["bash", "-c", line], cwd=folder, env=ENVIRONMENT, capture_output=True, timeout=120)
+    done = subprocess.run(["bash", "-c", line], cwd=folder, env=ENVIRONMENT, capture_output=True, timeout=300)
     return done.returncode, done.stdout.decode(), done.stderr.decode().splitlines()
 
 
@@ -100,7 +100,7 @@ def test_a_coprocess_answers_each_line(folder: Path) -> None:
     ) as process:
         assert process.stdin
         assert process.stdout
-        watch = threading.Timer(120, process.kill)
+        watch = threading.Timer(300, process.kill)
         watch.start()
         for seed in range(3):
             process.stdin.write(f"{sentence(seed, 3)}\n".encode())

@@ -5,7 +5,7 @@ import select
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from transformer.errors import DataError
@@ -127,11 +127,11 @@ def chunks(reader: LineReader) -> Iterator[list[str]]:
 
 def progress(file: Path | None, what: str) -> AbstractContextManager[Callable[[int], None]]:
     """A bar where a file is worked on for another file or a pipe; lines of a pipe can't be counted beforehand."""
-    try:
-        countable = file is not None and file != STDIN and file.is_file() and not sys.stdout.isatty()
-    except OSError:  # a name that no file can have: the reader tells
-        countable = False
-    return sentence_progress(what, count_lines(file)) if countable and file else nullcontext(ignore_progress)
+    if file is not None and file != STDIN and not sys.stdout.isatty():
+        with suppress(OSError):  # the reader tells what is wrong with it
+            if file.is_file():
+                return sentence_progress(what, count_lines(file))
+    return nullcontext(ignore_progress)
 
 
 def count_lines(file: Path) -> int:

@@ -61,8 +61,8 @@ def score(options: argparse.Namespace) -> None:
     if options.source == options.target == STDIN:
         raise ParamsError("SOURCE and TARGET can't both be stdin: name a file for one of them")
     check_model(options.model)
-    decoding = search_settings(options, "alpha", "batch_tokens")
     with reading(options.source) as sources, reading(options.target) as targets:
+        decoding = search_settings(options, "alpha", "batch_tokens")
         from transformer.decoding.pairs import PairScorer  # here, as torch takes seconds to import
         from transformer.decoding.translator import Translator
 

@@ -89,29 +89,30 @@ def translate(options: argparse.Namespace) -> None:
     options.model = options.model or [DEFAULT_MODEL]
     for model in options.model:
         check_model(model)
-    decoding = search_settings(options, "beam", "alpha", "batch_tokens")
-    if options.nbest is not None and options.nbest > decoding.beam and not options.sample:
-        raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
-    prefixes = Prefixes.of_options(options)
-    with reading(options.file) as reader, progress(options.file, "translating") as advance:
+    with reading(options.file) as reader:
+        decoding = search_settings(options, "beam", "alpha", "batch_tokens")
+        if options.nbest is not None and options.nbest > decoding.beam and not options.sample:
+            raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
+        prefixes = Prefixes.of_options(options)
         # Here, as torch takes seconds to import, for which --help should not wait.
         from transformer.decoding.translator import Translator
 
         demands, write = _demands(options), _writer(options)
         translator = Translator.load(options.model, options.device, decoding=decoding)
         first_line = 1
-        for lines in chunks(reader):
-            found = translator.translate_nbest(
-                list(map(resolve_entities, lines)),
-                options.nbest or 1,
-                options=demands,
-                prefixes=prefixes.next(len(lines)),
-                first_line=first_line,
-                on_translated=advance,
-            )
-            outputs = (write(first_line + place, lines[place], one) for place, one in enumerate(found))
-            write_out("".join(outputs))
-            first_line += len(lines)
+        with progress(options.file, "translating") as advance:
+            for lines in chunks(reader):
+                found = translator.translate_nbest(
+                    list(map(resolve_entities, lines)),
+                    options.nbest or 1,
+                    options=demands,
+                    prefixes=prefixes.next(len(lines)),
+                    first_line=first_line,
+                    on_translated=advance,
+                )
+                outputs = (write(first_line + place, lines[place], one) for place, one in enumerate(found))
+                write_out("".join(outputs))
+                first_line += len(lines)
     prefixes.check_end()
 
 

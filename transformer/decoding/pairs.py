@@ -53,6 +53,7 @@ class PairScorer:
         models = translator.models
         self._decoder = models[0] if len(models) == 1 else Ensemble(models)
         self._spelling = Spelling(translator.vocabulary) if search else None
+        self._most = self._decoder.params.max_positions - 1  # tokens of a side, without the end of sentence
 
     def score(
         self, sources: list[str], targets: list[str], on_scored: Callable[[int], None] = ignore_progress
@@ -68,8 +69,7 @@ class PairScorer:
         texts, encode = list(map(clean_text, targets)), self.translator.vocabulary.encode_batch
         sides = zip(texts, encode(list(map(clean_text, sources))), encode(texts), strict=True)
         pairs = [Pair(*side) for side in sides]
-        most = self._decoder.params.max_positions - 1
-        found = [_unscored(pair, most) for pair in pairs]
+        found = [self._unscored(pair) for pair in pairs]
         longest = [max(len(pair.source), len(pair.target)) + 1 for pair in pairs]
         lengths = [0 if one else length for one, length in zip(found, longest, strict=True)]
         on_scored(lengths.count(0))
@@ -80,29 +80,45 @@ class PairScorer:
             on_scored(len(batch))
         return [one for one in found if one]
 
+    def _unscored(self, pair: Pair) -> PairScore | None:
+        """What is known without the model."""
+        if not pair.source:
+            return _impossible("the source is empty") if pair.target else NOTHING
+        if len(pair.source) > self._most:
+            return _too_long("source", pair.source, self._most)
+        most = self._most * (2 if self._spelling else 1)  # other pieces may be fewer, not half as many
+        if len(pair.target) > most:
+            return _too_long("target", pair.target, self._most)
+        return None
+
     def _scored(self, pairs: list[Pair]) -> list[PairScore]:
         device = self.translator.device
         try:
             with torch.inference_mode(), autocast(device, self.translator.precision):
-                found = self._in_pieces(pairs, [pair.target for pair in pairs])
+                ways = [[pair.target] for pair in pairs]
                 if self._spelling:
-                    others = self._in_pieces(pairs, self._segmented(pairs, self._spelling))
-                    found = [max(some, key=lambda one: one.score) for some in zip(found, others, strict=True)]
+                    for some, other in zip(ways, self._segmented(pairs, self._spelling), strict=True):
+                        some += other
+                ways = [[one for one in some if len(one) <= self._most] for some in ways]
+                flat = [(pair, one) for pair, some in zip(pairs, ways, strict=True) for one in some]
+                scores = iter(self._in_pieces([pair for pair, _ in flat], [one for _, one in flat]))
         except torch.OutOfMemoryError:
             longest = max(max(len(pair.source), len(pair.target)) for pair in pairs)
             raise DeviceMemoryError(
                 f"{len(pairs)} pairs of up to {longest} tokens do not fit the memory of {device}: "
                 f"lower decoding.batch_tokens = {self.translator.decoding.batch_tokens}"
             ) from None
-        return found
+        each = [[next(scores) for _ in some] for some in ways]
+        too_long = [_too_long("target", pair.target, self._most) for pair in pairs]
+        return [max(some or [one], key=lambda way: way.score) for some, one in zip(each, too_long, strict=True)]
 
-    def _segmented(self, pairs: list[Pair], spelling: Spelling) -> list[list[int]]:
-        """The likeliest pieces of each target; the vocabulary's where none are found within the positions."""
+    def _segmented(self, pairs: list[Pair], spelling: Spelling) -> list[list[list[int]]]:
+        """The likeliest pieces of each target; none where they don't fit the positions."""
         longest = max(len(pair.source) for pair in pairs) + 1
         padded = [[*pair.source, EOS] + [PAD] * (longest - len(pair.source) - 1) for pair in pairs]
         source, texts = torch.tensor(padded, device=self.translator.device), [pair.text for pair in pairs]
         found = beam_search(self._decoder, source, self.translator.decoding, 1, WholeTexts(spelling, texts))
-        return [some[0].tokens if some else pair.target for some, pair in zip(found, pairs, strict=True)]
+        return [[one.tokens for one in some] for some in found]
 
     def _in_pieces(self, pairs: list[Pair], targets: list[list[int]]) -> list[PairScore]:
         sources = [[*pair.source, EOS] for pair in pairs]
@@ -115,14 +131,8 @@ class PairScorer:
         return scores
 
 
-def _unscored(pair: Pair, most: int) -> PairScore | None:
-    """What is known without the model."""
-    if not pair.source:
-        return _impossible("the source is empty") if pair.target else NOTHING
-    for side, tokens in (("source", pair.source), ("target", pair.target)):
-        if len(tokens) > most:
-            return _impossible(f"the {side} has {len(tokens)} tokens, and the model takes {most}")
-    return None
+def _too_long(side: str, tokens: list[int], most: int) -> PairScore:
+    return _impossible(f"the {side} has {len(tokens)} tokens, and the model takes {most}")
 
 
 def _impossible(problem: str) -> PairScore:

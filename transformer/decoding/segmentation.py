@@ -20,11 +20,12 @@ class WholeTexts(Beginnings):
     def __init__(self, spelling: Spelling, texts: list[str]) -> None:
         super().__init__(spelling, texts)
         self._widths = torch.tensor(list(map(len, spelling.bytes)))
+        self._spaced = torch.tensor([spelled.startswith(b" ") for spelled in spelling.bytes])
         self._next = cache(self._pieces_after)
 
     def hide_others(self, logits: Tensor, sentences: Tensor, tokens: Tensor, is_open: Tensor) -> None:
         """Set to -inf, in `logits` (N * K, V), what does not spell the text; arguments as of `Beginnings`."""
-        spelled = self._widths.to(tokens.device)[tokens].sum(2).tolist()
+        spelled = self._spelled(tokens.cpu()).tolist()
         rows, columns, row = list[int](), list[int](), 0
         for sentence, places, opens in zip(sentences.tolist(), spelled, is_open.tolist(), strict=True):
             for begun, goes_on in zip(places, opens, strict=True):
@@ -37,6 +38,12 @@ class WholeTexts(Beginnings):
         allowed[rows, columns] = 0.0
         logits += allowed
 
+    def _spelled(self, tokens: Tensor) -> Tensor:
+        """The bytes (N, K) of a text that pieces (N, K, T) have written, the space before it included."""
+        written = self._widths[tokens].sum(2)
+        return written + ~self._spaced[tokens[:, :, 0]] if tokens.shape[2] else written
+
     def _pieces_after(self, sentence: int, begun: int) -> list[int]:
-        """What can follow the first `begun` bytes of a text."""
-        return self._spelling.that_begin(self._begin[sentence][begun:]) or [EOS]
+        """What can follow the first `begun` bytes of a text, whose first word may stand without a space."""
+        rests = [self._begin[sentence][begun:]] + [self._begin[sentence][1:]] * (begun == 0)
+        return [piece for rest in rests for piece in self._spelling.that_begin(rest)] or [EOS]
