@@ -75,7 +75,7 @@ def test_each_stage_is_one_run_and_runs_join_by_content(workspace: Workspace) ->
     joined = set(made) & set(read)
     assert {"data/raw", "data/corpus", "data/tokens", "models/checkpoints", "models/averaged"} <= joined
     assert all(made[path] == read[path] for path in joined)
-    train, evaluate = runs[3], runs[5]
+    train, evaluate = (runs[STAGES.index(stage)] for stage in ("train", "evaluate"))
     assert train.data.params["training.updates"] == "40"
     assert "loss" in " ".join(train.data.metrics)
     assert evaluate.data.metrics["test.bleu"] >= 0
