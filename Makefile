@@ -15,7 +15,7 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup setup-test setup-all repro test test-all faults undo lint lock audit sbom ui serve ablations gpu-bundle gpu-rehearsal
+.PHONY: help setup setup-test setup-all repro test test-slow test-all faults undo lint lock audit sbom ui serve ablations gpu-bundle gpu-rehearsal
 .DEFAULT_GOAL := help
 
 help:
@@ -99,10 +99,12 @@ test: setup-test
 faults: setup-test
 	@OMP_NUM_THREADS=1 $(if $(FUZZ_SEED),FUZZ_SEED=$(FUZZ_SEED)) python -m pytest tests/faults -m slow -n auto --dist load
 
-# The rehearsal for a GPU installs several GB into work/. What fuzzing finds by chance must not fail a change that is
-# not to blame, so here it begins at the same place each time.
-test-all: test
+# The rehearsal for a GPU installs several GB into work/.
+test-slow: setup-test
 	@OMP_NUM_THREADS=1 python -m pytest -m 'slow and not cuda' --ignore=tests/faults -n auto --dist loadfile --no-loadscope-reorder
+
+# What fuzzing finds by chance must not fail a change that is not to blame, so here it begins at the same place each time.
+test-all: test test-slow
 	@$(MAKE) --no-print-directory faults FUZZ_SEED=1
 
 lint: setup-test
