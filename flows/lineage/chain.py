@@ -64,8 +64,8 @@ class Chain:
         return [other for other in self.steps if any(other is one for one in found)]
 
     def sources_of(self, step: Step) -> list[Source]:
-        """The published or local files that the step read: it made the raw data of them."""
-        return self.sources if MANIFEST in step.outputs else []
+        """The published or local files that the step read; one that brings a parent reads none of them."""
+        return [] if self.makers(step) or PARENT in step.outputs else self.sources
 
     def brought_by(self, step: Step) -> "Chain | None":
         """The chain of the model that the step brought from elsewhere."""

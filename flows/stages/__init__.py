@@ -19,4 +19,7 @@ def _stopped_while_importing(_number: int, _frame: FrameType | None) -> None:
 
 
 if sys.argv[0] == "-m":  # the stage's module is still to be imported; `flows.stages.runner` takes over
+    if sys.argv[1:] not in ([], ["join"], ["repro"]):  # nor does anybody who asks for --help want the stage to start
+        print("error: stages take no arguments; their settings are in params.yaml", file=sys.stderr)
+        sys.exit(2)
     handle_stop_signals(_stopped_while_importing)

@@ -30,9 +30,6 @@ NOTHING_MADE = (ExitCode.BAD_PARAMS, ExitCode.BAD_DATA, ExitCode.DIVERGED, ExitC
 
 def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     """Run `work` as stage `name`; ends the process with `transformer.errors.ExitCode` when it fails."""
-    if sys.argv[1:]:  # for `--help` too: nobody who asks for it wants the stage to start
-        print(f"error: the stage {name} takes no arguments; its settings are in params.yaml", file=sys.stderr)
-        sys.exit(ExitCode.BAD_PARAMS)
     with checked_params(name) as params, _kept_to_ourselves(), _device(name, params), recorded(name, params) as run:
         try:
             if _started_by_dvc():

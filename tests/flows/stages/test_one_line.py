@@ -56,7 +56,7 @@ def test_ctrl_c_while_a_command_is_imported(tmp_path: Path, module: str, status:
 def test_a_stage_is_not_started_by_a_wrong_argument(tmp_path: Path, argument: str) -> None:
     process = start(tmp_path, "flows.stages.train", argument)
     _, errors = process.communicate(timeout=COMMAND_SECONDS)
-    assert errors == "error: the stage train takes no arguments; its settings are in params.yaml\n"
+    assert errors == "error: stages take no arguments; their settings are in params.yaml\n"
     assert process.returncode == 2
 
 

@@ -128,6 +128,7 @@ def test_params_of_a_stage_are_the_leaves_of_its_sections(tiny_params: Params) -
     assert flat == {
         "averaging.rule": "last",
         "averaging.count": "2",
+        "averaging.at_least": "1",
         "averaging.minutes_apart": "1.0",
         "averaging.min_updates_apart": "5",
         "training.seed": "1",
