@@ -45,7 +45,7 @@ def test_each_state_shows_how_far_it_is_and_what_differs(workspace: Workspace) -
     lines = workspace.run(*LIST).splitlines()
 
     def line(letter: str) -> str:
-        return next(line for line in lines if letter * 16 in line)
+        return "\n".join(line for line in lines if letter * 16 in line)
 
     assert all(words in line("a") for words in ("train ", "15 of 40", "unfinished", "2.0 MB", "just now"))
     assert "training.seed 2 → 1, training.log_every 7 → 5" in line("a")

@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout has enough
         return ExitCode.OK
     except OSError as error:
-        complain(str(trouble_of_the_machine(error) or error))
+        where = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        complain(str(trouble_of_the_machine(error) or where))
         return ExitCode.FAILURE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

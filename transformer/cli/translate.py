@@ -89,10 +89,10 @@ def translate(options: argparse.Namespace) -> None:
     options.model = options.model or [DEFAULT_MODEL]
     for model in options.model:
         check_model(model)
+    decoding = search_settings(options, "beam", "alpha", "batch_tokens")
+    if options.nbest is not None and options.nbest > decoding.beam and not options.sample:
+        raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
     with reading(options.file) as reader:
-        decoding = search_settings(options, "beam", "alpha", "batch_tokens")
-        if options.nbest is not None and options.nbest > decoding.beam and not options.sample:
-            raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
         prefixes = Prefixes.of_options(options)
         # Here, as torch takes seconds to import, for which --help should not wait.
         from transformer.decoding.translator import Translator

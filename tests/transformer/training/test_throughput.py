@@ -95,11 +95,12 @@ def test_the_loader_gives_every_epochs_plan_in_order_from_any_place(run: Run) ->
     assert before == (3, 0)
 
 
-def test_what_fails_in_the_background_is_raised_in_front(tokens: Path) -> None:
-    asked = params_from(TINY_PARAMS, "test")
-    training = asked.training.model_copy(update={"micro_batch_tokens": 3})  # which params.yaml may not ask for
-    run = prepared(asked.model_copy(update={"training": training}), tokens)
-    with Loader(run, 0, 0) as loader, pytest.raises(ParamsError, match=r"training\.micro_batch_tokens = 3"):
+def test_what_fails_in_the_background_is_raised_in_front(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(self: Run, groups: Update) -> Work:
+        raise ParamsError("no such update")
+
+    monkeypatch.setattr(Run, "work", failing)
+    with Loader(run, 0, 0) as loader, pytest.raises(ParamsError, match="no such update"):
         loader.next()
 
 
