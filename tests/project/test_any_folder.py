@@ -27,10 +27,12 @@ LOAD = f"""
 import mlflow
 from flows.checkout.workspace import tracking_uri
 from flows.promotion.registered_model import RegisteredModel
+from flows.promotion.translate import Search
 from flows.promotion.translations import TranslationCache
 from pathlib import Path
 registered = RegisteredModel(tracking_uri(), {MODEL!r})
-print(TranslationCache(Path("work/t"), registered).translate(registered.version("1"), ["the cat sees the old door."]))
+cache = TranslationCache(Path("work/t"), registered, Search("fp32", "cpu"))
+print(cache.translate(registered.version("1"), ["the cat sees the old door."]))
 """
 FIRST = "not significantly worse than the committed reports/metrics.json, no guard fails"
 DRIFT = "from flows.retraining.drift import drift; print('found', drift())"

@@ -190,7 +190,6 @@ def test_a_model_of_another_checkout_brings_its_records(second: Workspace, tmp_p
     chain = chain_of(other, "models/parent")
     assert chain.parent
     assert stages(chain.parent)[-1] == "average"
-    assert chain.parent.parent
 
 
 def test_the_description_says_what_a_name_stood_for(second: Workspace) -> None:
