@@ -1,8 +1,8 @@
 """`python -m flows.states`: the work of trainings and other stages that waits to go on, or has ended.
 
-Each line is a working folder below work/: its name, the stage, how far it has come, size, age, and what it was made
-with that is otherwise in params.yaml now. Unfinished work stays until it is removed here; finished work goes by size
-and age, unless it is pinned.
+Each line is a working folder below work/: its name, the stage, how far it has come, size and age; below them stands
+what a folder was made with that is otherwise in params.yaml now. Unfinished work stays until it is removed here;
+finished work goes by size and age, unless it is pinned.
 """
 
 import argparse

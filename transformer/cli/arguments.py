@@ -16,6 +16,11 @@ from transformer.params import DecodingParams
 from transformer.section import SHOWN_CHARACTERS, in_words, shown
 
 DEFAULT_MODEL = Path("models/averaged")
+SEARCH: dict[str, tuple[type[int] | type[float], str, str]] = {
+    "beam": (int, "N", "beam width, 1 to 64"),
+    "alpha": (float, "A", "length penalty, >= 0"),
+    "batch_tokens": (int, "N", "padded source tokens worked on at a time"),
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,6 +49,16 @@ def add_model(command: argparse.ArgumentParser, several: bool = False) -> None:
         "of the matrix products; fp32 translates alike on any machine and in any batch (default: the model's own)"
     )
     add("--precision", choices=["auto", "fp32", "bf16"], help=rounding)
+
+
+def add_search(command: argparse.ArgumentParser, *fields: str) -> None:
+    """Options for these settings of the search, whose defaults are the model's own; `search_settings` reads them."""
+    for field in fields:
+        kind, letter, meaning = SEARCH[field]
+        command.add_argument(
+            f"--{field.replace('_', '-')}", type=within(field, kind), metavar=letter,
+            help=f"{meaning} (default: the model's own)",
+        )  # fmt: skip
 
 
 def search_settings(options: argparse.Namespace, *names: str) -> DecodingParams:

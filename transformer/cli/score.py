@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformer.cli.arguments import Commands, add_model, check_model, search_settings, within
+from transformer.cli.arguments import Commands, add_model, add_search, check_model, search_settings
 from transformer.cli.lines import STDIN, LineReader, chunks, progress, reading
 from transformer.cli.output import complain, write_out
 from transformer.data.cleaning import resolve_entities
@@ -36,14 +36,10 @@ def add(commands: Commands) -> None:
     )
     command.set_defaults(run=score)
     option = command.add_argument
-    models_own = "(default: the model's own)"
     option("source", type=Path, metavar="SOURCE", help="UTF-8 text, a sentence a line; -: stdin")
     option("target", type=Path, metavar="TARGET", help="its translations, a line each; -: stdin")
     add_model(command)
-    option("--alpha", type=within("alpha", float), metavar="A", help=f"length penalty, >= 0 {models_own}")
-    option(
-        "--batch-tokens", type=within("batch_tokens", int), metavar="N", help=f"padded tokens at a time {models_own}"
-    )
+    add_search(command, "alpha", "batch_tokens")
     fast = "score the pieces in which the vocabulary writes TARGET, without a search: faster, for big corpora"
     option("--fast", action="store_true", help=fast)
     form = command.add_mutually_exclusive_group()

@@ -16,6 +16,7 @@ from transformer.cli.arguments import (
     Commands,
     Parser,
     add_model,
+    add_search,
     check_model,
     number,
     search_settings,
@@ -44,14 +45,10 @@ def add(commands: Commands) -> None:
     )
     command.set_defaults(run=translate)
     option = command.add_argument
-    models_own = "(default: the model's own)"
-    padded = f"padded source tokens translated at a time {models_own}"
     option("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text; -, the default: stdin")
     add_model(command, several=True)
-    option("--beam", type=within("beam", int), metavar="N", help=f"beam width, 1 to 64 {models_own}")
-    option("--alpha", type=within("alpha", float), metavar="A", help=f"length penalty, >= 0 {models_own}")
+    add_search(command, "beam", "alpha", "batch_tokens")
     option("--nbest", type=within("beam", int), metavar="N", help="print up to N different translations, with scores")
-    option("--batch-tokens", type=within("batch_tokens", int), metavar="N", help=padded)
     option("--json", action="store_true", help="print a JSON object a line: tokens, their scores, alignment")
     _add_demands(command)
     _add_sampling(command)
@@ -131,8 +128,6 @@ def _demands(options: argparse.Namespace) -> "Options":
         raise ParamsError(f"--{next(iter(drawing)).replace('_', '-')} is for --sample, which is missing")
     if options.sample and options.beam is not None:
         raise ParamsError("--sample draws and does not search: leave out --beam")
-    if options.sample and options.protect:
-        raise ParamsError("what is drawn at random can't be protected: leave out --sample or --protect")
     sampling = Sampling(**drawing) if options.sample else None
     return Options(options.protect, options.long_lines, sampling, details=options.json)
 

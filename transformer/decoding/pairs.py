@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 
 from transformer.data.cleaning import clean_text
-from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.scoring import score_tokens
 from transformer.decoding.search import beam_search, length_penalty
 from transformer.decoding.segmentation import WholeTexts
@@ -50,10 +49,8 @@ class PairScorer:
 
     def __init__(self, translator: Translator, *, search: bool) -> None:
         self.translator = translator
-        models = translator.models
-        self._decoder = models[0] if len(models) == 1 else Ensemble(models)
-        self._spelling = Spelling(translator.vocabulary) if search else None
-        self._most = self._decoder.params.max_positions - 1  # tokens of a side, without the end of sentence
+        self._spelling = translator.spelling if search else None
+        self._most = translator.decoder.params.max_positions - 1  # tokens of a side, without the end of sentence
 
     def score(
         self, sources: list[str], targets: list[str], on_scored: Callable[[int], None] = ignore_progress
@@ -117,7 +114,7 @@ class PairScorer:
         longest = max(len(pair.source) for pair in pairs) + 1
         padded = [[*pair.source, EOS] + [PAD] * (longest - len(pair.source) - 1) for pair in pairs]
         source, texts = torch.tensor(padded, device=self.translator.device), [pair.text for pair in pairs]
-        found = beam_search(self._decoder, source, self.translator.decoding, 1, WholeTexts(spelling, texts))
+        found = beam_search(self.translator.decoder, source, self.translator.decoding, 1, WholeTexts(spelling, texts))
         return [[one.tokens for one in some] for some in found]
 
     def _in_pieces(self, pairs: list[Pair], targets: list[list[int]]) -> list[PairScore]:

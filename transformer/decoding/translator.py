@@ -4,6 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -67,8 +68,12 @@ class Translator:
         self.device = device
         self.precision = select_search_precision(decoding.precision, device)
         self.space = space
-        self._decoder = self.model if len(self.models) == 1 else Ensemble(self.models)
-        self._spelling = Spelling(vocabulary)
+        self.decoder = self.model if len(self.models) == 1 else Ensemble(self.models)
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """What the pieces spell; a plain search does without it, so it is worked out when it is asked for."""
+        return Spelling(self.vocabulary)
 
     @classmethod
     def load(
@@ -144,12 +149,12 @@ class Translator:
 
     def _sentences(self, lines: list[str], prefixes: list[str], options: Options, first_line: int) -> list[_Sentence]:
         """What is to be translated: each line that is not empty, or its sentences."""
-        limit = self._decoder.params.max_positions - 1
+        limit = self.decoder.params.max_positions - 1
         texts = [clean_text(line) for line in lines]
         found, cut = list[_Sentence](), list[str]()
         encoded = zip(texts, self.vocabulary.encode_batch(texts), prefixes, strict=True)
         for number, (text, ids, prefix) in enumerate(encoded, first_line):
-            if ids and prefix and len(self._spelling.pieces(as_spelled(prefix))) > limit:
+            if ids and prefix and len(self.spelling.pieces(as_spelled(prefix))) > limit:
                 raise DataError(self._no_room(number, prefix))
             parts = [(text, ids)]
             if len(ids) > limit and options.long_lines == "split":
@@ -179,7 +184,7 @@ class Translator:
                 f"the memory of {self.device}: lower decoding.batch_tokens = {params.batch_tokens} or the beam"
             ) from None
         source, beginnings = self._batch(sentences)
-        limits = longest_lengths(source, params, self._decoder.params.max_positions, beginnings).tolist()
+        limits = longest_lengths(source, params, self.decoder.params.max_positions, beginnings).tolist()
         detail = iter(details)
         return [
             [
@@ -194,10 +199,10 @@ class Translator:
         source, beginnings = self._batch(sentences)
         if options.sampling:
             streams = [(sentence.line, sentence.part) for sentence in sentences]
-            found = sample(self._decoder, source, self.decoding, options.sampling, streams, nbest, beginnings)
+            found = sample(self.decoder, source, self.decoding, options.sampling, streams, nbest, beginnings)
         else:
             wanted = 1 if nbest == 1 else self.decoding.beam  # equal texts will be left out
-            found = beam_search(self._decoder, source, self.decoding, wanted, beginnings)
+            found = beam_search(self.decoder, source, self.decoding, wanted, beginnings)
         return [
             distinct(self._acceptable(sentence, hypotheses, nbest, options), nbest)
             for sentence, hypotheses in zip(sentences, found, strict=True)
@@ -217,8 +222,8 @@ class Translator:
         if all(one in kept for one in distinct(found, nbest)):
             return kept
         source, _ = self._batch([sentence])
-        wanted = Wanted(self._spelling, sentence.text, options.protect)
-        more = protected_search(self._decoder, source, self.decoding, wanted, self._spelling, sentence.beginning)
+        wanted = Wanted(self.spelling, sentence.text, options.protect)
+        more = protected_search(self.decoder, source, self.decoding, wanted, self.spelling, sentence.beginning)
         kept += [(self._text(one), one) for one in more]
         kept = [(text, one) for text, one in kept if not not_kept(sentence.text, text, options.protect)]
         if not kept:
@@ -227,7 +232,7 @@ class Translator:
         return kept or found
 
     def _no_room(self, line: int, prefix: str) -> str:
-        most = self._decoder.params.max_positions
+        most = self.decoder.params.max_positions
         return f"line {line}: no translation of at most {most} tokens begins with {shown(clean_text(prefix))}"
 
     def _details(self, sentences: list[_Sentence], found: list[list[tuple[str, Hypothesis]]]) -> list[Details]:
@@ -248,7 +253,7 @@ class Translator:
         longest = max(len(sentence.tokens) for sentence in sentences)
         padded = [sentence.tokens + [PAD] * (longest - len(sentence.tokens)) for sentence in sentences]
         texts = [sentence.beginning for sentence in sentences]
-        beginnings = Beginnings(self._spelling, texts) if any(texts) else None
+        beginnings = Beginnings(self.spelling, texts) if any(texts) else None
         return torch.tensor(padded).to(self.device), beginnings
 
     def _text(self, hypothesis: Hypothesis) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from transformer.errors import DataError
 from transformer.files import atomic_path, files_below, sha256_of, write_json
-from transformer.model.checkpoints import not_finite, read_weights, write_tensors
+from transformer.model.checkpoints import read_weights, write_tensors
 from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams, LanguageParams, ModelParams
 from transformer.section import Section
@@ -135,6 +135,4 @@ def assemble_model(
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise DataError(f"the weights do not fit config.json: {' '.join(str(error).split())[:300]}") from None
-    if name := not_finite(weights):
-        raise DataError(f"the weights are no numbers any more: {name} holds NaN or infinity; train again")
     return LoadedModel(model.to(device).eval(), vocabulary, config.languages)

@@ -83,7 +83,7 @@ class Candidate:
     @property
     def moves(self) -> bool:
         """Whether the run of its settings is given up for this one: it is unfinished, and loses nothing thereby."""
-        return not self.state.finished and ROUNDING not in self.differs
+        return not self.state.finished and not self.state.pinned and ROUNDING not in self.differs
 
     @property
     def is_near(self) -> bool:

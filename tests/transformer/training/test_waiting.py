@@ -19,6 +19,7 @@ from transformer.errors import InterruptedTrainingError, ParamsError
 from transformer.files import files_below
 from transformer.params import Params, params_from
 from transformer.training.train import Figures
+from transformer.working_folder import pin
 
 BASE: dict[str, Any] = {
     "updates": 12,
@@ -136,6 +137,16 @@ def test_params_that_change_no_update_go_on_and_leave_what_an_uninterrupted_trai
         assert "not resumed: resolved_precision float32 → bfloat16" in caplog.text
     assert made(tmp_path) == uninterrupted(params(**change))
     assert len(list((tmp_path / "work").iterdir())) == 1 + ("not resumed" in caplog.text)
+
+
+def test_a_pinned_state_stays_where_another_training_goes_on_from_it(tmp_path: Path, tokens: Path) -> None:
+    interrupted(tmp_path, tokens, params(), at=6)
+    (waiting,) = (tmp_path / "work").iterdir()
+    pin(waiting)
+    before = (waiting / "state.safetensors").read_bytes()
+    assert min(seen(tmp_path, tokens, params(validate_every=8))) > 6
+    assert (waiting / "state.safetensors").read_bytes() == before
+    assert min(seen(tmp_path, tokens, params())) > 6
 
 
 @pytest.mark.parametrize(
