@@ -109,6 +109,7 @@ def checkout(reproduced: Workspace, tmp_path: Path) -> Workspace:
     return made
 
 
+@pytest.mark.slow
 def test_the_queue_runs_and_its_results_stand_beside_the_papers(checkout: Workspace) -> None:
     def command(*options: str, succeeds: bool = True) -> str:
         return checkout.run("python", "-m", "flows.ablations", "--preset", "tiny", *options, succeeds=succeeds)

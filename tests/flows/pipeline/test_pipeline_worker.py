@@ -17,6 +17,7 @@ from prefect_server import PrefectServer, Worker, until
 from tiny_inputs import TINY_PARAMS
 from workspace import STAGES, Workspace
 
+pytestmark = pytest.mark.slow
 POOL = "pipeline-test"
 UPDATES = 1500  # some ten seconds: the first log lines reach Prefect, and those who wait for them, late
 TRAINING = {

@@ -34,6 +34,7 @@ from prefect.states import AwaitingRetry
 from prefect_server import PrefectServer, Worker, until
 from workspace import Workspace, tiny_checkout
 
+pytestmark = pytest.mark.slow
 MODEL = "transformer-en-de"
 
 
