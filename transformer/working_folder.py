@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 LOCK_FILE, SETTINGS_FILE, PROGRESS_FILE, PIN_FILE = "lock", "settings.json", "progress.json", "pinned"
 FINISHED_DAYS = 30  # a finished state that nobody has used for longer goes
 FINISHED_BYTES = 20 * 10**9  # of all finished states; the last used ones stay, and one whatever its size
+HASH = "sha256"  # of the rest of the file
 CODE, DATA = "code", "data"  # keys of settings whose value is a table of hashes
 
 Settings = dict[str, Any]
@@ -48,7 +49,12 @@ def settings_of(params: dict[str, Any], code: Iterable[str], inputs: Path, **ver
 
 def name_of(settings: Settings) -> str:
     """The name of the working folder of these settings."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return hash_of(settings)[:16]
+
+
+def hash_of(content: dict[str, Any]) -> str:
+    """SHA-256 of what is written as JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _hashes(root: Path, paths: Iterable[str]) -> dict[str, str]:
@@ -90,7 +96,7 @@ def _flat(settings: Settings) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class State:
-    """A working folder and what is known of it; `settings` is empty where an older version has left it."""
+    """A working folder and what is known of it; `settings` is empty where settings.json is missing or damaged."""
 
     folder: Path
     settings: Settings
@@ -100,30 +106,41 @@ class State:
     pinned: bool
     bytes: int
     used: float  # when a run last began in it or saved, as time.time() counts
+    damaged: list[str]  # files that are not as they were written, or from before they held a hash
 
     @classmethod
     def read(cls, folder: Path) -> "State":
         """What is known of the folder."""
-        progress = _json(folder / PROGRESS_FILE)
+        told = {name: _read_hashed(folder / name) for name in (SETTINGS_FILE, PROGRESS_FILE)}
+        progress = told[PROGRESS_FILE] or {}
         files = [path.stat() for path in files_below(folder)]
         return cls(
             folder=folder,
-            settings=_json(folder / SETTINGS_FILE),
+            settings=told[SETTINGS_FILE] or {},
             update=progress.get("update"),
             updates=progress.get("updates"),
             finished=progress.get("finished") is True,
             pinned=(folder / PIN_FILE).exists(),
             bytes=sum({one.st_ino: one.st_size for one in files}.values()),
             used=folder.stat().st_mtime,
+            damaged=[name for name, content in told.items() if content is None],
         )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _write_hashed(path: Path, content: dict[str, Any]) -> None:
+    write_json(path, {**content, HASH: hash_of(content)})
+
+
+def _read_hashed(path: Path) -> dict[str, Any] | None:
+    """What was written; nothing where there is no file, None where it is not as it was written."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        written: str = content.pop(HASH)
+        return content if written == hash_of(content) else None
+    except FileNotFoundError:
         return {}
-    return content if isinstance(content, dict) else {}
+    except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError):
+        return None
 
 
 def states_below(work: Path) -> list[State]:
@@ -153,12 +170,12 @@ def remove(folder: Path) -> None:
 
 def write_progress(folder: Path, update: int, updates: int, finished: bool) -> None:
     """Say how far the work in this folder has come; once it is finished it may go, by size and age."""
-    write_json(folder / PROGRESS_FILE, {"update": update, "updates": updates, "finished": finished})
+    _write_hashed(folder / PROGRESS_FILE, {"update": update, "updates": updates, "finished": finished})
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
     """Write down what the work in this folder follows from, and tell a person what else waits beside it."""
-    write_json(folder / SETTINGS_FILE, settings)
+    _write_hashed(folder / SETTINGS_FILE, settings)
     if waiting := [one for one in states_below(folder.parent) if one.folder != folder and not one.finished]:
         size = sum(one.bytes for one in waiting) / 1e9
         log.info("unfinished work beside it: %d, %.1f GB; python -m flows.states lists it", len(waiting), size)
