@@ -11,7 +11,6 @@ and the code, so that a run that would make anything else never takes it for its
 What is unfinished stays until a person removes it (`python -m flows.states`); what is finished goes by size and age.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -25,14 +24,13 @@ from typing import Any
 
 import transformer
 from transformer.errors import DataError
-from transformer.files import files_below, locked, sha256_of, write_json
+from transformer.files import files_below, hash_of, locked, read_hashed_json, sha256_of, write_hashed_json
 
 log = logging.getLogger(__name__)
 
 LOCK_FILE, SETTINGS_FILE, PROGRESS_FILE, PIN_FILE = "lock", "settings.json", "progress.json", "pinned"
 FINISHED_DAYS = 30  # a finished state that nobody has used for longer goes
 FINISHED_BYTES = 20 * 10**9  # of all finished states; the last used ones stay, and one whatever its size
-HASH = "sha256"  # of the rest of the file
 CODE, DATA = "code", "data"  # keys of settings whose value is a table of hashes
 
 Settings = dict[str, Any]
@@ -50,11 +48,6 @@ def settings_of(params: dict[str, Any], code: Iterable[str], inputs: Path, **ver
 def name_of(settings: Settings) -> str:
     """The name of the working folder of these settings."""
     return hash_of(settings)[:16]
-
-
-def hash_of(content: dict[str, Any]) -> str:
-    """SHA-256 of what is written as JSON, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _hashes(root: Path, paths: Iterable[str]) -> dict[str, str]:
@@ -111,7 +104,7 @@ class State:
     @classmethod
     def read(cls, folder: Path) -> "State":
         """What is known of the folder."""
-        told = {name: _read_hashed(folder / name) for name in (SETTINGS_FILE, PROGRESS_FILE)}
+        told = {name: read_hashed_json(folder / name) for name in (SETTINGS_FILE, PROGRESS_FILE)}
         progress = told[PROGRESS_FILE] or {}
         files = [path.stat() for path in files_below(folder)]
         return cls(
@@ -125,22 +118,6 @@ class State:
             used=folder.stat().st_mtime,
             damaged=[name for name, content in told.items() if content is None],
         )
-
-
-def _write_hashed(path: Path, content: dict[str, Any]) -> None:
-    write_json(path, {**content, HASH: hash_of(content)})
-
-
-def _read_hashed(path: Path) -> dict[str, Any] | None:
-    """What was written; nothing where there is no file, None where it is not as it was written."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        written: str = content.pop(HASH)
-        return content if written == hash_of(content) else None
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError):
-        return None
 
 
 def states_below(work: Path) -> list[State]:
@@ -170,12 +147,12 @@ def remove(folder: Path) -> None:
 
 def write_progress(folder: Path, update: int, updates: int, finished: bool) -> None:
     """Say how far the work in this folder has come; once it is finished it may go, by size and age."""
-    _write_hashed(folder / PROGRESS_FILE, {"update": update, "updates": updates, "finished": finished})
+    write_hashed_json(folder / PROGRESS_FILE, {"update": update, "updates": updates, "finished": finished})
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
     """Write down what the work in this folder follows from, and tell a person what else waits beside it."""
-    _write_hashed(folder / SETTINGS_FILE, settings)
+    write_hashed_json(folder / SETTINGS_FILE, settings)
     if waiting := [one for one in states_below(folder.parent) if one.folder != folder and not one.finished]:
         size = sum(one.bytes for one in waiting) / 1e9
         log.info("unfinished work beside it: %d, %.1f GB; python -m flows.states lists it", len(waiting), size)

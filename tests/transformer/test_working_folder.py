@@ -94,7 +94,7 @@ def test_a_state_tells_what_it_is_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["settings.json", "progress.json"])
-@pytest.mark.parametrize("content", ["[1", "[1]", "{}", "", '{"sha256": 1}', "[" * 100_000, None])
+@pytest.mark.parametrize("content", ["[1", "[1]", "{}", "", '{"sha256_of_the_rest": 1}', "[" * 100_000, None])
 def test_what_is_not_as_it_was_written_tells_nothing(tmp_path: Path, name: str, content: str | None) -> None:
     folder = left(tmp_path, "one", finished=True)
     write_settings(folder, {"training": {"seed": 1}})
