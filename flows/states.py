@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.checkout.preflight import read_params
-from flows.checkout.workspace import WORK, main_workspace
+from flows.checkout.workspace import WORK, check_is_checkout, main_workspace
 from transformer.errors import ParamsError, UserError
 from transformer.files import locked
 from transformer.params import Params
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--unpin", nargs="+", metavar="NAME", default=[], help="do so no longer")
     options = parser.parse_args()
     try:
+        check_is_checkout(main_workspace())
         states = {state.folder.name: state for state in all_states(main_workspace())}
         named = [*options.remove, *options.pin, *options.unpin]
         if unknown := [name for name in named if name not in states]:
