@@ -146,7 +146,7 @@ def test_a_model_of_other_tokens_is_left_out(
 def test_a_presets_data_come_from_the_pipelines_own_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     write_tiny_inputs(tmp_path)
-    monkeypatch.setattr(bundle, "PRESETS", tmp_path)
+    monkeypatch.setattr("benchmarks.presets.PRESETS", tmp_path)
     monkeypatch.setattr(bundle, "CHECKOUT", tmp_path)
     monkeypatch.chdir(tmp_path)
     bundle.preset_data("params", tmp_path / "made")

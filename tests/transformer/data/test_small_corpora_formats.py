@@ -138,7 +138,9 @@ ROWS = [
     # JSON lines
     one("JSON lines, nested", "a.jsonl.zst", zstandard.compress(JSONL.encode()), {"en": "translation.en", "de": "translation.de"}),
     one("JSON lines named .json", "a.json", JSONL, {"en": "translation.en", "de": "translation.de", "format": "jsonl"}),
-    one("JSON lines named .json, of which nothing is said", "a.json", JSONL, {"en": "translation.en", "de": "translation.de"}, f"{REGISTRY}: neither name nor content of my/a.json tells its format: say `format:` (jsonl, parquet, po, tmx, tsv, wmt-xml, xliff)"),
+    one("JSON lines named .json, of which nothing is said", "a.json", JSONL, {"en": "translation.en", "de": "translation.de"}, f"{REGISTRY}: my/a.json: say `format: jsonl` if it has an object a line; a list becomes so by jq -c '.[]' FILE.json > FILE.jsonl"),
+    one("CSV", "a.csv", "en,de\na,b\n", {"en": "en", "de": "de"}, f"{REGISTRY}: my/a.csv: CSV is not read, as its quoting is no standard: save it as TSV, with tabs and without quotes"),
+    one("a text of unknown kind", "a.dat", b"en,de\na,b\n", {"en": "en", "de": "de"}, f"{REGISTRY}: neither name nor content of my/a.dat tells its format: say `format:` (jsonl, parquet, po, tmx, tsv, wmt-xml, xliff)"),
     one("JSON lines without the key", "a.jsonl", JSONL, {"en": "en", "de": "de"}, "my/a.jsonl, line 1: no key 'en'; there are id, translation.en, translation.de; name one of them in data/corpora.yaml, or mend the line"),
     one("a JSON array", "a.jsonl", "[{}]", {"en": "en", "de": "de"}, f"my/a.jsonl, line 1: list where JSON lines have an object; make an object a line of it (jq -c '.[]'), {FORCE}"),
     one("JSON lines, cut", "a.jsonl", JSONL[:-9], {"en": "translation.en", "de": "translation.de"}, f"my/a.jsonl, line 2: not JSON (Unterminated string starting at, character 58); {MEND}"),
@@ -159,6 +161,7 @@ ROWS = [
     one("TMX, cut", "a.tmx", tmx(TU)[:-30], {"en": "en", "de": "de"}, f"my/a.tmx, line 1: not well-formed XML (Premature end of data in tag seg line 1); {MEND}"),
     one("TMX with an external entity", "a.tmx", tmx(unit("&x;", "x"), '<!DOCTYPE tmx [<!ENTITY x SYSTEM "file:///etc/hostname">]>\n'), {"en": "en", "de": "de"}, f"my/a.tmx, line 1: it declares entities, which are not read; write what they stand for, {FORCE}"),
     one("TMX that expands to terabytes", "a.tmx", tmx(unit("&l;", "x"), BOMB), {"en": "en", "de": "de"}, "entit"),
+    one("TMX with a prefix that stands for nothing", "a.tmx", "<t:mx><p>Not found</p></t:mx>", {"en": "en", "de": "de", "format": "tmx"}, "my/a.tmx, line 1: its root is <t:mx>, not <tmx>; "),
     one("TMX that is none", "a.tmx", "<html><p>Not found</p></html>", {"en": "en", "de": "de"}, f"my/a.tmx, line 1: its root is <html>, not <tmx>; {MEND}"),
     # XLIFF
     one("XLIFF 1.2", "a.xlf", xliff(UNITS + trans_unit(3, "New", "New", "new") + trans_unit(4, "Unsure", "Unsicher", "needs-review-translation")), {"en": "en", "de": "de"}, left_out={"untranslated": 1, "fuzzy": 1}),

@@ -28,8 +28,8 @@ Element = Any  # lxml.etree._Element, which has no public name
 
 
 def local_name(element: Element) -> str:
-    """The name of an element without its namespace."""
-    return str(etree.QName(element).localname)
+    """The name of an element without its namespace, with a prefix that stands for none."""
+    return str(element.tag).rpartition("}")[2]
 
 
 def read_units(raw: RawFile, root: Collection[str], units: Collection[str]) -> Iterator[Element]:
