@@ -161,7 +161,7 @@ ROWS = [
     one("TMX, cut", "a.tmx", tmx(TU)[:-30], {"en": "en", "de": "de"}, f"my/a.tmx, line 1: not well-formed XML (Premature end of data in tag seg line 1); {MEND}"),
     one("TMX with an external entity", "a.tmx", tmx(unit("&x;", "x"), '<!DOCTYPE tmx [<!ENTITY x SYSTEM "file:///etc/hostname">]>\n'), {"en": "en", "de": "de"}, f"my/a.tmx, line 1: it declares entities, which are not read; write what they stand for, {FORCE}"),
     one("TMX that expands to terabytes", "a.tmx", tmx(unit("&l;", "x"), BOMB), {"en": "en", "de": "de"}, "entit"),
-    one("TMX with a prefix that stands for nothing", "a.tmx", "<t:mx><p>Not found</p></t:mx>", {"en": "en", "de": "de", "format": "tmx"}, "my/a.tmx, line 1: its root is <t:mx>, not <tmx>; "),
+    one("TMX with a prefix that stands for nothing", "a.tmx", "<t:mx><p>Not found</p></t:mx>", {"en": "en", "de": "de", "format": "tmx"}, f"my/a.tmx, line 1: its root is <t:mx>, not <tmx>; {MEND}"),
     one("TMX that is none", "a.tmx", "<html><p>Not found</p></html>", {"en": "en", "de": "de"}, f"my/a.tmx, line 1: its root is <html>, not <tmx>; {MEND}"),
     # XLIFF
     one("XLIFF 1.2", "a.xlf", xliff(UNITS + trans_unit(3, "New", "New", "new") + trans_unit(4, "Unsure", "Unsicher", "needs-review-translation")), {"en": "en", "de": "de"}, left_out={"untranslated": 1, "fuzzy": 1}),
