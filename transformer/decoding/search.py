@@ -49,6 +49,28 @@ class Beams:
         return Beams(**{name: tensor[rows] for name, tensor in vars(self).items()})
 
 
+@dataclass(frozen=True)
+class Allowed:
+    """What may be token number `length` of a hypothesis."""
+
+    length: int
+    some_must_end: bool  # known without asking the device
+    beginnings: Beginnings | None
+
+    def hide_others(self, log_probs: Tensor, beams: Beams, places: int) -> None:
+        """Set to -inf, in `log_probs` (N * places, V), what may not come after these hypotheses."""
+        for token in NEVER_EMITTED:
+            log_probs[:, token] = -torch.inf
+        if self.some_must_end:
+            ending = log_probs[:, EOS].clone()
+            must_end = (beams.longest <= self.length).repeat_interleave(places)
+            log_probs.masked_fill_(must_end[:, None], -torch.inf)
+            log_probs[:, EOS] = ending
+        if self.beginnings is not None:
+            tokens, is_open = beams.tokens[:, :places, : self.length - 1], beams.log_probs[:, :places] > -torch.inf
+            self.beginnings.hide_others(log_probs, beams.sentences, tokens, is_open)
+
+
 def length_penalty(length: Tensor | float, alpha: float) -> Tensor | float:
     """lp(Y) = ((5 + |Y|) / 6) ** alpha (Wu et al. 2016, equation 14); |Y| counts the end of sentence."""
     return ((5.0 + length) / 6.0) ** alpha
@@ -75,25 +97,24 @@ def beam_search(
     steps = network.start(source)
     done_tokens, done_scores = torch.zeros_like(beams.finished), torch.full_like(beams.scores, -torch.inf)
     drop_every = steps_between_waits(source.device)
-    total = beams.tokens.shape[2]
+    shortest, total = int(beams.longest.min()), beams.tokens.shape[2]
     last_tokens = torch.full((len(source), 1), BOS, device=source.device)  # all hypotheses of a sentence begin alike
     for length in range(1, total + 1):
         steps.advance(last_tokens)
-        best = _best_extensions(beams, steps, last_tokens.shape[1], length, beginnings)
+        allowed = Allowed(length, length >= shortest, beginnings)
+        best = _best_extensions(beams, steps, last_tokens.shape[1], allowed)
         parents, beams = _extend(beams, best, length, params)
         beams = _stop(beams, length, params, nbest)
+        steps.follow(parents)
         if length % drop_every == 0 or length == total:
             is_open = beams.log_probs[:, 0] > -torch.inf
             done = beams.keep((~is_open).nonzero().flatten())
             done_tokens[done.sentences], done_scores[done.sentences] = done.finished, done.scores
-            if not is_open.any():
+            if len(done.sentences) == len(is_open):
                 break
-            steps.follow(parents)
             if (kept := _worth_keeping(is_open, params.beam)) is not None:
                 steps.keep(kept)
                 beams = beams.keep(kept)
-        else:
-            steps.follow(parents)
         last_tokens = beams.tokens[:, :, length - 1]
     return _hypotheses(done_tokens[:, :nbest], done_scores[:, :nbest])
 
@@ -160,21 +181,21 @@ def _extend(
     return parents.gather(1, order), new
 
 
-def _best_extensions(
-    beams: Beams, steps: Steps, places: int, length: int, beginnings: Beginnings | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _best_extensions(beams: Beams, steps: Steps, places: int, allowed: Allowed) -> tuple[Tensor, Tensor, Tensor]:
     """The best 2 K one-token extensions of each sentence: log P, token and parent place, each (N, 2 K), sorted.
 
     `places` hypotheses of a sentence have been computed. On a CPU a few sentences at a time, so that the
     probabilities of the whole vocabulary stay in its cache.
     """
     count, wanted = len(beams.sentences), 2 * beams.log_probs.shape[1]
-    at_once = max(1, ROWS_AT_ONCE // places) if beams.scores.device.type == "cpu" and beginnings is None else count
+    at_once = (
+        max(1, ROWS_AT_ONCE // places) if beams.scores.device.type == "cpu" and not allowed.beginnings else count
+    )
     found = []
     for first in range(0, count, at_once):
         some = slice(first, first + at_once)
         log_probs = steps.log_probs(some)
-        _forbid(log_probs, beams.keep(some), places, length, beginnings)
+        allowed.hide_others(log_probs, beams.keep(some), places)
         found.append(log_probs.topk(min(wanted, log_probs.shape[1]), dim=1))
     best, words = (torch.cat(each).view(count, places, -1) for each in zip(*found, strict=True))
     candidates = (beams.log_probs[:, :places, None] + best).flatten(1)
@@ -183,19 +204,6 @@ def _best_extensions(
     log_probs, flat = candidates.topk(wanted, dim=1)
     parents = (flat // best.shape[2]).clamp(max=places - 1)
     return log_probs, words.flatten(1).gather(1, flat), parents
-
-
-def _forbid(log_probs: Tensor, beams: Beams, places: int, length: int, beginnings: Beginnings | None) -> None:
-    """Set to -inf, in `log_probs` (n x places, V), what must not be token number `length`."""
-    for token in NEVER_EMITTED:
-        log_probs[:, token] = -torch.inf
-    if bool((must_end := beams.longest <= length).any()):
-        ending = log_probs[:, EOS].clone()
-        log_probs.masked_fill_(must_end.repeat_interleave(places)[:, None], -torch.inf)
-        log_probs[:, EOS] = ending
-    if beginnings is not None:
-        tokens, is_open = beams.tokens[:, :places, : length - 1], beams.log_probs[:, :places] > -torch.inf
-        beginnings.hide_others(log_probs, beams.sentences, tokens, is_open)
 
 
 def _stop(beams: Beams, length: int, params: DecodingParams, nbest: int) -> Beams:
