@@ -20,17 +20,17 @@ from pathlib import Path
 import torch
 
 from benchmarks.newstest import sentence_lengths
+from benchmarks.presets import preset_names, preset_params
 from benchmarks.static_decoder import StaticDecoder, StaticNetwork
 from transformer.decoding.search import beam_search
 from transformer.decoding.stepping import SteppingNetwork
 from transformer.decoding.translator import batches_by_length
 from transformer.model.device import autocast, select_device, select_search_precision
 from transformer.model.transformer import Transformer
-from transformer.params import Params, load_params
+from transformer.params import Params
 from transformer.tokens.vocabulary import EOS, PAD
 
 TEST_SET = Path("data/corpus/test.parquet")
-PRESETS = Path(__file__).parents[1] / "presets"
 NEWSTEST_SENTENCES = 3003  # of newstest2014
 EXTRA_LENGTH = 10
 
@@ -51,7 +51,7 @@ def main() -> None:
     """Translate the sentences twice with each decoder, and print the time of the second."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--preset", help="a name in presets/, such as wmt14-en-de-base")
+    which.add_argument("--preset", choices=preset_names())
     which.add_argument("--model", type=Path, help="a trained model's folder, beside other software on a test set")
     parser.add_argument("--test", type=Path, default=TEST_SET, help="of --model (default: %(default)s)")
     parser.add_argument("--ctranslate2", type=Path, help="of --model: its export for CTranslate2")
@@ -68,7 +68,7 @@ def main() -> None:
         named = {"CTranslate2": asked.ctranslate2, "Hugging Face generate": asked.hugging_face}
         folders = {name: folder for name, folder in named.items() if folder}
         return compare(asked.model, asked.test, folders, asked.rounds, asked.busy)
-    params = load_params(PRESETS / f"{asked.preset}.yaml")
+    params = preset_params(asked.preset)
     for static in [False, True] if asked.cuda_graphs else [False]:
         found = decode_random(params, asked.sentences, asked.extra, static=static)
         graphs = "no CUDA graphs on this device" if found.device == "CPU" else "CUDA graphs"
