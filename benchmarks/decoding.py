@@ -2,28 +2,35 @@
 
     python -m benchmarks.decoding --preset wmt14-en-de-base
     python -m benchmarks.decoding --preset interface-strings --sentences 100
+    python -m benchmarks.decoding --model models/averaged --ctranslate2 FOLDER --hugging-face FOLDER
 
 The weights are random, and a random network ends its sentences too late: a hypothesis may have at most
 `--extra` tokens more than its source, where a trained one has about as many, so that each search takes more steps
 than a trained network's. Needs torch and the library's own dependencies only.
+
+With `--model`, a trained model translates a test set by turns with other software that has its weights, from folders
+of `transformer export` (benchmarks/decoding_peers.py).
 """
 
 import argparse
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from benchmarks.newstest import sentence_lengths
-from benchmarks.presets import add_preset, preset_params
-from benchmarks.static_decoder import StaticDecoder
+from benchmarks.presets import preset_names, preset_params
+from benchmarks.static_decoder import StaticDecoder, StaticNetwork
 from transformer.decoding.search import beam_search
+from transformer.decoding.stepping import SteppingNetwork
 from transformer.decoding.translator import batches_by_length
 from transformer.model.device import autocast, select_device, select_search_precision
 from transformer.model.transformer import Transformer
 from transformer.params import Params
 from transformer.tokens.vocabulary import EOS, PAD
 
+TEST_SET = Path("data/corpus/test.parquet")
 NEWSTEST_SENTENCES = 3003  # of newstest2014
 EXTRA_LENGTH = 10
 
@@ -43,11 +50,24 @@ class Decoded:
 def main() -> None:
     """Translate the sentences twice with each decoder, and print the time of the second."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    add_preset(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--preset", choices=preset_names())
+    which.add_argument("--model", type=Path, help="a trained model's folder, beside other software on a test set")
+    parser.add_argument("--test", type=Path, default=TEST_SET, help="of --model (default: %(default)s)")
+    parser.add_argument("--ctranslate2", type=Path, help="of --model: its export for CTranslate2")
+    parser.add_argument("--hugging-face", type=Path, help="of --model: its export for Hugging Face")
+    parser.add_argument("--rounds", type=int, default=5, help="of --model (default: %(default)s)")
+    parser.add_argument("--busy", type=int, default=0, help="of --model: processes that compute beside it")
     parser.add_argument("--sentences", type=int, default=NEWSTEST_SENTENCES, help="default: newstest2014's 3003")
     parser.add_argument("--extra", type=int, default=EXTRA_LENGTH, help="tokens of a translation beyond its source's")
     parser.add_argument("--cuda-graphs", action="store_true", help="also with tensors of one size, in CUDA graphs")
     asked = parser.parse_args()
+    if asked.model:
+        from benchmarks.decoding_peers import compare  # here, as a bare machine lacks what it needs
+
+        named = {"CTranslate2": asked.ctranslate2, "Hugging Face generate": asked.hugging_face}
+        folders = {name: folder for name, folder in named.items() if folder}
+        return compare(asked.model, asked.test, folders, asked.rounds, asked.busy)
     params = preset_params(asked.preset)
     for static in [False, True] if asked.cuda_graphs else [False]:
         found = decode_random(params, asked.sentences, asked.extra, static=static)
@@ -77,14 +97,15 @@ def decode_random(
     lengths = sentence_lengths(sentences)[0].tolist()
     sources = [[*torch.randint(EOS + 1, pieces, (length - 1,)).tolist(), EOS] for length in lengths]
     name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "CPU"
-    decoder = StaticDecoder(model, extra, graphs=chosen.type == "cuda") if static else model
+    static_decoder = StaticDecoder(model, extra, graphs=chosen.type == "cuda") if static else None
+    network = StaticNetwork(static_decoder) if static_decoder else SteppingNetwork.of(model)
     for _ in range(2):  # the first time warms up
         begun, tokens = time.monotonic(), 0
         for batch in batches_by_length(lengths, decoding.batch_tokens):
             longest = lengths[batch[0]]
             padded = torch.tensor([sources[index] + [PAD] * (longest - lengths[index]) for index in batch])
             with autocast(chosen, precision):
-                found = beam_search(decoder, padded.to(chosen), decoding)
+                found = beam_search(network, padded.to(chosen), decoding)
             tokens += sum(len(hypotheses[0].tokens) + 1 for hypotheses in found)
         seconds = time.monotonic() - begun
     return Decoded(sentences, decoding.beam, tokens, seconds, name, str(precision).removeprefix("torch."))

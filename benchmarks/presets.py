@@ -10,8 +10,12 @@ PRESETS = Path(__file__).parents[1] / "presets"
 
 def add_preset(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """The option `--preset`, which has to be given where there is no default."""
-    names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-    parser.add_argument("--preset", choices=names, required=default is None, default=default)
+    parser.add_argument("--preset", choices=preset_names(), required=default is None, default=default)
+
+
+def preset_names() -> list[str]:
+    """All of them."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def preset_params(name: str) -> Params:

@@ -1,10 +1,11 @@
 """The decoder's step with tensors of one size for a whole batch, so that torch.compile can replay it as a CUDA graph.
 
 The network's own step appends to its keys and values, which makes each step's kernels other ones. Here they have room
-for the longest hypothesis from the start, and a mask hides what is not yet written. `beam_search` takes either;
-`benchmarks.decoding --cuda-graphs` compares the two.
+for the longest hypothesis from the start, and a mask hides what is not yet written. `beam_search` takes it as a
+`StaticNetwork`; `benchmarks.decoding --cuda-graphs` compares it with the library's own.
 """
 
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -59,6 +60,48 @@ class StaticDecoder:
         hidden = model.decoder_norm(x)[:, 0]
         with torch.autocast(hidden.device.type, enabled=False):  # as in Transformer.step
             return model.embedding.logits(hidden.float()), grown
+
+
+class StaticNetwork:
+    """Stands in for a SteppingNetwork in `beam_search`."""
+
+    def __init__(self, decoder: StaticDecoder) -> None:
+        self.params, self._decoder = decoder.params, decoder
+
+    def start(self, source: Tensor) -> "StaticSteps":
+        """As `SteppingNetwork.start`."""
+        return StaticSteps(self._decoder, self._decoder.start(source), len(source))
+
+
+class StaticSteps:
+    """See transformer.decoding.stepping.Steps; a row a hypothesis."""
+
+    def __init__(self, decoder: StaticDecoder, state: DecoderState, count: int) -> None:
+        self._decoder, self._state, self._count, self._places = decoder, state, count, 1
+
+    def advance(self, tokens: Tensor) -> None:
+        """As `Steps.advance`."""
+        self._logits = self._decoder.step(tokens.flatten(), self._state).view(*tokens.shape, -1)
+
+    def log_probs(self, sentences: slice) -> Tensor:
+        """As `Steps.log_probs`."""
+        return self._logits[sentences].flatten(0, 1).log_softmax(-1)
+
+    def follow(self, parents: Tensor) -> None:
+        """As `Steps.follow`; the encoder's output is copied only where the hypotheses become more."""
+        first = torch.arange(self._count, device=parents.device)[:, None] * self._places
+        rows = (first + parents).flatten()
+        if parents.size(1) != self._places:
+            self._state, self._places = self._state.select(rows), parents.size(1)
+            return
+        past = [(keys.index_select(0, rows), values.index_select(0, rows)) for keys, values in self._state.past]
+        self._state = replace(self._state, past=past)
+
+    def keep(self, sentences: Tensor) -> None:
+        """As `Steps.keep`."""
+        places = torch.arange(self._places, device=sentences.device)
+        self._state = self._state.select((sentences[:, None] * self._places + places).flatten())
+        self._count = len(sentences)
 
 
 def _layer_step(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.static_decoder import StaticDecoder
+from benchmarks.static_decoder import StaticDecoder, StaticNetwork
 from transformer.decoding.search import beam_search
 from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams, ModelParams
@@ -54,7 +54,8 @@ def test_a_step_of_fixed_size_is_the_step(model: Transformer) -> None:
 
 def test_beam_search_finds_the_same_with_it(model: Transformer) -> None:
     source = sources([9, 5, 12, 3, 7, 11])
-    found = beam_search(StaticDecoder(model, DECODING.max_extra_length, graphs=False), source, DECODING, nbest=2)
+    network = StaticNetwork(StaticDecoder(model, DECODING.max_extra_length, graphs=False))
+    found = beam_search(network, source, DECODING, nbest=2)
     expected = beam_search(model, source, DECODING, nbest=2)
     assert [[one.tokens for one in each] for each in found] == [[one.tokens for one in each] for each in expected]
     for ours, theirs in zip(found, expected, strict=True):

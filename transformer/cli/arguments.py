@@ -11,6 +11,7 @@ from typing import NoReturn, TypeAlias
 from pydantic import ValidationError
 
 from transformer.cli.output import write_out
+from transformer.cli.torch_import import import_torch
 from transformer.errors import DataError, ParamsError
 from transformer.params import DecodingParams
 from transformer.section import SHOWN_CHARACTERS, in_words, shown
@@ -68,7 +69,8 @@ def search_settings(options: argparse.Namespace, *names: str) -> DecodingParams:
         ParamsError: one is outside its range.
         DataError: the model folder is incomplete or malformed.
     """
-    from transformer.model.folder import read_decoding  # here, as torch takes seconds to import
+    import_torch()  # here, as it takes a second
+    from transformer.model.folder import read_decoding
 
     asked = {name: value for name in (*names, "precision") if (value := getattr(options, name)) is not None}
     model = options.model[0] if isinstance(options.model, list) else options.model

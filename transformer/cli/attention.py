@@ -33,11 +33,12 @@ def attention(options: argparse.Namespace) -> None:
         DataError: a sentence is empty or too long, or the model folder is missing or malformed.
     """
     check_model(options.model)
+    decoding = search_settings(options)
     from transformer.decoding.translator import Translator
     from transformer.evaluation.attention import attention_maps
     from transformer.evaluation.attention_plots import draw_attention
 
-    translator = Translator.load(options.model, options.device, search_settings(options))
+    translator = Translator.load(options.model, options.device, decoding)
     sentence = resolve_entities(options.sentence)
     if options.target is None:
         target = translator.translate([sentence])[0]

@@ -59,7 +59,7 @@ def score(options: argparse.Namespace) -> None:
     check_model(options.model)
     with reading(options.source) as sources, reading(options.target) as targets:
         decoding = search_settings(options, "alpha", "batch_tokens")
-        from transformer.decoding.pairs import PairScorer  # here, as torch takes seconds to import
+        from transformer.decoding.pairs import PairScorer  # here, as torch takes a second to import
         from transformer.decoding.translator import Translator
 
         translator = Translator.load(options.model, options.device, decoding)

@@ -92,7 +92,7 @@ def translate(options: argparse.Namespace) -> None:
         raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
     with reading(options.file, A_SENTENCE) as reader:
         prefixes = Prefixes.of_options(options)
-        # Here, as torch takes seconds to import, for which --help should not wait.
+        # Here, as torch takes a second to import, for which --help should not wait.
         from transformer.decoding.translator import Translator
 
         demands, write = _demands(options), _writer(options)

@@ -114,7 +114,7 @@ class PairScorer:
         longest = max(len(pair.source) for pair in pairs) + 1
         padded = [[*pair.source, EOS] + [PAD] * (longest - len(pair.source) - 1) for pair in pairs]
         source, texts = torch.tensor(padded, device=self.translator.device), [pair.text for pair in pairs]
-        found = beam_search(self.translator.decoder, source, self.translator.decoding, 1, WholeTexts(spelling, texts))
+        found = beam_search(self.translator.network, source, self.translator.decoding, 1, WholeTexts(spelling, texts))
         return [[one.tokens for one in some] for some in found]
 
     def _in_pieces(self, pairs: list[Pair], targets: list[list[int]]) -> list[PairScore]:

@@ -6,16 +6,20 @@
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.greedy import steps_between_waits
+from transformer.decoding.packed_product import counted
 from transformer.decoding.prefix import Beginnings
-from transformer.model.transformer import DecoderState, Transformer
+from transformer.decoding.stepping import SteppingNetwork, Steps, refilled
+from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams
 from transformer.tokens.vocabulary import BOS, EOS, PAD, UNK
 
 NEVER_EMITTED = (PAD, UNK, BOS)
+ROWS_AT_ONCE = 64  # hypotheses whose probabilities a CPU computes at a time
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,31 @@ class Beams:
     finished: Tensor  # (N, K, T) finished hypotheses, best first, EOS included
     scores: Tensor  # (N, K) their log P / lp, descending
 
-    def keep(self, rows: Tensor) -> "Beams":
-        """Only the sentences at `rows` (N',)."""
+    def keep(self, rows: Tensor | slice) -> "Beams":
+        """Only the sentences at `rows` (N',), in their order."""
         return Beams(**{name: tensor[rows] for name, tensor in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What may be token number `length` of a hypothesis."""
+
+    length: int
+    some_must_end: bool  # known without asking the device
+    beginnings: Beginnings | None
+
+    def hide_others(self, log_probs: Tensor, beams: Beams, places: int) -> None:
+        """Set to -inf, in `log_probs` (N * places, V), what may not come after these hypotheses."""
+        for token in NEVER_EMITTED:
+            log_probs[:, token] = -torch.inf
+        if self.some_must_end:
+            ending = log_probs[:, EOS].clone()
+            must_end = (beams.longest <= self.length).repeat_interleave(places)
+            log_probs.masked_fill_(must_end[:, None], -torch.inf)
+            log_probs[:, EOS] = ending
+        if self.beginnings is not None:
+            tokens, is_open = beams.tokens[:, :places, : self.length - 1], beams.log_probs[:, :places] > -torch.inf
+            self.beginnings.hide_others(log_probs, beams.sentences, tokens, is_open)
 
 
 def length_penalty(length: Tensor | float, alpha: float) -> Tensor | float:
@@ -52,7 +78,7 @@ def length_penalty(length: Tensor | float, alpha: float) -> Tensor | float:
 
 @torch.inference_mode()
 def beam_search(
-    model: Transformer | Ensemble,
+    model: Transformer | Ensemble | SteppingNetwork,
     source: Tensor,
     params: DecodingParams,
     nbest: int = 1,
@@ -66,29 +92,45 @@ def beam_search(
     maximum length, where the end of sentence is forced. A sentence whose beginning can't be written within that
     length has no translation. The caller chooses eval mode and autocast.
     """
-    beams = _start(source, params, longest_lengths(source, params, model.params.max_positions, beginnings))
-    state = model.start(source, params.beam)
+    network = SteppingNetwork.of(model) if isinstance(model, Transformer | Ensemble) else model
+    beams = _start(source, params, longest_lengths(source, params, network.params.max_positions, beginnings))
+    steps = network.start(source)
     done_tokens, done_scores = torch.zeros_like(beams.finished), torch.full_like(beams.scores, -torch.inf)
     drop_every = steps_between_waits(source.device)
     shortest, total = int(beams.longest.min()), beams.tokens.shape[2]
-    last_tokens = torch.full((len(source), params.beam), BOS, device=source.device)
+    last_tokens = torch.full((len(source), 1), BOS, device=source.device)  # all hypotheses of a sentence begin alike
     for length in range(1, total + 1):
-        logits = model.step(last_tokens.flatten(), state).float()
-        normaliser = logits.logsumexp(1, keepdim=True)
-        logits = _allowed(beams, logits, length, length >= shortest, beginnings)
-        parents, beams = _extend(beams, logits, normaliser, length, params)
+        steps.advance(last_tokens)
+        allowed = Allowed(length, length >= shortest, beginnings)
+        best = _best_extensions(beams, steps, last_tokens.shape[1], allowed)
+        parents, beams = _extend(beams, best, length, params)
         beams = _stop(beams, length, params, nbest)
+        steps.follow(parents)
         if length % drop_every == 0 or length == total:
             is_open = beams.log_probs[:, 0] > -torch.inf
             done = beams.keep((~is_open).nonzero().flatten())
             done_tokens[done.sentences], done_scores[done.sentences] = done.finished, done.scores
-            going = is_open.nonzero().flatten()
-            if not len(going):
+            if len(done.sentences) == len(is_open):
                 break
-            beams, parents = beams.keep(going), parents[going]
-        state = _follow(state, parents, params.beam)
+            if (kept := _worth_keeping(is_open, params.beam)) is not None:
+                steps.keep(kept)
+                beams = beams.keep(kept)
         last_tokens = beams.tokens[:, :, length - 1]
     return _hypotheses(done_tokens[:, :nbest], done_scores[:, :nbest])
+
+
+def _worth_keeping(is_open: Tensor, places: int) -> Tensor | None:
+    """The sentences to go on with where some are done, all that are open among them; None where none need leave.
+
+    Products are computed for a few counts of rows only, so that sentences leave when the next smaller one will do.
+    """
+    rows = counted(int(is_open.sum()) * places)
+    going = min(len(is_open), rows // places)
+    if going == len(is_open):
+        return None
+    kept = is_open.clone()
+    kept[(~is_open).nonzero().flatten()[: going - int(is_open.sum())]] = True
+    return refilled(kept)
 
 
 def longest_lengths(
@@ -112,58 +154,56 @@ def _start(source: Tensor, params: DecodingParams, longest: Tensor) -> Beams:
 
 
 def _extend(
-    beams: Beams, logits: Tensor, normaliser: Tensor, length: int, params: DecodingParams
+    beams: Beams, best: tuple[Tensor, Tensor, Tensor], length: int, params: DecodingParams
 ) -> tuple[Tensor, Beams]:
-    """Append token number `length` to every open hypothesis.
+    """Append token number `length` to every open hypothesis; `best` are the best 2 K extensions of each sentence.
 
-    `logits` is (N * K, V), those of tokens that are not allowed -inf; log P is `logits` - `normaliser` (N * K, 1).
-    Returns the rows (N, K) of the decoder state that the new open hypotheses continue, and the new beams.
+    Returns the places (N, K) of the hypotheses that the new open ones continue, and the new beams.
     Of the best 2 K extensions at most K end, so K that go on are always among them.
     """
-    count, places = beams.log_probs.shape
-    log_probs, words, parents = _best_extensions(beams, logits, normaliser)
+    places = beams.log_probs.shape[1]
+    log_probs, words, parents = best
     ends = words == EOS
     new_scores = (log_probs / length_penalty(float(length), params.alpha)).where(ends, -torch.inf)[:, :places]
     continued, order = log_probs.masked_fill(ends, -torch.inf).topk(places, dim=1)
 
     tokens = beams.tokens.gather(1, _over_time(parents, beams.tokens))
     tokens[:, :, length - 1] = words
-    scores, best = torch.cat([beams.scores, new_scores], 1).topk(places, dim=1)
+    scores, best_finished = torch.cat([beams.scores, new_scores], 1).topk(places, dim=1)
     finished = torch.cat([beams.finished, tokens[:, :places]], 1)
     new = replace(
         beams,
         tokens=tokens.gather(1, _over_time(order, tokens)),
         log_probs=continued,
-        finished=finished.gather(1, _over_time(best, finished)),
+        finished=finished.gather(1, _over_time(best_finished, finished)),
         scores=scores,
     )
-    first_row = torch.arange(count, device=words.device)[:, None] * places
-    return first_row + parents.gather(1, order), new
+    return parents.gather(1, order), new
 
 
-def _allowed(beams: Beams, logits: Tensor, length: int, some_must_end: bool, beginnings: Beginnings | None) -> Tensor:
-    """The logits (N * K, V), with -inf for what must not be token number `length`."""
-    for token in NEVER_EMITTED:
-        logits[:, token] = -torch.inf
-    if some_must_end:
-        goes_on = torch.arange(logits.shape[1], device=logits.device) != EOS
-        must_end = (beams.longest <= length).repeat_interleave(beams.log_probs.shape[1])
-        logits = logits.masked_fill(must_end[:, None] & goes_on, -torch.inf)
-    if beginnings is not None:
-        beginnings.hide_others(
-            logits, beams.sentences, beams.tokens[:, :, : length - 1], beams.log_probs > -torch.inf
-        )
-    return logits
+def _best_extensions(beams: Beams, steps: Steps, places: int, allowed: Allowed) -> tuple[Tensor, Tensor, Tensor]:
+    """The best 2 K one-token extensions of each sentence: log P, token and parent place, each (N, 2 K), sorted.
 
-
-def _best_extensions(beams: Beams, logits: Tensor, normaliser: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The best 2 K one-token extensions of each sentence: log P, token and parent place, each (N, 2 K), sorted."""
-    count, places = beams.log_probs.shape
-    width = min(2 * places, logits.shape[1])
-    best, words = logits.topk(width, dim=1)
-    candidates = beams.log_probs[:, :, None] + (best - normaliser).view(count, places, width)
-    log_probs, flat = candidates.view(count, -1).topk(2 * places, dim=1)
-    return log_probs, words.view(count, -1).gather(1, flat), flat // width
+    `places` hypotheses of a sentence have been computed. On a CPU a few sentences at a time, so that the
+    probabilities of the whole vocabulary stay in its cache.
+    """
+    count, wanted = len(beams.sentences), 2 * beams.log_probs.shape[1]
+    at_once = (
+        max(1, ROWS_AT_ONCE // places) if beams.scores.device.type == "cpu" and not allowed.beginnings else count
+    )
+    found = []
+    for first in range(0, count, at_once):
+        some = slice(first, first + at_once)
+        log_probs = steps.log_probs(some)
+        allowed.hide_others(log_probs, beams.keep(some), places)
+        found.append(log_probs.topk(min(wanted, log_probs.shape[1]), dim=1))
+    best, words = (torch.cat(each).view(count, places, -1) for each in zip(*found, strict=True))
+    candidates = (beams.log_probs[:, :places, None] + best).flatten(1)
+    if (missing := wanted - candidates.shape[1]) > 0:  # the first token, of a vocabulary smaller than that
+        candidates, words = F.pad(candidates, (0, missing), value=-torch.inf), F.pad(words.flatten(1), (0, missing))
+    log_probs, flat = candidates.topk(wanted, dim=1)
+    parents = (flat // best.shape[2]).clamp(max=places - 1)
+    return log_probs, words.flatten(1).gather(1, flat), parents
 
 
 def _stop(beams: Beams, length: int, params: DecodingParams, nbest: int) -> Beams:
@@ -176,21 +216,6 @@ def _stop(beams: Beams, length: int, params: DecodingParams, nbest: int) -> Beam
     settled = beams.scores[:, nbest - 1] >= bound
     stopped = full | settled | (beams.longest <= length)
     return replace(beams, log_probs=beams.log_probs.masked_fill(stopped[:, None], -torch.inf))
-
-
-def _follow(state: DecoderState, parents: Tensor, places: int) -> DecoderState:
-    """The decoder state with the rows of `parents` (N, K).
-
-    The hypotheses of a sentence share its encoder output, which moves only when sentences are dropped.
-    """
-    rows = parents.flatten()
-    if len(rows) < len(state.source_mask):
-        return state.select(rows)
-    if places == 1:
-        return state
-    return replace(
-        state, past=[(keys.index_select(0, rows), values.index_select(0, rows)) for keys, values in state.past]
-    )
 
 
 def _over_time(places: Tensor, tokens: Tensor) -> Tensor:

@@ -20,7 +20,9 @@ from transformer.decoding.protection import Wanted, protected_search
 from transformer.decoding.sampling import sample
 from transformer.decoding.scoring import score_tokens
 from transformer.decoding.search import Hypothesis, beam_search, length_penalty, longest_lengths
+from transformer.decoding.side_by_side import side_by_side
 from transformer.decoding.spelling import Spelling
+from transformer.decoding.stepping import SteppingNetwork
 from transformer.decoding.translation import NOTHING, Details, Options, Sentence, Translation, distinct, joined
 from transformer.errors import DataError, DeviceMemoryError
 from transformer.languages import is_unsegmented
@@ -34,6 +36,7 @@ from transformer.tokens.vocabulary import EOS, PAD, Vocabulary
 
 log = logging.getLogger(__name__)
 PLAIN = Options()
+CPU_SENTENCES = 64  # of a batch on a CPU
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class Translator:
         self.precision = select_search_precision(decoding.precision, device)
         self.space = space
         self.decoder = self.model if len(self.models) == 1 else Ensemble(self.models)
+
+    @cached_property
+    def network(self) -> SteppingNetwork:
+        """The models with their weights packed for searching."""
+        return SteppingNetwork.of(self.decoder)
 
     @cached_property
     def spelling(self) -> Spelling:
@@ -131,15 +139,29 @@ class Translator:
         sentences = self._sentences(lines, list(prefixes) or [""] * len(lines), options, first_line)
         parts = defaultdict[int, dict[int, list[Translation]]](dict)
         on_translated(len(lines) - len({sentence.line for sentence in sentences}))
-        for batch in batches_by_length([len(sentence.tokens) for sentence in sentences], self.decoding.batch_tokens):
-            chosen = [sentences[index] for index in batch]
-            for index, translations in zip(batch, self._translated(chosen, nbest, options), strict=True):
+        batches = self._batches(sentences)
+
+        def translated(batch: list[int]) -> list[list[Translation]]:
+            return self._translated([sentences[index] for index in batch], nbest, options)
+
+        for batch, found in zip(batches, side_by_side(translated, batches, self.device), strict=True):
+            for index, translations in zip(batch, found, strict=True):
                 parts[sentences[index].line][index] = translations
-            on_translated(sum(sentence.part == 0 for sentence in chosen))
+            on_translated(sum(sentences[index].part == 0 for index in batch))
         return [
             self._of_line([(sentences[index], found) for index, found in sorted(parts[number].items())])
             for number in range(first_line, first_line + len(lines))
         ]
+
+    def _batches(self, sentences: list[_Sentence]) -> list[list[int]]:
+        """On a CPU of few sentences: their numbers stay in its caches, and there are batches for all threads.
+
+        The number of threads has no say, so that it can't change a digit.
+        """
+        on_cpu = self.device.type == "cpu"
+        most = min(CPU_SENTENCES, max(8, -(-len(sentences) // 4))) if on_cpu else len(sentences)
+        lengths = [len(sentence.tokens) for sentence in sentences]
+        return list(batches_by_length(lengths, self.decoding.batch_tokens, most))
 
     def _of_line(self, parts: list[tuple[_Sentence, list[Translation]]]) -> list[Translation]:
         if len(parts) < 2:
@@ -202,7 +224,7 @@ class Translator:
             found = sample(self.decoder, source, self.decoding, options.sampling, streams, nbest, beginnings)
         else:
             wanted = 1 if nbest == 1 else self.decoding.beam  # equal texts will be left out
-            found = beam_search(self.decoder, source, self.decoding, wanted, beginnings)
+            found = beam_search(self.network, source, self.decoding, wanted, beginnings)
         return [
             distinct(self._acceptable(sentence, hypotheses, nbest, options), nbest)
             for sentence, hypotheses in zip(sentences, found, strict=True)
@@ -281,14 +303,14 @@ class Translator:
         )
 
 
-def batches_by_length(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
+def batches_by_length(lengths: list[int], batch_tokens: int, most: int | None = None) -> Iterator[list[int]]:
     """Indices of the non-empty sentences, longest first, in batches of at most `batch_tokens` padded tokens.
 
-    A sentence longer than that is a batch of its own.
+    `most` limits their number too. A sentence longer than that is a batch of its own.
     """
     batch: list[int] = []
     for index in sorted((i for i, length in enumerate(lengths) if length), key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
+        if batch and ((len(batch) + 1) * lengths[batch[0]] > batch_tokens or len(batch) == most):
             yield batch
             batch = []
         batch.append(index)
