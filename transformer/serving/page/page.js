@@ -186,11 +186,11 @@ function link(word, partners, found, verb) {
   word.onmouseenter = word.onfocus = word.onclick = () => {
     clear()
     word.classList.add("chosen")
-    for (const [place, partner] of partners.entries()) partner.style.setProperty("--weight", (found[place] * 0.85).toFixed(3))
+    for (const [place, partner] of partners.entries()) partner.style.setProperty("--weight", (found[place] * 0.6).toFixed(3))
     const most = found.map((weight, place) => ({weight, text: partners[place].textContent}))
       .filter((one) => one.weight >= 0.05).sort((one, other) => other.weight - one.weight).slice(0, 4)
-    const listed = most.map((one) => `${one.text} ${Math.round(one.weight * 100)} %`).join(", ")
-    weights.textContent = `${word.textContent} ${verb} ${listed || "nothing in particular"}`
+    const listed = most.map((one) => `“${one.text}” ${Math.round(one.weight * 100)} %`).join(", ")
+    weights.textContent = `“${word.textContent}” ${verb} ${listed || "nothing in particular"}`
   }
 }
 
