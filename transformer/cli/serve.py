@@ -58,8 +58,7 @@ def serve(options: argparse.Namespace) -> None:
         app = served(model, metrics, key, options.name)
         languages, name = model.current.languages, model.current.name
         about = f"{languages.source} to {languages.target}, {options.model}, sha256 {name[:12]}"
-        write_out(f"{address_of(server)}  {about}; Ctrl-C stops\n")
-        run(app, server)
+        run(app, server, lambda: write_out(f"{address_of(server)}  {about}; Ctrl-C stops\n"))
 
 
 def _check_packages() -> None:

@@ -41,7 +41,9 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "a value is not allowed"},
     429: {"model": Problem, "description": "too many lines wait already"},
 }
-UNAUTHORIZED: dict[int | str, dict[str, Any]] = {401: {"model": Problem, "description": "the key is missing or wrong"}}
+UNAUTHORIZED: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "the key is missing or wrong"}
+}
 
 log = logging.getLogger(__name__)
 
@@ -106,14 +108,17 @@ async def _translated(batcher: Batcher, model: ServedModel, wanted: Asked, reque
     if wanted.nbest > model.beam:
         raise HTTPException(422, f"nbest = {wanted.nbest}: the model's beam is {model.beam}")
     if wanted.details and len(wanted.lines) * wanted.nbest > MOST_DETAILED:
-        raise HTTPException(422, f"details are for at most {MOST_DETAILED} translations, lines times nbest, at a time")
+        raise HTTPException(
+            422, f"details are for at most {MOST_DETAILED} translations, lines times nbest, at a time"
+        )
     lines = [resolve_entities(line) for line in wanted.lines]
     try:
         future = asyncio.wrap_future(batcher.submit(lines, Wish(wanted.nbest, wanted.details)))
     except BusyError:
         raise HTTPException(429, "too many lines wait already: try again in a moment", {"Retry-After": "1"}) from None
     gone = asyncio.ensure_future(_gone(request))
-    await asyncio.wait([future, gone], return_when=asyncio.FIRST_COMPLETED)
+    either: list[asyncio.Future[Any]] = [future, gone]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     gone.cancel()
     if not future.done():
         future.cancel()  # what has not begun is left out
@@ -162,7 +167,7 @@ async def _in_one_line(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": f"the body is no JSON: {place}"}, 400)
     where = ".".join(str(step) for step in first["loc"][1:])
     if not where:
-        told = "the body must be a JSON object, sent as application/json: {\"lines\": [\"…\"]}"
+        told = 'the body must be a JSON object, sent as application/json: {"lines": ["…"]}'
     elif first["type"] == "missing":
         told = f"{where} is missing"
     elif first["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""Around the application: bodies are limited, requests counted, and every answer tells browsers what it may not do."""
+"""Around the application: bodies are limited, requests counted, and browsers told what the page may not do."""
 
 from starlette.exceptions import HTTPException
 

@@ -12,15 +12,19 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        own = {"namespace": "transformer", "registry": self._registry}
-        self.requests = Counter("requests", "Requests by path and status", ["path", "status"], **own)
-        self.seconds = Histogram("translate_seconds", "From a request's arrival to its answer", buckets=SECONDS, **own)
-        self.lines = Counter("lines", "Lines translated", **own)
-        self.waiting = Gauge("waiting_lines", "Lines in the queue", **own)
-        self.batch_lines = Histogram("batch_lines", "Lines translated together", buckets=LINES, **own)
-        self.batch_seconds = Histogram("batch_seconds", "Time that a batch took", buckets=SECONDS, **own)
-        self.loads = Counter("model_loads", "Attempts to load a changed model", ["outcome"], **own)
-        self.model = Gauge("model_info", "The model that is served", ["sha256"], **own)
+        name, own = "transformer_", self._registry
+        self.requests = Counter(f"{name}requests", "Requests by path and status", ["path", "status"], registry=own)
+        self.seconds = Histogram(
+            "translate_seconds", "From a request's arrival to its answer", buckets=SECONDS, registry=own
+        )
+        self.lines = Counter(f"{name}lines", "Lines translated", registry=own)
+        self.waiting = Gauge(f"{name}waiting_lines", "Lines in the queue", registry=own)
+        self.batch_lines = Histogram(f"{name}batch_lines", "Lines translated together", buckets=LINES, registry=own)
+        self.batch_seconds = Histogram(
+            f"{name}batch_seconds", "Time that a batch took", buckets=SECONDS, registry=own
+        )
+        self.loads = Counter(f"{name}model_loads", "Attempts to load a changed model", ["outcome"], registry=own)
+        self.model = Gauge(f"{name}model_info", "The model that is served", ["sha256"], registry=own)
 
     def serving(self, name: str) -> None:
         """The model has this SHA-256 from now on."""

@@ -1,4 +1,4 @@
-"""The model that is served: loaded from a folder, and again when the folder, or what the link leads to, has changed."""
+"""The model that is served: loaded from a folder, and again when the folder, or what a link leads to, has changed."""
 
 import logging
 import os

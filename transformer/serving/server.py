@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -41,13 +42,26 @@ def address_of(server: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def run(app: App, server: socket.socket) -> None:
+class _Server(uvicorn.Server):
+    """Says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn."""
+        await super().startup(sockets)
+        self._on_ready()
+
+
+def run(app: App, server: socket.socket, on_ready: Callable[[], object]) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP; then accept no more, finish what was asked, and return."""
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, ws="none", http="h11",
         timeout_graceful_shutdown=LONGEST_END,
     )  # fmt: skip
-    running = uvicorn.Server(config)
+    running = _Server(config, on_ready)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         running.should_exit = True

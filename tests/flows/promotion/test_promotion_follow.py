@@ -127,7 +127,9 @@ class Clients:
             except Exception as error:
                 self.problems.append(repr(error))
                 return
-            self.answers += [(line, answer["model"], text) for line, text in zip(lines, answer["translations"], strict=True)]
+            self.answers += [
+                (line, answer["model"], text) for line, text in zip(lines, answer["translations"], strict=True)
+            ]
 
     def stop(self) -> None:
         self.going = False
