@@ -63,9 +63,10 @@ class Server:
         finally:
             connection.close()
 
-    def translate(self, lines: list[str], **wishes: Any) -> Any:
+    def translate(self, lines: list[str], *, headers: dict[str, str] | None = None, **wishes: Any) -> Any:
         """The answer to `POST /translate`, which must be one."""
-        status, body, _ = self.send("POST", "/translate", json.dumps({"lines": lines, **wishes}), JSON)
+        body = json.dumps({"lines": lines, **wishes})
+        status, body, _ = self.send("POST", "/translate", body, {**JSON, **(headers or {})})
         assert status == 200, body
         return json.loads(body)
 

@@ -22,7 +22,7 @@ from transformer.serving.batching import Batcher, BusyError, Wish
 from transformer.serving.edge import Edge
 from transformer.serving.guard import App, Guard
 from transformer.serving.metrics import Metrics
-from transformer.serving.model import ServedModel, WatchedModel
+from transformer.serving.model import WatchedModel
 from transformer.serving.schema import (
     LONGEST_LINE,
     MOST_DETAILED,
@@ -71,7 +71,7 @@ def served(model: WatchedModel, metrics: Metrics, key: str | None = None, names:
     async def translate(wanted: Asked, request: Request) -> Answer:
         """Translate lines, in order. HTML entities are resolved; what is longer than the model reads is split."""
         began = time.perf_counter()
-        answer = await _translated(batcher, model.current, wanted, request)
+        answer = await _translated(batcher, wanted, request)
         metrics.lines.inc(len(wanted.lines))
         metrics.seconds.observe(time.perf_counter() - began)
         return answer
@@ -104,9 +104,7 @@ def _shows(key: str) -> Any:
     return check
 
 
-async def _translated(batcher: Batcher, model: ServedModel, wanted: Asked, request: Request) -> Answer:
-    if wanted.nbest > model.beam:
-        raise HTTPException(422, f"nbest = {wanted.nbest}: the model's beam is {model.beam}")
+async def _translated(batcher: Batcher, wanted: Asked, request: Request) -> Answer:
     if wanted.details and len(wanted.lines) * wanted.nbest > MOST_DETAILED:
         raise HTTPException(
             422, f"details are for at most {MOST_DETAILED} translations, lines times nbest, at a time"

@@ -128,7 +128,8 @@ class Batcher:
         lines = [job.lines[place] for job, place in batch]
         options = Options(long_lines="split", details=first.wish.details)
         try:
-            found = first.model.translator.translate_nbest(lines, first.wish.nbest, options=options)
+            nbest = min(first.wish.nbest, first.model.beam)
+            found = first.model.translator.translate_nbest(lines, nbest, options=options)
         except Exception as error:
             self._fail({job for job, _ in batch}, error)
             return

@@ -21,7 +21,9 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     lines: Annotated[list[Line], Field(min_length=1, max_length=MOST_LINES)]
-    nbest: int = Field(default=1, ge=1, le=64, description="translations of a line, at most the model's beam")
+    nbest: int = Field(
+        default=1, ge=1, le=64, description="up to so many translations of a line, at most the model's beam"
+    )
     details: bool = Field(default=False, description="tokens, their scores, and where attention was")
 
 

@@ -25,6 +25,7 @@ def test_a_list_in_gives_a_list_out(server: Server, model: Path) -> None:
     answer = server.translate(lines, nbest=3)
     expected = translator.translate_nbest([*lines[:4], "a & b", "x y"], 3)
     assert answer["translations"] == [one[0].text for one in expected]
+    assert len(server.translate(lines[:1], nbest=64)["nbest"][0]) == 4  # the beam: another model's may be wider
     texts = [[(one["text"], one["score"]) for one in each] for each in answer["nbest"]]
     assert [[text for text, _ in each] for each in texts] == [[one.text for one in each] for each in expected]
     for found, right in zip(texts[0], expected[0], strict=True):
@@ -68,7 +69,7 @@ REFUSED: dict[str, tuple[str | bytes, int, str]] = {
     "unknown key": ('{"lines": ["a"], "beem": 2}', 422, "'beem' is not known; there are lines, nbest, details"),
     "no list at all": ('{"lines": []}', 422, "lines: list should have at least 1 item"),
     "nbest is no number": ('{"lines": ["a"], "nbest": NaN}', 422, "nbest = nan"),
-    "nbest beyond the beam": ('{"lines": ["a"], "nbest": 5}', 422, "nbest = 5: the model's beam is 4"),
+    "nbest beyond any beam": ('{"lines": ["a"], "nbest": 65}', 422, "nbest = 65: input should be less than or equal"),
     "too many lines": (asked(MOST_LINES + 1), 422, f"lines: list should have at most {MOST_LINES}"),
     "too long": (asked(1, LONGEST_LINE + 1), 422, f"lines.0: string should have at most {LONGEST_LINE}"),
     "too much detail": (asked(MOST_DETAILED + 1, details=True), 422, "details are for at most"),

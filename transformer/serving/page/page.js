@@ -87,6 +87,7 @@ function showLines() {
     const text = candidates[chosen].text
     if (lines.length === 1) return made("p", "sentence", text)
     const sentence = button("sentence", text)
+    sentence.disabled = !text
     sentence.setAttribute("aria-pressed", place === line)
     sentence.onclick = () => {
       line = place
