@@ -67,7 +67,7 @@ def served(model: WatchedModel, metrics: Metrics, key: str | None = None, names:
     asked = [Depends(_shows(key))] if key else []
     unauthorized = UNAUTHORIZED if key else {}
 
-    @app.post("/translate", responses=REFUSALS | unauthorized, dependencies=asked)
+    @app.post("/translate", responses=REFUSALS | unauthorized, dependencies=asked, response_model_exclude_none=True)
     async def translate(wanted: Asked, request: Request) -> Answer:
         """Translate lines, in order. HTML entities are resolved; what is longer than the model reads is split."""
         began = time.perf_counter()

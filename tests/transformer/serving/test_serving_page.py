@@ -196,9 +196,13 @@ def test_the_policy_stops_what_would_be_injected(server: Server, browser: Browse
 def test_a_refusal_is_told_and_the_key_is_asked_for(model: Path, server: Server, browser: Browser) -> None:
     browser.open(server.address)
     browser.run("document.getElementById('source').focus()")
-    browser.type("a" * 2001)
-    browser.wait("document.getElementById('status').textContent.includes('at most 2000 characters')")
-    browser.problems.clear()  # Chromium's own word for the answer's status
+    status = "document.getElementById('status').textContent"
+    browser.type("a\n" + "a" * 2001)
+    browser.wait(f"{status} === 'Line 2 has 2001 characters; a line may have 2000.'")
+    browser.run("document.getElementById('source').select()")
+    browser.type("a\n" * 128 + "a")
+    browser.wait(f"{status} === 'These are 129 lines; at most 128 are translated at a time.'")
+    assert browser.problems == []
     key = "a-key-of-some-length"
     with Server(model, TRANSFORMER_API_KEY=key) as locked:
         browser.open(locked.address)
@@ -213,4 +217,4 @@ def test_a_refusal_is_told_and_the_key_is_asked_for(model: Path, server: Server,
         browser.run("document.getElementById('unlock').requestSubmit()")
         browser.wait("document.querySelector('.sentence')")
         assert browser.run("document.getElementById('unlock').hidden")
-    browser.problems.clear()
+    browser.problems.clear()  # Chromium's own words for answers with the status 401

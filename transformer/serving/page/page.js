@@ -43,6 +43,8 @@ async function translate() {
   running?.abort()
   const asked = source.value.replace(/\s+$/, "").split("\n")
   if (asked.length === 1 && asked[0].trim() === "") return show([], "")
+  const much = tooMuch(asked)
+  if (much) return tell(much, true)
   const own = running = new AbortController()
   const nbest = Math.min(server.beam, CANDIDATES)
   const details = asked.length * nbest <= server.limits.details
@@ -61,6 +63,14 @@ async function translate() {
   } finally {
     if (own === running) target.setAttribute("aria-busy", "false")
   }
+}
+
+function tooMuch(asked) {
+  const {lines: most, characters} = server.limits
+  if (asked.length > most) return `These are ${asked.length} lines; at most ${most} are translated at a time.`
+  const place = asked.findIndex((one) => one.length > characters && [...one].length > characters)
+  if (place < 0) return ""
+  return `Line ${place + 1} has ${[...asked[place]].length} characters; a line may have ${characters}.`
 }
 
 function refused(status, detail) {
