@@ -41,8 +41,12 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "a value is not allowed"},
     429: {"model": Problem, "description": "too many lines wait already"},
 }
+# With its content spelt out: FastAPI would document the type of the route's own answer.
 UNAUTHORIZED: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "the key is missing or wrong"}
+    401: {
+        "content": {"application/json": {"schema": Problem.model_json_schema()}},
+        "description": "the key is missing or wrong",
+    }
 }
 
 log = logging.getLogger(__name__)
