@@ -83,6 +83,8 @@ def served(model: WatchedModel, metrics: Metrics, key: str | None = None, names:
     @app.get("/healthz")
     async def healthz() -> dict[str, Any]:
         """Whether it translates, with which model, and why not with a newer one."""
+        if not batcher.alive:
+            raise HTTPException(503, "the translator has ended: start the server again")
         return _health(model)
 
     @app.get("/metrics", responses=unauthorized, response_class=PlainTextResponse, dependencies=asked)

@@ -34,6 +34,7 @@ class Wish:
 @dataclass(eq=False)
 class _Job:
     lines: list[str]
+    tokens: list[int]  # of each line
     wish: Wish
     model: ServedModel  # all lines of a request are translated by the same one
     done: "Future[Answered]"
@@ -78,7 +79,8 @@ class Batcher:
         Raises:
             BusyError: too many lines are waiting.
         """
-        job = _Job(lines, wish, self._model(), Future())
+        model = self._model()
+        job = _Job(lines, list(map(model.tokens, lines)), wish, model, Future())
         with self._changed:
             if self.waiting() + len(lines) > MOST_WAITING:
                 raise BusyError
@@ -89,6 +91,11 @@ class Batcher:
     def waiting(self) -> int:
         """Lines in the queue."""
         return sum(len(job.lines) - job.taken for job in list(self._jobs))
+
+    @property
+    def alive(self) -> bool:
+        """Whether what is asked will be translated."""
+        return self._thread.is_alive()
 
     def _work(self) -> None:
         while True:
@@ -110,7 +117,7 @@ class Batcher:
                 if batch and (job.wish, job.model) != (batch[0][0].wish, batch[0][0].model):
                     others.append(job)
                     continue
-                tokens += job.model.tokens(job.lines[job.taken])
+                tokens += job.tokens[job.taken]
                 if batch and tokens > BATCH_TOKENS:
                     others.append(job)
                     break
@@ -129,7 +136,7 @@ class Batcher:
         options = Options(long_lines="split", details=first.wish.details)
         try:
             nbest = min(first.wish.nbest, first.model.beam)
-            found = first.model.translator.translate_nbest(lines, nbest, options=options)
+            found = first.model.engine.translate_nbest(lines, nbest, options=options)
         except Exception as error:
             self._fail({job for job, _ in batch}, error)
             return

@@ -6,13 +6,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from transformer.decoding.translation import Options, Translation
 from transformer.decoding.translator import Translator
 from transformer.errors import DataError, UserError
 from transformer.files import files_below, sha256_of
 from transformer.model.folder import read_config, read_decoding
 from transformer.params import LanguageParams
 from transformer.serving.metrics import Metrics
+from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 LOOK_SECONDS = 1.0  # between two looks at the folder
 State = tuple[tuple[str, int, int, int], ...]
@@ -20,22 +23,26 @@ State = tuple[tuple[str, int, int, int], ...]
 log = logging.getLogger(__name__)
 
 
+class Engine(Protocol):
+    """What translates, as `Translator` does."""
+
+    def translate_nbest(self, lines: list[str], nbest: int = 1, *, options: Options) -> list[list[Translation]]:
+        """Up to `nbest` translations of each line, best first."""
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """A loaded model folder; `name` is its SHA-256, by which lineage and MLflow know it too."""
 
-    translator: Translator
+    engine: Engine
+    vocabulary: Vocabulary
     languages: LanguageParams
+    beam: int  # translations of a line that there can be
     name: str
-
-    @property
-    def beam(self) -> int:
-        """How many translations of a line there can be."""
-        return self.translator.decoding.beam
 
     def tokens(self, line: str) -> int:
         """How much work a line is: its source tokens, end of sentence included."""
-        return len(self.translator.vocabulary.encode(line)) + 1
+        return len(self.vocabulary.encode(line)) + 1
 
 
 def load_served(folder: Path, device: str = "auto", precision: str | None = None) -> ServedModel:
@@ -46,9 +53,11 @@ def load_served(folder: Path, device: str = "auto", precision: str | None = None
         ParamsError: this machine has no such device.
     """
     asked = {} if precision is None else {"precision": precision}
-    translator = Translator.load(folder, device, read_decoding(folder).model_copy(update=asked))
-    translator.translate(["a"])  # the first one is slow
-    return ServedModel(translator, read_config(folder).languages, sha256_of(folder))
+    decoding = read_decoding(folder).model_copy(update=asked)
+    engine = Translator.load(folder, device, decoding)
+    engine.translate_nbest(["a"])  # the first one is slow
+    languages, vocabulary = read_config(folder).languages, Vocabulary.load(folder / VOCABULARY_FILE)
+    return ServedModel(engine, vocabulary, languages, decoding.beam, sha256_of(folder))
 
 
 class WatchedModel:

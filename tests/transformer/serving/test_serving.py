@@ -16,6 +16,8 @@ from tiny_model import sentence
 from transformer.cli import main
 from transformer.decoding.translation import Options
 from transformer.decoding.translator import Translator
+from transformer.serving.guard import refusal
+from transformer.serving.key import api_key
 from transformer.serving.schema import LARGEST_BODY, LONGEST_LINE, MOST_DETAILED, MOST_LINES
 
 
@@ -130,6 +132,31 @@ def test_foreign_names_and_origins_get_nothing(server: Server) -> None:
     assert server.send("POST", "/translate", body, {**JSON, **right})[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("port", "headers", "allowed"),
+    [
+        (80, {"host": "127.0.0.1"}, True),  # browsers leave port 80 out
+        (80, {"host": "127.0.0.1", "origin": "http://127.0.0.1"}, True),
+        (8000, {"host": "127.0.0.1"}, False),
+        (8000, {"host": "[::1]:8000"}, True),
+        (8000, {"host": "mine.example"}, True),
+        (8000, {"host": "mine.example:8443", "origin": "https://mine.example:8443"}, True),
+        (8000, {"host": "mine.example", "origin": "http://mine.example"}, True),
+        (8000, {"host": "mine.example", "origin": "https://mine.example.evil"}, False),
+        (8000, {"host": "mine.example", "origin": "https://other.example"}, False),
+        (8000, {"host": "evil.mine.example"}, False),
+        (8000, {"host": "mine.example.evil"}, False),
+        (8000, {"host": ""}, False),
+        (8000, {"host": ":8000"}, False),
+        (8000, {}, False),
+    ],
+)
+def test_names_of_the_server(port: int, headers: dict[str, str], allowed: bool) -> None:
+    given = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"server": ("127.0.0.1", port), "headers": given, "method": "GET"}
+    assert (refusal(scope, ["mine.example"]) is None) == allowed
+
+
 def test_every_answer_forbids_what_the_page_does_not_need(server: Server) -> None:
     for path, headers in (("/", {}), ("/nowhere", {}), ("/healthz", {}), ("/", {"Host": "evil.example"})):
         answered = server.send("GET", path, headers=headers)[2]
@@ -143,7 +170,7 @@ def test_every_answer_forbids_what_the_page_does_not_need(server: Server) -> Non
 KEY = "a-key-of-some-length"
 
 
-def test_a_key_is_asked_for_and_shown_nowhere(model: Path, tmp_path: Path) -> None:
+def test_a_key_is_asked_for_and_shown_nowhere(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     file.chmod(0o600)
@@ -168,9 +195,8 @@ def test_a_key_is_asked_for_and_shown_nowhere(model: Path, tmp_path: Path) -> No
         assert server.send("GET", "/", headers={"Host": f"translate.example.evil:{server.port}"})[0] == 403
         arguments = Path(f"/proc/{server.process.pid}/cmdline").read_text()
         assert KEY not in arguments + server.greeting + "".join(server.words)
-    with Server(model, TRANSFORMER_API_KEY=KEY) as server:
-        assert server.send("POST", "/translate", body, JSON)[0] == 401
-        assert server.send("POST", "/translate", body, {**JSON, "Authorization": f"Bearer {KEY}"})[0] == 200
+    monkeypatch.setenv("TRANSFORMER_API_KEY", KEY)
+    assert api_key(None) == api_key(file) == KEY
 
 
 def test_sigterm_finishes_what_was_asked(model: Path) -> None:

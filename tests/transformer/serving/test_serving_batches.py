@@ -32,7 +32,7 @@ class Noting:
     gate: threading.Event = field(default_factory=threading.Event)
 
     @property
-    def translator(self) -> "Noting":
+    def engine(self) -> "Noting":
         return self
 
     def tokens(self, line: str) -> int:
