@@ -34,6 +34,7 @@ class Load:
 
     clients: int
     seconds: float
+    cpu: float = 0.0  # seconds of the server's processes
     latencies: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -42,14 +43,29 @@ class Load:
         """Sentences a second."""
         return len(self.latencies) / self.seconds
 
+    @property
+    def rate_of_cpu(self) -> float:
+        """Sentences a second of the server's processor time: other work on the machine changes it less."""
+        return len(self.latencies) / self.cpu
+
     def told(self) -> str:
         """One line."""
         cuts = statistics.quantiles(self.latencies, n=100)
         times = ", ".join(f"p{place} {1000 * cuts[place - 1]:.0f} ms" for place in (50, 95, 99))
-        rate = f"{self.rate:.1f} sentences/s, {len(self.latencies)} in {self.seconds:.0f} s"
         return (
-            f"{self.clients:3d} client{'s' if self.clients > 1 else ' '}: {rate}; {times}; {len(self.errors)} errors"
+            f"clients {self.clients:2d}: {self.rate:5.1f} sentences/s "
+            f"({len(self.latencies)} in {self.seconds:.0f} s, "
+            f"{self.cpu:.0f} s of processor time, {self.rate_of_cpu:.0f} sentences a second of it); {times}; "
+            f"errors {len(self.errors)}"
         )
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where it listens, and what it uses."""
+
+    port: int
+    process: psutil.Process
 
 
 async def ask(port: int, sentences: Iterator[str], load: Load, end: float) -> None:
@@ -69,20 +85,27 @@ async def ask(port: int, sentences: Iterator[str], load: Load, end: float) -> No
     writer.close()
 
 
-async def measure(port: int, sentences: Iterator[str], clients: int, seconds: float) -> Load:
-    """So many clients for so long."""
-    load, began = Load(clients, seconds), time.perf_counter()
-    asking = [ask(port, sentences, load, began + seconds) for _ in range(clients)]
+async def answered(port: int, sentences: Iterator[str], load: Load) -> None:
+    """Add to `load` what its clients are answered."""
+    began = time.perf_counter()
+    asking = [ask(port, sentences, load, began + load.seconds) for _ in range(load.clients)]
     for problem in await asyncio.gather(*asking, return_exceptions=True):
         if problem:
             load.errors.append(repr(problem))
     load.seconds = time.perf_counter() - began
+
+
+def measure(server: Server, sentences: Iterator[str], clients: int, seconds: float) -> Load:
+    """So many clients for so long."""
+    load, before = Load(clients, seconds), sum(server.process.cpu_times()[:2])
+    asyncio.run(answered(server.port, sentences, load))
+    load.cpu = sum(server.process.cpu_times()[:2]) - before
     return load
 
 
 @contextmanager
-def served(model: Path) -> Iterator[tuple[int, psutil.Process]]:
-    """The port and the process of a server of its own."""
+def served(model: Path) -> Iterator[Server]:
+    """A server of its own."""
     command = [sys.executable, "-m", "transformer", "serve", str(model), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -90,7 +113,7 @@ def served(model: Path) -> Iterator[tuple[int, psutil.Process]]:
         if not greeting:
             sys.exit(f"the server has not started: status {process.wait()}")
         print(greeting, end="")
-        yield int(greeting.split()[0].rpartition(":")[2]), psutil.Process(process.pid)
+        yield Server(int(greeting.split()[0].rpartition(":")[2]), psutil.Process(process.pid))
         process.terminate()
 
 
@@ -119,26 +142,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--text", type=Path, help="a sentence a line (default: data/corpus/test.parquet)")
     asked = parser.parse_args()
-    corpus = Path("data/corpus/test.parquet")
-    texts = (
-        asked.text.read_text(encoding="utf-8").splitlines() if asked.text else pandas.read_parquet(corpus)["source"]
-    )
-    sentences = cycle([text for text in texts if text.strip()])
-    with served(asked.model) as (port, process):
-        asyncio.run(measure(port, sentences, asked.clients, WARM_UP))
-        alone = [asyncio.run(measure(port, sentences, 1, asked.seconds / 2))]
-        before, cpu = lines_a_batch(port), sum(process.cpu_times()[:2])
-        many = asyncio.run(measure(port, sentences, asked.clients, asked.seconds))
-        lines, batches = lines_a_batch(port, before)
-        cpu = sum(process.cpu_times()[:2]) - cpu
-        alone.append(asyncio.run(measure(port, sentences, 1, asked.seconds / 2)))
+    sentences = cycle(texts(asked.text))
+    with served(asked.model) as server:
+        measure(server, sentences, asked.clients, WARM_UP)
+        alone = [measure(server, sentences, 1, asked.seconds / 2)]
+        before = lines_a_batch(server.port)
+        many = measure(server, sentences, asked.clients, asked.seconds)
+        lines, batches = lines_a_batch(server.port, before)
+        alone.append(measure(server, sentences, 1, asked.seconds / 2))
     for load in (alone[0], many, alone[1]):
         print(load.told())
-    one = statistics.mean(load.rate for load in alone)
-    print(
-        f"{many.rate / one:.1f} x one at a time; {lines / batches:.1f} lines a batch; the server used {cpu:.0f} s of"
-    )
-    print(f"processors; {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, its own included")
+    by_time = many.rate / statistics.mean(load.rate for load in alone)
+    by_cpu = many.rate_of_cpu / statistics.mean(load.rate_of_cpu for load in alone)
+    print(f"{by_time:.1f} x one at a time, {by_cpu:.1f} x in processor time; {lines / batches:.1f} lines a batch")
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, its own included")
     if errors := [error for load in (*alone, many) for error in load.errors]:
         sys.exit(f"error: {len(errors)} requests failed: {errors[0]}")
 
