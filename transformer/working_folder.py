@@ -99,7 +99,7 @@ class State:
     pinned: bool
     bytes: int
     used: float  # when a run last began in it or saved, as time.time() counts
-    damaged: list[str]  # files that are not as they were written, or from before they held a hash
+    damaged: list[str]  # files that are not as they were written
 
     @classmethod
     def read(cls, folder: Path) -> "State":
