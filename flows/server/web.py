@@ -11,8 +11,8 @@ import sys
 import uvicorn
 
 from flows.checkout.workspace import tracking_uri
-from flows.server.guard import App, Guard
 from transformer.errors import ParamsError, UserError
+from transformer.serving.guard import App, Guard
 
 HOST = "127.0.0.1"
 

@@ -80,11 +80,11 @@ def search_settings(options: argparse.Namespace, *names: str) -> DecodingParams:
         raise ParamsError(f"--{in_words(error, str).replace('_', '-')}") from None
 
 
-def check_model(folder: Path) -> None:
-    """DataError unless there is a folder."""
+def check_model(folder: Path, how: str = "with --model") -> None:
+    """DataError unless there is a folder; `how` another one is named."""
     if not os.path.isdir(folder):  # Path.is_dir fails for names that no file can have
         what = "is no folder" if os.path.exists(folder) else "is missing"
-        raise DataError(f"{shown(str(folder))} {what}: run `make repro`, or name a model folder with --model")
+        raise DataError(f"{shown(str(folder))} {what}: run `make repro`, or name a model folder {how}")
 
 
 def within(field: str, kind: type[int] | type[float]) -> Callable[[str], float]:

@@ -1,0 +1,1 @@
+"""`transformer serve`: a model folder behind HTTP, and one page to try it."""
