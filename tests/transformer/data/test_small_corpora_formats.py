@@ -138,7 +138,7 @@ ROWS = [
     # JSON lines
     one("JSON lines, nested", "a.jsonl.zst", zstandard.compress(JSONL.encode()), {"en": "translation.en", "de": "translation.de"}),
     one("JSON lines named .json", "a.json", JSONL, {"en": "translation.en", "de": "translation.de", "format": "jsonl"}),
-    one("JSON lines named .json, of which nothing is said", "a.json", JSONL, {"en": "translation.en", "de": "translation.de"}, f"{REGISTRY}: my/a.json: say `format: jsonl` if it has an object a line; a list becomes so by jq -c '.[]' FILE.json > FILE.jsonl"),
+    one("JSON lines named .json, of which nothing is said", "a.json", JSONL, {"en": "translation.en", "de": "translation.de"}, f"{REGISTRY}: my/a.json: say `format: jsonl` if it has an object a line; of a list: jq -c '.[]' FILE.json > FILE.jsonl"),
     one("CSV", "a.csv", "en,de\na,b\n", {"en": "en", "de": "de"}, f"{REGISTRY}: my/a.csv: CSV is not read, as its quoting is no standard: save it as TSV, with tabs and without quotes"),
     one("a text of unknown kind", "a.dat", b"en,de\na,b\n", {"en": "en", "de": "de"}, f"{REGISTRY}: neither name nor content of my/a.dat tells its format: say `format:` (jsonl, parquet, po, tmx, tsv, wmt-xml, xliff)"),
     one("JSON lines without the key", "a.jsonl", JSONL, {"en": "en", "de": "de"}, "my/a.jsonl, line 1: no key 'en'; there are id, translation.en, translation.de; name one of them in data/corpora.yaml, or mend the line"),

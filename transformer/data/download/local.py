@@ -21,7 +21,7 @@ from transformer.params import LanguageParams
 # What people have and no reader takes as it is, with the way to what is taken.
 NOT_READ = {
     ".csv": "CSV is not read, as its quoting is no standard: save it as TSV, with tabs and without quotes",
-    ".json": "say `format: jsonl` if it has an object a line; a list becomes so by jq -c '.[]' FILE.json > FILE.jsonl",
+    ".json": "say `format: jsonl` if it has an object a line; of a list: jq -c '.[]' FILE.json > FILE.jsonl",
     ".xlsx": "spreadsheets are not read: save it as text with tabs (TSV)",
     ".ods": "spreadsheets are not read: save it as text with tabs (TSV)",
 }
