@@ -2,8 +2,9 @@
 
     transformer translate [FILE] [--model FOLDER]… [--beam N] [--alpha A] [--nbest N] [--json]
                           [--prefix TEXT | --prefixes FILE] [--protect KIND,…] [--long-lines cut|split]
-                          [--sample [--seed N] [--temperature T] [--top-k K]]
+                          [--sample [--seed N] [--temperature T] [--top-k K]] [--engine torch|ctranslate2]
     transformer score SOURCE TARGET [--model FOLDER] [--alpha A] [--details | --json]
+    transformer export [MODEL] --to ctranslate2|huggingface|onnx [--quantization Q] [--out FOLDER]
     transformer attention "SENTENCE" --out FOLDER [--target "TRANSLATION"] [--layer N] [--head N]
 
 Each command is a module here, with its options and what it does.
@@ -15,7 +16,7 @@ import os
 import signal
 import sys
 
-from transformer.cli import attention, score, translate
+from transformer.cli import attention, export, score, translate
 from transformer.cli.arguments import Parser
 from transformer.cli.output import check_output, complain
 from transformer.errors import ExitCode, UserError, trouble_of_the_machine
@@ -62,6 +63,6 @@ def _parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (translate, score, attention):
+    for command in (translate, score, export, attention):
         command.add(commands)
     return parser

@@ -53,6 +53,9 @@ class LineTranslator(ABC):
         """What the pieces spell; a plain search does without it, so it is worked out when it is asked for."""
         return Spelling(self.vocabulary)
 
+    def check(self, options: Options, prefixes: Sequence[str] = ()) -> None:  # noqa: B027  # torch has all
+        """ParamsError where the engine lacks what is asked for."""
+
     def translate(self, lines: list[str], *, options: Options = PLAIN, prefixes: Sequence[str] = ()) -> list[str]:
         """The best translation of each line; empty lines stay empty. See `translate_nbest`."""
         found = self.translate_nbest(lines, options=options, prefixes=prefixes)
@@ -77,9 +80,11 @@ class LineTranslator(ABC):
         of each batch.
 
         Raises:
+            ParamsError: the engine lacks what the options ask for.
             DataError: a prefix can't be the beginning, or the model's scores are no numbers.
             DeviceMemoryError: a batch does not fit the device's memory.
         """
+        self.check(options, prefixes)
         sentences = self._sentences(lines, list(prefixes) or [""] * len(lines), options, first_line)
         parts = defaultdict[int, dict[int, list[Translation]]](dict)
         on_translated(len(lines) - len({sentence.line for sentence in sentences}))
