@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from tiny_model import TINY_DECODING, sentence, tiny_config, tiny_vocabulary
+from tiny_model import TINY_DECODING, sentence, write_uneven_model
 
 from transformer.cli import main
 from transformer.decoding.engine import load_translator
@@ -14,32 +13,11 @@ from transformer.decoding.translation import Options
 from transformer.errors import DataError, ParamsError
 from transformer.export.export import export
 from transformer.export.folder import ORIGIN_FILE, read_origin
-from transformer.files import files_below, sha256_of, write_json
-from transformer.model.folder import DECODING_FILE, write_model
-from transformer.model.transformer import Transformer
+from transformer.files import files_below, sha256_of
 from transformer.params import DecodingParams
 
 pytest.importorskip("ctranslate2")
 LINES = [sentence(seed, 1 + seed % 9) for seed in range(40)] + ["", sentence(41, 40)]
-TWO_LAYERS = {"encoder_layers": 2, "decoder_layers": 2}
-
-
-def write_uneven_model(folder: Path, emitted: bool = False, **params: object) -> Path:
-    """A random model with uneven distributions; with `emitted`, special ids are as likely as any word."""
-    vocabulary, config = tiny_vocabulary(), None
-    config = tiny_config(vocabulary)
-    config = config.model_copy(update={"model": config.model.model_copy(update=TWO_LAYERS | params)})
-    torch.manual_seed(3)
-    weights = Transformer(config.model, vocabulary.size).state_dict()
-    weights = {name: 0.7 * torch.randn_like(one) if one.dim() > 1 else one for name, one in weights.items()}
-    # Biases and norms that are not those of a new network, or a swapped one would not be seen.
-    weights = {name: one + 0.2 * torch.randn_like(one) if one.dim() == 1 else one for name, one in weights.items()}
-    weights["embedding.weight"][[vocabulary.is_byte(piece) for piece in range(vocabulary.size)]] = 0.0
-    if not emitted:
-        weights["embedding.weight"][:3] = 0.0
-    write_model(folder, config, weights, vocabulary)
-    write_json(folder / DECODING_FILE, TINY_DECODING.model_dump())
-    return folder
 
 
 @pytest.fixture(scope="module")
