@@ -4,7 +4,7 @@
                           [--prefix TEXT | --prefixes FILE] [--protect KIND,…] [--long-lines cut|split]
                           [--sample [--seed N] [--temperature T] [--top-k K]] [--engine torch|ctranslate2]
     transformer score SOURCE TARGET [--model FOLDER] [--alpha A] [--details | --json]
-    transformer export [MODEL] --to ctranslate2|huggingface|onnx [--quantization Q] [--out FOLDER]
+    transformer export [MODEL] --to ctranslate2|huggingface [--quantization Q] [--out FOLDER]
     transformer attention "SENTENCE" --out FOLDER [--target "TRANSLATION"] [--layer N] [--head N]
 
 Each command is a module here, with its options and what it does.

@@ -6,7 +6,7 @@ from pathlib import Path
 from transformer.cli.arguments import DEFAULT_MODEL, Commands, check_model
 from transformer.cli.output import write_out
 
-FORMATS = ["ctranslate2", "huggingface", "onnx"]  # as of transformer.export.folder, whose imports take seconds
+FORMATS = ["ctranslate2", "huggingface"]  # as of transformer.export.folder, whose imports take seconds
 QUANTIZATIONS = ["float32", "bfloat16", "int8"]
 
 
@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
     """Its options."""
     command = commands.add_parser(
         "export",
-        help="write a model for CTranslate2, Hugging Face or ONNX",
+        help="write a model for CTranslate2 or Hugging Face",
         description="Write a model folder in the form that other programs load, whole or not at all.",
         epilog="docs/exports.md tells what each is for, and where it differs from transformer translate",
     )

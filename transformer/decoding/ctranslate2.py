@@ -55,7 +55,7 @@ class CTranslate2Translator(LineTranslator):
         try:
             import ctranslate2
         except ModuleNotFoundError:
-            raise not_installed("ctranslate2", "ctranslate2") from None
+            raise not_installed("ctranslate2") from None
         if device == "mps" or (device == "cuda" and not ctranslate2.get_cuda_device_count()):
             raise ParamsError(f"device {device!r} is not available to CTranslate2 here; use auto or cpu")
         try:
@@ -129,7 +129,7 @@ class CTranslate2Translator(LineTranslator):
         pairs = zip(found, lengths, strict=True)
         last = min(one.score * float(length_penalty(float(n), alpha)) / n**exponent for one, n in pairs)
         best = max(last * n**exponent / float(length_penalty(float(n), alpha)) for n in possible)
-        return best > sorted((one.score for one in found), reverse=True)[nbest - 1]
+        return bool(best > sorted((one.score for one in found), reverse=True)[nbest - 1])
 
     def _longest(self, sentence: SourceSentence) -> int:
         """The greatest |Y|, end of sentence included, as of `search.longest_lengths`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from transformer.decoding.line_translator import LineTranslator
 from transformer.errors import DataError, ParamsError
@@ -10,7 +10,6 @@ from transformer.export.folder import ORIGIN_FILE
 from transformer.params import DecodingParams
 
 Engine = Literal["torch", "ctranslate2"]
-ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
 def load_translator(

@@ -5,7 +5,7 @@ log P by |Y| ** length_penalty where ours divides by ((5 + |Y|) / 6) ** alpha (W
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ctranslate2.specs import TransformerSpec
 
 Quantization = Literal["float32", "bfloat16", "int8"]
-QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 USE = """\
 Translate with this folder alone:
 
@@ -49,7 +48,7 @@ def transformer_spec(loaded: LoadedModel) -> "TransformerSpec":
     try:
         from ctranslate2.specs import TransformerSpec
     except ModuleNotFoundError:
-        raise not_installed("ctranslate2", "ctranslate2") from None
+        raise not_installed("ctranslate2") from None
     model, vocabulary = loaded.model, loaded.vocabulary
     params = model.params
     if params.key_size not in (None, params.d_model // params.heads):
@@ -65,7 +64,7 @@ def transformer_spec(loaded: LoadedModel) -> "TransformerSpec":
         side.position_encodings.encodings = model.positions.table.detach()
     spec.decoder.projection.weight = model.embedding.weight.detach()
     for described, layer in zip(spec.encoder.layer, model.encoder, strict=True):
-        _fill_encoder_layer(described, layer)
+        _fill_encoder_layer(described, cast(EncoderLayer, layer))
     for described, layer in zip(spec.decoder.layer, model.decoder_layers, strict=True):
         _fill_decoder_layer(described, layer)
     if params.norm == "pre":
@@ -74,7 +73,7 @@ def transformer_spec(loaded: LoadedModel) -> "TransformerSpec":
     pieces = vocabulary.pieces(list(range(vocabulary.size)))
     spec.register_source_vocabulary(pieces)
     spec.register_target_vocabulary(pieces)
-    spec.config.layer_norm_epsilon = model.encoder[0].around_feed_forward.norm.eps
+    spec.config.layer_norm_epsilon = model.decoder_layers[0].around_feed_forward.norm.eps
     spec.config.add_source_eos = True
     return spec
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,8 +17,7 @@ from transformer.params import LanguageParams
 from transformer.section import Section
 from transformer.tokens.vocabulary import VOCABULARY_FILE
 
-Format = Literal["ctranslate2", "huggingface", "onnx"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+Format = Literal["ctranslate2", "huggingface"]
 ORIGIN_FILE = "export.json"
 CARD_FILE = "model_card.md"
 OF_THE_STAGE = "export"  # the folder beside the model in which the stage `export` puts a folder for each format
@@ -141,9 +140,11 @@ def export_folder(path: Path, model: Path, origin: Origin, use: str) -> Iterator
         shutil.rmtree(old, ignore_errors=True)
 
 
-def not_installed(package: str, extra: str) -> ParamsError:
-    """What to do where a package of an extra is missing."""
-    return ParamsError(f"{package} is not installed: pip install 'attention-pipeline[{extra}]', or {package} itself")
+def not_installed(package: str) -> ParamsError:
+    """What to do where a package is missing that an extra of the same name brings."""
+    return ParamsError(
+        f"{package} is not installed: pip install 'attention-pipeline[{package}]', or {package} itself"
+    )
 
 
 def _synced(folder: Path) -> None:

@@ -11,10 +11,10 @@ from transformer.decoding.engine import load_translator
 from transformer.decoding.scoring import score_tokens
 from transformer.decoding.translation import Options
 from transformer.errors import DataError, ParamsError
-from transformer.export.export import export
+from transformer.export.export import check_formats, export, export_all
 from transformer.export.folder import ORIGIN_FILE, read_origin
 from transformer.files import files_below, sha256_of
-from transformer.params import DecodingParams
+from transformer.params import DecodingParams, ExportParams
 
 pytest.importorskip("ctranslate2")
 LINES = [sentence(seed, 1 + seed % 9) for seed in range(40)] + ["", sentence(41, 40)]
@@ -178,3 +178,20 @@ def test_the_command_exports_beside_the_model(tmp_path: Path, capfd: pytest.Capt
     assert json.loads((Path(f"{model}-ctranslate2") / ORIGIN_FILE).read_text())["to"] == "ctranslate2"
     assert main(["export", f"{model}-ctranslate2", "--to", "ctranslate2"]) == 3
     assert "is an export itself" in capfd.readouterr().err
+
+
+def test_the_stage_exports_what_params_name(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_all(model, ExportParams(formats=[], quantization="float32"), tmp_path / "none")
+    assert json.loads((tmp_path / "none" / "exports.json").read_text())["formats"] == {}
+    both = ExportParams(formats=["huggingface", "ctranslate2"], quantization="int8")
+    export_all(model, both, tmp_path / "export")
+    listed = json.loads((tmp_path / "export" / "exports.json").read_text())
+    assert listed["model"] == sha256_of(model)
+    assert listed["formats"] == {to: sha256_of(tmp_path / "export" / to) for to in both.formats}
+    assert {to: read_origin(tmp_path / "export" / to).quantization for to in both.formats} == {
+        "huggingface": None,
+        "ctranslate2": "int8",
+    }
+    monkeypatch.setattr("transformer.export.export.find_spec", lambda _: None)
+    with pytest.raises(ParamsError, match="ctranslate2 is not installed"):
+        check_formats(both)
