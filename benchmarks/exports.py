@@ -1,7 +1,7 @@
 """Do exports translate as the model does? `python -m benchmarks.exports`, in a checkout where the pipeline has run.
 
 Exports models/averaged for CTranslate2 in each quantization and translates the headline test set, beside our own
-search in float32: equal translations, the greatest difference of scores, BLEU, size, sentences/s of wall and CPU time.
+search in float32: equal translations, greatest difference of scores, BLEU, size, sentences/s of wall and CPU time.
 """
 
 import tempfile

@@ -165,9 +165,10 @@ def _averaged(model: Path) -> dict[str, Any]:
 
 
 def _card(model: Path, config: ModelConfig, origin: Origin, use: str) -> str:
-    """The model's own card, if it has one, below what the export is."""
+    """What the export is, and below that what the model's own card tells of it, if it has one."""
     own = model / CARD_FILE
-    told = own.read_text(encoding="utf-8").partition("\n")[2] if own.is_file() else ""
+    text = own.read_text(encoding="utf-8") if own.is_file() else ""
+    told = text.partition("\n")[2].partition("Translate with")[0].strip()  # how is another matter here
     weights = origin.quantization or "float32"
     files = "\n".join(f"| {name} | `{sha256}` |" for name, sha256 in origin.model.items())
     return f"""# Translation model {config.languages.source} → {config.languages.target}, for {origin.to}
@@ -182,4 +183,6 @@ here. Text is to be cleaned as `transformer translate` does it: Unicode NFC, one
 {files}
 
 ## The model
-{told}"""
+
+{told}
+"""
