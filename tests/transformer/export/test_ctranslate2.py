@@ -36,7 +36,7 @@ def settings(**changed: object) -> DecodingParams:
 
 
 @pytest.mark.parametrize("params", [{}, {"norm": "post"}, {"norm": "post", "positions": "learned"}])
-@pytest.mark.parametrize("search", [{}, {"max_extra_length": 2, "alpha": 1.0}, {"beam": 1, "alpha": 0.0}])
+@pytest.mark.parametrize("search", [{}, {"max_extra_length": 4, "alpha": 0.3}, {"beam": 1, "alpha": 0.0}])
 def test_it_translates_as_our_own_search(params: dict[str, str], search: dict[str, float], tmp_path: Path) -> None:
     """Most of these sentences reach the greatest length, where the end of sentence is forced."""
     model = write_uneven_model(tmp_path / "model", **params)
