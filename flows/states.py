@@ -96,7 +96,11 @@ def show(states: list[State], params: Params | None) -> None:
 def differing_params(state: State, params: Params | None) -> list[str]:
     """The params of the state that have another value in params.yaml, each as `training.seed 1 → 2`."""
     if not state.settings:
-        return ["unknown: left by an older version"]
+        return [
+            "unknown: settings.json is damaged, or of an older version"
+            if state.damaged
+            else "unknown: there is no settings.json"
+        ]
     now: dict[str, Any] = params.model_dump() if params else {}
     found = []
     for section, values in state.settings.items():

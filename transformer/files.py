@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 CHUNK_BYTES = 1 << 20
+HASH = "sha256_of_the_rest"  # the key under which a JSON object holds it
 OWNER_ONLY, OWNER_ONLY_FOLDER = 0o600, 0o700  # modes of what is nobody else's business
 # What file systems without locks or without fsync of folders answer: some network file systems and FUSE.
 NOT_THERE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
@@ -147,6 +148,28 @@ def write_json(path: Path, value: Any) -> None:
         ValueError: a number is NaN or infinite, which JSON does not know.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def hash_of(content: dict[str, Any]) -> str:
+    """SHA-256 of what is written as JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_hashed_json(path: Path, content: dict[str, Any]) -> None:
+    """`write_json` with the SHA-256 of the content under a key of its own, for `read_hashed_json`."""
+    write_json(path, {**content, HASH: hash_of(content)})
+
+
+def read_hashed_json(path: Path) -> dict[str, Any] | None:
+    """What was written; nothing where there is no file, None where it is not as it was written."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        written: str = content.pop(HASH)
+        return content if written == hash_of(content) else None
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError, KeyError, AttributeError, TypeError):
+        return None
 
 
 def private_folder(path: Path) -> Path:

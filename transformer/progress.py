@@ -5,6 +5,7 @@ import math
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -28,6 +29,7 @@ from rich.progress import (
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 15.0
+LINES_OF_SPEED = 5  # finished chunks of an interrupted run pass much faster, so older lines don't tell the time left
 SHOWN_DATA_WAIT = 0.02  # of the time; a smaller share is normal and not shown
 
 
@@ -72,7 +74,7 @@ def _progress(
     label: str, total: int | None, done: int, counts: tuple[ProgressColumn, ...], amount: Callable[[float], str]
 ) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
-        yield _log_lines(label, total, done, amount)
+        yield _log_lines(label, total, amount)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -80,17 +82,18 @@ def _progress(
         yield lambda reached: bar.update(task, completed=reached)
 
 
-def _log_lines(label: str, total: int | None, done: int, amount: Callable[[float], str]) -> Callable[[int], None]:
-    started = last = time.monotonic()
+def _log_lines(label: str, total: int | None, amount: Callable[[float], str]) -> Callable[[int], None]:
     log.info("%s: %s", label, amount(total) if total is not None else "size not announced")
+    lines = deque[tuple[float, int]](maxlen=LINES_OF_SPEED)
 
     def report(reached: int) -> None:
-        nonlocal last
         now = time.monotonic()
-        if now - last < SECONDS_BETWEEN_LINES:
+        if not lines:  # what an interrupted run left is done, but says nothing of the speed
+            lines.append((now, reached))
+        if now - lines[-1][0] < SECONDS_BETWEEN_LINES:
             return
-        last = now
-        speed = max(reached - done, 1) / (now - started)
+        speed = max(reached - lines[0][1], 1) / (now - lines[0][0])
+        lines.append((now, reached))
         remaining = f", about {(total - reached) / speed:.0f} s left" if total is not None else ""
         whole = f" of {amount(total)}" if total is not None else ""
         log.info("%s: %s%s, %s a second%s", label, amount(reached), whole, amount(round(speed, 1)), remaining)

@@ -11,7 +11,6 @@ and the code, so that a run that would make anything else never takes it for its
 What is unfinished stays until a person removes it (`python -m flows.states`); what is finished goes by size and age.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -25,7 +24,7 @@ from typing import Any
 
 import transformer
 from transformer.errors import DataError
-from transformer.files import files_below, locked, sha256_of, write_json
+from transformer.files import files_below, hash_of, locked, read_hashed_json, sha256_of, write_hashed_json
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ def settings_of(params: dict[str, Any], code: Iterable[str], inputs: Path, **ver
 
 def name_of(settings: Settings) -> str:
     """The name of the working folder of these settings."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return hash_of(settings)[:16]
 
 
 def _hashes(root: Path, paths: Iterable[str]) -> dict[str, str]:
@@ -90,7 +89,7 @@ def _flat(settings: Settings) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class State:
-    """A working folder and what is known of it; `settings` is empty where an older version has left it."""
+    """A working folder and what is known of it; `settings` is empty where settings.json is missing or damaged."""
 
     folder: Path
     settings: Settings
@@ -100,30 +99,25 @@ class State:
     pinned: bool
     bytes: int
     used: float  # when a run last began in it or saved, as time.time() counts
+    damaged: list[str]  # files that are not as they were written
 
     @classmethod
     def read(cls, folder: Path) -> "State":
         """What is known of the folder."""
-        progress = _json(folder / PROGRESS_FILE)
+        told = {name: read_hashed_json(folder / name) for name in (SETTINGS_FILE, PROGRESS_FILE)}
+        progress = told[PROGRESS_FILE] or {}
         files = [path.stat() for path in files_below(folder)]
         return cls(
             folder=folder,
-            settings=_json(folder / SETTINGS_FILE),
+            settings=told[SETTINGS_FILE] or {},
             update=progress.get("update"),
             updates=progress.get("updates"),
             finished=progress.get("finished") is True,
             pinned=(folder / PIN_FILE).exists(),
             bytes=sum({one.st_ino: one.st_size for one in files}.values()),
             used=folder.stat().st_mtime,
+            damaged=[name for name, content in told.items() if content is None],
         )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def states_below(work: Path) -> list[State]:
@@ -153,12 +147,12 @@ def remove(folder: Path) -> None:
 
 def write_progress(folder: Path, update: int, updates: int, finished: bool) -> None:
     """Say how far the work in this folder has come; once it is finished it may go, by size and age."""
-    write_json(folder / PROGRESS_FILE, {"update": update, "updates": updates, "finished": finished})
+    write_hashed_json(folder / PROGRESS_FILE, {"update": update, "updates": updates, "finished": finished})
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
     """Write down what the work in this folder follows from, and tell a person what else waits beside it."""
-    write_json(folder / SETTINGS_FILE, settings)
+    write_hashed_json(folder / SETTINGS_FILE, settings)
     if waiting := [one for one in states_below(folder.parent) if one.folder != folder and not one.finished]:
         size = sum(one.bytes for one in waiting) / 1e9
         log.info("unfinished work beside it: %d, %.1f GB; python -m flows.states lists it", len(waiting), size)

@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.checkout.git import Git
-from flows.checkout.workspace import DEFINITION, LOCK, tracking_uri
+from flows.checkout.workspace import DEFINITION, LOCK, main_workspace, tracking_uri
 from flows.lineage.record_search import RecordSearch
 from flows.lineage.run_store import RunStore
 from flows.records.dvc_files import LockedStage, StageDefinition, parse_definition, parse_lock
@@ -14,18 +14,19 @@ from transformer.errors import ParamsError
 
 
 class Project:
-    """The checkout at `root`.
+    """The checkout at `root`, whose runs are in the store of `workspace`, by default of the one it belongs to.
 
     Raises:
         ParamsError: `root` is not a checkout of this pipeline.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, workspace: Path | None = None) -> None:
         if not (root / DEFINITION).exists():
             raise ParamsError("there is no dvc.yaml here: run lineage in the root of a checkout")
         self.root = root.resolve()
         self.git = Git(self.root)
-        self.runs = RunStore(tracking_uri(self.root), self.root)
+        workspace = workspace or main_workspace(self.root)
+        self.runs = RunStore(tracking_uri(workspace), workspace)
         self.records = RecordSearch(self.root, self.git, self.runs)
         self.stores = DvcStores(self.root)
         self._locks: dict[str, dict[str, LockedStage]] = {}

@@ -101,7 +101,7 @@ def _chain(project: "Project", model: "Model", folder: Path) -> "Chain | None":
     from flows.lineage.project import Project
     from flows.lineage.targets import chain_of_content
 
-    places = [project, *([Project(model.checkout)] if model.checkout else [])]
+    places = [project, *([Project(model.checkout, model.checkout)] if model.checkout else [])]
     found = (chain_of_content(place, model.resolved, folder) for place in places)
     return next(filter(None, found), None)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from transformer.files import OWNER_ONLY, write_json, write_text
+from transformer.files import HASH, OWNER_ONLY, hash_of, read_hashed_json, write_hashed_json, write_text
 
 EVENTS_FILE = "events.jsonl"
 POSITION_FILE = "sent.json"
@@ -69,7 +69,9 @@ class Spool:
 
     def append(self, event: str, **content: Any) -> None:
         """Append one event in a single write, so that a killed writer leaves only whole lines."""
-        line = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **content}, allow_nan=False) + "\n"
+        told = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **content}, allow_nan=False)
+        read = json.loads(told)  # keys as they will be read, where some are numbers
+        line = json.dumps({**read, HASH: hash_of(read)}) + "\n"
         descriptor = os.open(self.folder / EVENTS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, OWNER_ONLY)
         try:
             os.write(descriptor, line.encode())
@@ -114,19 +116,15 @@ class Spool:
     def position(self) -> Position:
         """How far the sender got at the server that the events are for."""
         path, start = self.folder / POSITION_FILE, Position(self.address())
-        if not path.exists():
+        kept = read_hashed_json(path)
+        if not kept:  # damaged: what is sent again does no harm
             return start
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            refused = [Refused(**one) for one in kept.pop("refused")]
-            found = Position(**kept, refused=refused)
-        except (ValueError, TypeError, KeyError, AttributeError):  # damaged: what is sent again does no harm
-            return start
+        found = Position(**{**kept, "refused": [Refused(**one) for one in kept["refused"]]})
         return found if found.address == start.address else start
 
     def set_position(self, position: Position) -> None:
         """Record atomically how far the sender got."""
-        write_json(self.folder / POSITION_FILE, asdict(position))
+        write_hashed_json(self.folder / POSITION_FILE, asdict(position))
 
     def is_live(self) -> bool:
         """Whether the writing process still runs; one on another host counts as running."""
@@ -136,14 +134,14 @@ class Spool:
         try:
             writer = first[0]["writer"]
             pid, created, host = int(writer["pid"]), float(writer["created"]), str(writer["host"])
-        except (KeyError, TypeError, ValueError):  # a damaged event that is still JSON
+        except (KeyError, TypeError, ValueError, OverflowError):  # of an older version, damaged
             return False
         if host != socket.gethostname():
             return True
         try:
             process = psutil.Process(pid)
             return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - created) < 1
-        except (psutil.NoSuchProcess, ValueError):
+        except (psutil.NoSuchProcess, ValueError, OverflowError):
             return False
 
     def remove(self) -> None:
@@ -153,14 +151,16 @@ class Spool:
 
 
 def _event(line: bytes) -> Event:
-    """The event of a line; a changed byte may leave JSON that is none."""
+    """The event of a line, if no byte of it has changed; older versions wrote no hash."""
     damaged = {"event": DAMAGED, "time": 0}
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return damaged
-    whole = isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("time"), int)
-    return event if whole else damaged
+    if not (isinstance(event, dict) and isinstance(event.get("event"), str) and isinstance(event.get("time"), int)):
+        return damaged
+    written = event.pop(HASH, None)
+    return event if written in (None, hash_of(event)) else damaged
 
 
 def _link(source: str, target: str) -> None:

@@ -31,7 +31,10 @@ FREE = {
 
 def says_full(printed: str) -> bool:
     """DVC and its SQLite have words of their own for a full disk; the stages have one line."""
-    return any(words in printed for words in ("disk is full", "disk I/O error", "No space left on device", "room"))
+    return any(
+        words in printed
+        for words in ("disk is full", "disk I/O error", "No space left on device", "room", "cache link types")
+    )
 
 
 def some(levels: list[int], seed: str) -> list[int]:

@@ -158,7 +158,7 @@ def test_prepare_in_a_gigabyte(promised, tmp_path: Path) -> None:
     )
     checkout = Checkout(tiny_files(tmp_path / "checkout").folder)
     params = yaml.safe_load((CHECKOUT / "params.yaml").read_text())
-    params["download"]["corpora"] = ["many"]
+    params["download"]["corpora"], params["evaluation"]["test_sets"] = ["many"], ["many-all"]
     params["preparation"] |= {"valid_share": 0.003, "test_share": 0.003}  # 6000 held-out sentences, as WMT has them
     (checkout.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (checkout.folder / "data" / "corpora.yaml").write_text("many: {local: {all: {en: many.en, de: many.de}}}\n")

@@ -38,7 +38,7 @@ def test_nothing_waits(workspace: Workspace) -> None:
 def test_each_state_shows_how_far_it_is_and_what_differs(workspace: Workspace) -> None:
     waiting(workspace, "a" * 16, seed=2, log_every=7)
     waiting(workspace, "b" * 16, finished=True)
-    (workspace.folder / "work" / "training" / ("c" * 16)).mkdir()  # as an older version leaves it
+    (workspace.folder / "work" / "training" / ("c" * 16)).mkdir()  # killed before it had written anything
     with working_folder(workspace.folder / "work" / "prepare", "d" * 16) as folder:
         changed = {**TINY_PARAMS["preparation"], "filters": {**TINY_PARAMS["preparation"]["filters"], "length": 9}}
         write_settings(folder, {"preparation": changed})
@@ -52,7 +52,7 @@ def test_each_state_shows_how_far_it_is_and_what_differs(workspace: Workspace) -
     assert "finished" in line("b")
     assert "unfinished" not in line("b")
     assert "→" not in line("b")
-    assert "unknown: left by an older version" in line("c")
+    assert "unknown: there is no settings.json" in line("c")
     assert all(words in line("d") for words in ("prepare", "preparation.filters.length 9 → 50"))
 
 

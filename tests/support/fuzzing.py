@@ -247,7 +247,7 @@ def read_spools(folder: Path, random_: random.Random) -> None:
     path = random_.choice([path for path in files_below(spool.folder) if path.stat().st_size])
     path.write_bytes(damaged(path.read_bytes(), random_))
     list(spool.events(0))
-    spool.position()
+    list(spool.events(spool.position().offset))
     spool.is_live()
 
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from transformer.progress import TrainingLine, display
+from transformer.progress import TrainingLine, chunk_progress, display
 
 METRICS = {
     "loss": 2.5,
@@ -26,3 +26,24 @@ def test_the_line_that_training_logs_is_read_back(caplog: pytest.LogCaptureFixtu
     assert training == f"update 50/4700  {figures}"
     assert TrainingLine.read(f"12:00:00 {training}") == (50, 4700, figures)
     assert TrainingLine.read(validation) is None
+
+
+def test_what_an_interrupted_run_left_says_nothing_of_the_time_left(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    reports = {0: 651, 20: 661, 40: 671, 41: 672, 60: 691, 80: 711, 100: 731, 120: 751}
+    seconds = iter(reports)
+    monkeypatch.setattr("transformer.progress.time.monotonic", lambda: next(seconds))
+    with chunk_progress("encode train", 1000) as shown:
+        for reached in reports.values():
+            shown(reached)
+    assert [record.getMessage() for record in caplog.records] == [
+        "encode train: 1000 chunks",
+        "encode train: 661 chunks of 1000 chunks, 0.5 chunks a second, about 678 s left",
+        "encode train: 671 chunks of 1000 chunks, 0.5 chunks a second, about 658 s left",
+        "encode train: 691 chunks of 1000 chunks, 0.7 chunks a second, about 464 s left",
+        "encode train: 711 chunks of 1000 chunks, 0.8 chunks a second, about 385 s left",
+        "encode train: 731 chunks of 1000 chunks, 0.8 chunks a second, about 336 s left",
+        "encode train: 751 chunks of 1000 chunks, 0.9 chunks a second, about 277 s left",
+    ]

@@ -90,5 +90,18 @@ def test_a_state_tells_what_it_is_of(tmp_path: Path) -> None:
         {"training": {"seed": 1}}, 7, 9, False, True,
     )  # fmt: skip
     assert 1000 <= state.bytes < 1300
-    (folder / "settings.json").write_text("[1")
-    assert State.read(folder).settings == {}
+    assert state.damaged == []
+
+
+@pytest.mark.parametrize("name", ["settings.json", "progress.json"])
+@pytest.mark.parametrize("content", ["[1", "[1]", "{}", "", '{"sha256_of_the_rest": 1}', "[" * 100_000, None])
+def test_what_is_not_as_it_was_written_tells_nothing(tmp_path: Path, name: str, content: str | None) -> None:
+    folder = left(tmp_path, "one", finished=True)
+    write_settings(folder, {"training": {"seed": 1}})
+    written = (folder / name).read_text()
+    digit = written.replace('"seed": 1', '"seed": 2').replace('"update": 7', '"update": 6')
+    (folder / name).write_text(digit if content is None else content)
+    state = State.read(folder)
+    assert state.damaged == [name]
+    assert state.settings == ({} if name == "settings.json" else {"training": {"seed": 1}})
+    assert (state.update, state.finished) == ((7, True) if name == "settings.json" else (None, False))

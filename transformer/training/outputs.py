@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from transformer.model.folder import ModelConfig, write_config
 from transformer.params import LanguageParams
 from transformer.training.resume import TrainingState
 from transformer.training.run import Run
+
+log = logging.getLogger(__name__)
 
 
 def write_checkpoints(
@@ -48,10 +51,20 @@ def interval(run: Run, state: TrainingState, begin: int, end: int | None = None)
     return {"loss": loss, "learning_rate": run.learning_rate(end or state.update)}
 
 
-def write_report(state: TrainingState, report: Path) -> None:
+def write_report(state: TrainingState, keep_last: int, report: Path) -> None:
     """Write what was trained; `differs` is there only where an uninterrupted training would have left other bytes."""
     numbers = {"updates": state.update, "epochs": state.epoch, "target_tokens": state.target_tokens}
-    write_json(report, numbers | ({"differs": state.differs} if state.differs else {}))
+    differs = [*state.differs, *_lost(state, keep_last)]
+    write_json(report, numbers | ({"differs": differs} if differs else {}))
+
+
+def _lost(state: TrainingState, keep_last: int) -> list[str]:
+    """Which damaged checkpoints would be among the outputs; a training without damage has them in place of others."""
+    whole = kept(sorted([*state.written, *state.lost], key=lambda one: one.update), keep_last)
+    lost = [f"{one.file} was damaged and is missing" for one in whole if one in state.lost]
+    for told in lost:
+        log.warning("warning: not as in a training without damage: %s", told)
+    return lost
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

@@ -51,6 +51,7 @@ class TrainingState:
     losses: list[tuple[float, int]] = field(default_factory=list)  # (loss sum, tokens) of every update
     validation_curve: list[dict[str, float]] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
+    lost: list[Checkpoint] = field(default_factory=list)  # damaged on the disk, so listed no more
     ending: Ending | None = None
     mixed: list[str] = field(default_factory=list)  # changes of params that changed updates
     differs: list[str] = field(default_factory=list)  # what an uninterrupted run with the same params has otherwise
@@ -135,6 +136,7 @@ def check_checkpoints(folder: Path, state: TrainingState, model: nn.Module, voca
         if path.exists():
             return checkpoint
         log.warning("warning: without %s; to have it again, delete %s and train anew", path.name, folder.parent)
+        state.lost.append(checkpoint)
         return None
 
     state.checkpoints = [found for one in state.checkpoints if (found := whole(one))]
@@ -150,7 +152,8 @@ def _read_state(path: Path) -> tuple[TrainingState, dict[str, Tensor]]:
         if header["sha256"] != _digest(header["progress"], tensors):
             raise DataError(f"{path} is damaged: its content has another hash than when it was written")
         content = json.loads(header["progress"])
-        content["checkpoints"] = [Checkpoint(**entry) for entry in content["checkpoints"]]
+        for name in ("checkpoints", "lost"):
+            content[name] = [Checkpoint(**entry) for entry in content.get(name, [])]
         if ending := content["ending"]:
             content["ending"] = Ending(Checkpoint(**ending["checkpoint"]), ending["validation"])
         columns = [tensors.pop(name).tolist() for name in ("losses", "loss_tokens")]

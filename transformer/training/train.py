@@ -144,7 +144,7 @@ def _write_outputs(
     if start:
         start.describe(checkpoints)
     write_curves(run, state, curves)
-    write_report(state, report)
+    write_report(state, run.settings.keep_last, report)
     write_progress(folder, state.update, run.settings.updates, finished=True)
 
 

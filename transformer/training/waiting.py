@@ -105,7 +105,9 @@ def state_to_go_on(work: Path, folder: Path, settings: Settings, run: Run) -> Tr
     """
     names = [folder.name, *take_over(work, folder, settings)]
     state = load_state(folder, run.model, run.optimizer) or TrainingState(steps_before=run.steps_before)
-    before = State.read(folder).settings
+    own = State.read(folder)
+    _say_damaged(own)
+    before = own.settings
     if state.update and before and before != settings:
         _change(state, before, settings, run, names)
         for _ in range(2):  # the state before this one, too, must be one with these settings
@@ -139,7 +141,10 @@ def take_over(work: Path, folder: Path, settings: Settings) -> list[str]:
     """
     if any((folder / name).exists() for name in (STATE_FILE, PREVIOUS_FILE)):
         return []
-    others = [one for one in states_below(work) if one.folder != folder and one.settings and one.update]
+    beside = [one for one in states_below(work) if one.folder != folder]
+    for state in beside:
+        _say_damaged(state)
+    others = [one for one in beside if one.settings and one.update]
     candidates = [_judged(one, settings) for one in others]
     for found in sorted((one for one in candidates if not one.hindrances), key=lambda one: -(one.state.update or 0)):
         if _bring(found, folder, training_of(settings).updates):
@@ -152,6 +157,14 @@ def take_over(work: Path, folder: Path, settings: Settings) -> list[str]:
         which = f"the state {state.folder.name} at update {state.update} of {state.updates} stays"
         log.info("not resumed: %s (%s)", reasons, which)
     return []
+
+
+def _say_damaged(state: State) -> None:
+    for name in state.damaged:
+        log.warning(
+            "warning: %s is damaged, or of an older version: only a training with the very params of its state goes on",
+            state.folder / name,
+        )
 
 
 def _judged(state: State, settings: Settings) -> Candidate:

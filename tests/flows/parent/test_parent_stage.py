@@ -78,6 +78,17 @@ def test_a_name_of_no_model_is_one_line(
     assert "\n" not in str(told.value)
 
 
+def test_a_retrainings_worktree_asks_the_registry_of_its_workspace(
+    first: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "worktree"))
+    monkeypatch.chdir(tmp_path / "worktree")
+    monkeypatch.setenv("TRANSFORMER_WORKSPACE", str(first.folder))
+    with found_model(Project(Path.cwd()), "transformer-en-de/1") as model:
+        assert sha256_of(model.folder) == sha256_of(first.folder / "models" / "averaged")
+    first.git("worktree", "remove", str(tmp_path / "worktree"))
+
+
 def test_a_damaged_version_and_a_lost_revision_are_one_line(
     first: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

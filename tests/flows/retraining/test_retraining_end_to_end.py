@@ -244,6 +244,28 @@ def test_a_rollback_and_the_history(operator: Operator) -> None:
     assert wrong.strip() == "error: transformer-en-de has no version 9; those there: 1, 2, 3"
 
 
+def test_a_retraining_goes_on_from_the_champion(operator: Operator) -> None:
+    with operator.nothing_touched():
+        first = operator.workspace.git("rev-list", "--max-parents=0", "HEAD").strip()  # before the data turned bad
+        overrides = {"training.updates": 60, "training.forgetting_limit": 2.0}
+        run = operator.trigger(revision=first, start="champion", mix=0.5, overrides=overrides)
+        operator.until_state(run, "Completed")
+    assert operator.champion() is not None
+    branch, git = operator.branch(run), operator.workspace.git
+    params = yaml.safe_load(git("show", f"{branch}:params.yaml"))
+    assert (params["training"]["start_from"], params["preparation"]["mix"]) == (f"{MODEL}/1", 0.5)
+    assert f"starting from {MODEL}/1" in operator.log(run)
+    # The same corpus again: all that is replayed is among the new pairs, and is left out as such.
+    replay = json.loads(git("show", f"{branch}:reports/tokens.json"))["mixture"]["not_replayed"]
+    assert replay["known"] > 0
+    line = operator.promotion(run)
+    assert (line["champion"], line["decision"]) == ("1", operator.version_tags(line["version"])["promotion.decision"])
+    shown = operator.workspace.run("lineage", "show", branch)
+    assert f"from {MODEL}/1" in shown
+    verified = operator.workspace.run("lineage", "verify", branch)
+    assert ", 0 BROKEN" in verified
+
+
 def test_wrong_parameters_start_nothing(operator: Operator) -> None:
     with pytest.raises(PrefectHTTPStatusError, match="promote"):
         operator.trigger(promote="perhaps")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from flows.records.nested_keys import as_texts
 from flows.records.provenance import code_state, pipeline_id
 from flows.records.tags import code_tags
 from flows.tracking.problem import clear_problem, problem_to_tell, report_problem
-from flows.tracking.spool import EVENTS_FILE, Spool
+from flows.tracking.spool import DAMAGED, EVENTS_FILE, POSITION_FILE, Position, Spool
 from flows.tracking.system_metrics import SystemMetrics
 from transformer.params import Params
 
@@ -36,6 +37,29 @@ def test_half_a_line_is_left_for_later(tmp_path: Path) -> None:
     with (spool.folder / EVENTS_FILE).open("a") as stream:
         stream.write('{"event": "metr')
     assert [event["event"] for event, _ in spool.events(0)] == ["start"]
+
+
+def test_a_changed_digit_of_a_record_or_of_what_was_sent_is_noticed(tmp_path: Path) -> None:
+    spool = Spool.create(tmp_path, "train")
+    spool.append("metrics", step=1, values={"loss": 1.5, 10: 0, 9: 0})
+    spool.append("metrics", step=2, values={"loss": 1.25, 10: 0, 9: 0})
+    assert [event["event"] for event, _ in spool.events(0)] == ["metrics", "metrics"]
+    spool.set_position(Position(spool.address(), offset=17))
+    assert spool.position().offset == 17
+    for name, old, new in ((EVENTS_FILE, "1.5,", "1.7,"), (POSITION_FILE, " 17,", " 97,")):
+        text = (spool.folder / name).read_text()
+        assert text.count(old) == 1
+        (spool.folder / name).write_text(text.replace(old, new))
+    assert [event["event"] for event, _ in spool.events(0)] == [DAMAGED, "metrics"]
+    assert spool.position().offset == 0  # all is sent again
+
+
+@pytest.mark.parametrize("pid", ["1e999", "1" * 30, "-5", "[]"])
+def test_a_writer_whose_number_is_none_is_not_live(tmp_path: Path, pid: str) -> None:
+    spool = Spool.create(tmp_path, "train")
+    writer = f'{{"pid": {pid}, "created": 1.0, "host": "{socket.gethostname()}"}}'
+    (spool.folder / EVENTS_FILE).write_text(f'{{"event": "start", "time": 1, "writer": {writer}}}\n')
+    assert not spool.is_live()
 
 
 def test_kept_folders_share_the_bytes_and_leave_out_byte_code(tmp_path: Path) -> None:
@@ -69,18 +93,16 @@ def test_another_process_with_the_same_number_is_not_the_writer(tmp_path: Path) 
     spool.start(uri="x")
     assert spool.is_live()
     events = (spool.folder / EVENTS_FILE).read_text()
+    (spool.folder / EVENTS_FILE).unlink()
     event = json.loads(events)
-    event["writer"]["created"] -= 100
-    (spool.folder / EVENTS_FILE).write_text(json.dumps(event) + "\n")
+    writer = event["writer"] | {"created": event["writer"]["created"] - 100}
+    spool.append("start", uri="x", writer=writer)
     assert not spool.is_live()
 
 
 def test_a_writer_on_another_host_counts_as_live(tmp_path: Path) -> None:
     spool = Spool.create(tmp_path, "train")
-    spool.start(uri="x")
-    event = json.loads((spool.folder / EVENTS_FILE).read_text())
-    event["writer"] = {"pid": 999_999_999, "created": 0.0, "host": "elsewhere"}
-    (spool.folder / EVENTS_FILE).write_text(json.dumps(event) + "\n")
+    spool.append("start", uri="x", writer={"pid": 999_999_999, "created": 0.0, "host": "elsewhere"})
     assert spool.is_live()
 
 

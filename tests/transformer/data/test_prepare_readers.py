@@ -225,6 +225,9 @@ def test_parquet_errors(tmp_path: Path) -> None:
         pyarrow.table({"en": pyarrow.array([], "str"), "de": pyarrow.array([], "str")}), tmp_path / "a.parquet"
     )
     assert "a.parquet: it holds no pair for en-de" in error_of(parquet_part(), tmp_path)
+    damaged = (tmp_path / "a.parquet").read_bytes().replace(b"en", b"e\xee")  # a column's name
+    write(tmp_path / "a.parquet", damaged)
+    assert "a.parquet: not a readable Parquet file ('utf-8' codec can't" in error_of(parquet_part(), tmp_path)
 
 
 def test_parquet_is_not_kept_in_memory(tmp_path: Path) -> None:

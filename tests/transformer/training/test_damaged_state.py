@@ -103,6 +103,7 @@ def test_a_damaged_checkpoint_never_reaches_the_outputs(
             flip(path, 0.8)
     assert contents(trained(tmp_path, tokens, PARAMS)) == whole
     assert caplog.text.count("is damaged") == 2  # those of updates 15 and 20
+    assert "differs" not in json.loads((tmp_path / "training.json").read_text())
 
 
 def test_a_finished_training_gives_no_damaged_checkpoint_away(
@@ -116,3 +117,19 @@ def test_a_finished_training_gives_no_damaged_checkpoint_away(
         path.unlink()
     assert contents(trained(tmp_path, tokens, PARAMS)) == whole
     assert f"{last} is damaged" in caplog.text
+
+
+def test_a_damaged_checkpoint_that_would_be_kept_is_told_in_the_report(
+    tmp_path: Path, tokens: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its weights are nowhere else, so that one before it is kept in its place: the log and the report say so."""
+    params = params_from(PARAMS.model_dump() | {"training": PARAMS.training.model_dump() | {"keep_last": 4}}, "tiny")
+    work = interrupted(tmp_path, tokens, params)
+    flip(work / "checkpoints" / "update-00000015.safetensors", 0.8)
+    kept = trained(tmp_path, tokens, params)
+    assert [path.name for path in sorted(kept.glob("*.safetensors"))] == [
+        f"update-000000{update}.safetensors" for update in (10, 20, 25, 30)
+    ]
+    told = "update-00000015.safetensors was damaged and is missing"
+    assert json.loads((tmp_path / "training.json").read_text())["differs"] == [told]
+    assert f"warning: not as in a training without damage: {told}" in caplog.text

@@ -19,7 +19,7 @@ from transformer.errors import InterruptedTrainingError, ParamsError
 from transformer.files import files_below
 from transformer.params import Params, params_from
 from transformer.training.train import Figures
-from transformer.working_folder import pin
+from transformer.working_folder import pin, states_below, write_settings
 
 BASE: dict[str, Any] = {
     "updates": 12,
@@ -261,15 +261,28 @@ def test_other_data_code_and_torch_are_named(
 ) -> None:
     caplog.set_level(logging.INFO)
     interrupted(tmp_path, tokens, params(), at=6)
-    (state,) = (tmp_path / "work").glob("*/settings.json")
-    settings = json.loads(state.read_text())
-    settings["torch"] = "2.12.0"
+    (state,) = states_below(tmp_path / "work")
+    settings = state.settings | {"torch": "2.12.0"}
     settings["code"]["training/run.py"] = settings["data"]["train.target.ids.npy"] = "0" * 64
-    state.write_text(json.dumps(settings))
+    write_settings(state.folder, settings)
     trained(tmp_path, tokens, params(updates=13))
     assert "torch 2.12.0 → " in caplog.text
     assert "code has changed (training/run.py)" in caplog.text
     assert "data has changed (train.target.ids.npy)" in caplog.text
+
+
+def test_a_state_whose_settings_are_damaged_is_not_taken_for_one_of_these_params(
+    tmp_path: Path, tokens: Path, uninterrupted: Callable[[Params], Made], caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupted(tmp_path, tokens, params(seed=3), at=6)
+    (path,) = (tmp_path / "work").glob("*/settings.json")
+    path.write_text(path.read_text().replace('"seed": 3', f'"seed": {params().training.seed}'))
+    wanted = params(log_every=1)  # a change that goes on from a state of the same seed
+    assert min(seen(tmp_path, tokens, wanted)) == 1
+    assert made(tmp_path) == uninterrupted(wanted)
+    assert f"{path} is damaged" in caplog.text
+    # With the very params it goes on.
+    assert min(seen(tmp_path, tokens, params(seed=3))) > 6
 
 
 def test_a_smaller_micro_batch_goes_on_and_says_what_that_changes(

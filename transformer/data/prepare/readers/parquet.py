@@ -36,7 +36,7 @@ def read_parquet_pairs(files: PartFiles) -> Iterator[Pair]:
         if error.errno:
             raise raw.unreadable(error) from None
         raise raw.damaged(f"not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:  # of names of columns
         raise raw.damaged(f"not a readable Parquet file ({str(error).splitlines()[0]})") from None
 
 
