@@ -57,6 +57,7 @@ def test_its_logits_are_ours(both: tuple[LoadedModel, Any, Any]) -> None:
     torch.testing.assert_close(other / mine.std(), mine / mine.std(), rtol=0, atol=5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beam", [1, 4])
 def test_its_search_finds_what_ours_finds(both: tuple[LoadedModel, Any, Any], beam: int) -> None:
     """In our order: theirs divides by another length penalty, and forces the end of sentence at no cost."""
