@@ -57,7 +57,7 @@ def finished(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) ->
     made = reproduced.copy_to(tmp_path_factory.mktemp("finished") / "checkout")
     change(made, "evaluation.bootstrap_samples", 101)
     change(made, "decoding.alpha", 0.5)
-    assert made.repro() == ["average", "evaluate"]
+    assert made.repro() == ["average", "export", "evaluate"]
     (made.folder / "notes.txt").write_text("mine")
     (made.folder / "README.md").write_text("edited")
     return made
