@@ -11,20 +11,19 @@ than a trained network's. Needs torch and the library's own dependencies only.
 import argparse
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from benchmarks.newstest import sentence_lengths
+from benchmarks.presets import add_preset, preset_params
 from benchmarks.static_decoder import StaticDecoder
 from transformer.decoding.line_translator import batches_by_length
 from transformer.decoding.search import beam_search
 from transformer.model.device import autocast, select_device, select_search_precision
 from transformer.model.transformer import Transformer
-from transformer.params import Params, load_params
+from transformer.params import Params
 from transformer.tokens.vocabulary import EOS, PAD
 
-PRESETS = Path(__file__).parents[1] / "presets"
 NEWSTEST_SENTENCES = 3003  # of newstest2014
 EXTRA_LENGTH = 10
 
@@ -44,12 +43,12 @@ class Decoded:
 def main() -> None:
     """Translate the sentences twice with each decoder, and print the time of the second."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--preset", required=True, help="a name in presets/, such as wmt14-en-de-base")
+    add_preset(parser)
     parser.add_argument("--sentences", type=int, default=NEWSTEST_SENTENCES, help="default: newstest2014's 3003")
     parser.add_argument("--extra", type=int, default=EXTRA_LENGTH, help="tokens of a translation beyond its source's")
     parser.add_argument("--cuda-graphs", action="store_true", help="also with tensors of one size, in CUDA graphs")
     asked = parser.parse_args()
-    params = load_params(PRESETS / f"{asked.preset}.yaml")
+    params = preset_params(asked.preset)
     for static in [False, True] if asked.cuda_graphs else [False]:
         found = decode_random(params, asked.sentences, asked.extra, static=static)
         graphs = "no CUDA graphs on this device" if found.device == "CPU" else "CUDA graphs"

@@ -12,10 +12,11 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.presets import add_preset, preset_params
 from transformer.chunks import LocalExecutor
 from transformer.data.parts import Part, write_parts
 from transformer.data.prepare.prepare import prepare
-from transformer.params import PreparationParams, load_params
+from transformer.params import PreparationParams
 
 SEPARATE = 0.002  # of the sources are held out, since a corpus without any can't be prepared
 
@@ -43,12 +44,12 @@ def main() -> None:
     """Print a row for each direction."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, help="the same lines in two or more languages")
-    parser.add_argument("--preset", default="wmt14-en-de-base")
+    add_preset(parser, "wmt14-en-de-base")
     options = parser.parse_args()
     for path in options.files:
         if not path.is_file():
             parser.error(f"there is no file {path}")
-    preparation = load_params(Path("presets") / f"{options.preset}.yaml").preparation
+    preparation = preset_params(options.preset).preparation
     shares = {"valid_share": SEPARATE, "test_share": SEPARATE}
     print("| | pairs | removed | by |\n|---|---|---|---|")
     for source, target in permutations(options.files, 2):

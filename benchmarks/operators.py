@@ -22,12 +22,12 @@ from torch import Tensor
 
 from benchmarks.flex_packing import BLOCK, flex_packed_attention
 from benchmarks.newstest import sentence_lengths
+from benchmarks.presets import add_preset, preset_params
 from transformer.model.device import select_device
 from transformer.model.packing import Between, Spans, packed_attention
-from transformer.params import Params, load_params
+from transformer.params import Params
 from transformer.tokens.ranges import offsets, ranges
 
-PRESETS = Path(__file__).parents[1] / "presets"
 REPEATS = {"cpu": 2, "cuda": 20}
 WIDTHS = (16, 32, 64, 128)  # that sentences are padded to; longer ones to the longest
 
@@ -35,10 +35,10 @@ WIDTHS = (16, 32, 64, 128)  # that sentences are padded to; longer ones to the l
 def main() -> None:
     """Time every way, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--preset", required=True, help="a name in presets/, such as wmt14-en-de-base")
+    add_preset(parser)
     parser.add_argument("--out", type=Path, help="a JSON file for the figures, in seconds")
     asked = parser.parse_args()
-    found = measure(load_params(PRESETS / f"{asked.preset}.yaml"))
+    found = measure(preset_params(asked.preset))
     for name, seconds in found.items():
         print(f"{name:58} {'not on this device' if seconds is None else f'{1e3 * seconds:9.3f} ms'}", flush=True)
     if asked.out:

@@ -22,10 +22,11 @@ from pathlib import Path
 import psutil
 
 from benchmarks.generated_text import write_wmt_like
+from benchmarks.presets import add_preset, preset_params
 from transformer.chunks import LocalExecutor
 from transformer.data.prepare.prepare import prepare
 from transformer.data.tokenize.tokenize import tokenize
-from transformer.params import Params, load_params
+from transformer.params import Params
 from transformer.tokens.store import TokenSplit
 
 SECONDS_BETWEEN_SAMPLES = 0.2
@@ -95,11 +96,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, required=True, help="generated text and results; reused when there")
-    parser.add_argument("--preset", default="wmt14-en-de-base")
+    add_preset(parser, "wmt14-en-de-base")
     parser.add_argument("--workers", type=int, help="processes; default: one a core")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     options = parser.parse_args()
-    params = load_params(Path("presets") / f"{options.preset}.yaml")
+    params = preset_params(options.preset)
     print("| pairs | stage | s | pairs/s | peak MiB | load |\n|---|---|---|---|---|---|", flush=True)
     for stage in options.stages:
         if stage != "generate" or not (options.folder / "raw" / "parts.json").exists():

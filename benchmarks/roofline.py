@@ -10,16 +10,15 @@ H100 (docs/scale.md says which); products, of operands and results. Sentences ha
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.newstest import sentence_lengths
-from transformer.params import ModelParams, load_params
+from benchmarks.presets import add_preset, preset_params
+from transformer.params import ModelParams
 from transformer.training.objective import LARGE_CHUNK_LOGITS
 from transformer.training.throughput import PEAK_BFLOAT16, training_flops
 
-PRESETS = Path(__file__).parents[1] / "presets"
 TILE = 128  # rows of queries, and of keys, that flash attention computes at a time
 CARD = "NVIDIA H100 80GB HBM3"
 
@@ -116,11 +115,11 @@ def table(shape: ModelParams, vocabulary: int, target_tokens: int, flops: float,
 def main() -> None:
     """Print the table of a preset."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--preset", required=True, help="a name in presets/, such as wmt14-en-de-base")
+    add_preset(parser)
     parser.add_argument("--teraflops", type=float, default=790.0, help="measured of bfloat16 products")
     parser.add_argument("--terabytes", type=float, default=3.0, help="a second, measured of copies")
     asked = parser.parse_args()
-    params = load_params(PRESETS / f"{asked.preset}.yaml")
+    params = preset_params(asked.preset)
     pieces, tokens = params.tokenization.vocabulary_size, params.training.batch_target_tokens
     print("\n".join(table(params.model, pieces, tokens, asked.teraflops * 1e12, asked.terabytes * 1e12)))
 

@@ -21,15 +21,15 @@ import torch
 
 from benchmarks.flex_packing import FlexNetwork
 from benchmarks.newstest import Pieces, random_split
+from benchmarks.presets import add_preset, preset_params
 from benchmarks.torch_transformer import TorchTransformer
 from transformer.errors import DeviceMemoryError, ParamsError
-from transformer.params import Params, load_params
+from transformer.params import Params
 from transformer.training.loader import Loader
 from transformer.training.objective import Network, compilations
 from transformer.training.run import Run
 from transformer.training.throughput import peak_flops
 
-PRESETS = Path(__file__).parents[1] / "presets"
 BASELINE, PADDED, PACKED = "torch.nn.Transformer", "padded, not compiled", "packed, compiled"
 FLEX = "packed, flex attention"
 SYNTHETIC_PAIRS = 200_000
@@ -55,14 +55,14 @@ class Measured:
 def main() -> None:
     """Measure every configuration that the device has, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--preset", required=True, help="a name in presets/, such as wmt14-en-de-base")
+    add_preset(parser)
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--synthetic", action="store_true", help="newstest's lengths, random words (the default)")
     data.add_argument("--tokens", type=Path, help="the tokenize stage's folder, to measure on a corpus")
     parser.add_argument("--updates", type=int, help="updates measured (10 on a CPU, 100 on a GPU)")
     parser.add_argument("--flex-attention", action="store_true", help="also packed, with flex attention")
     asked = parser.parse_args()
-    params = load_params(PRESETS / f"{asked.preset}.yaml")
+    params = preset_params(asked.preset)
     print_heading(asked.preset, params)
     baseline = None
     for name in [BASELINE, PADDED, PACKED, *[FLEX] * asked.flex_attention]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.checkout.preflight import read_params
-from flows.checkout.workspace import WORK, main_workspace
+from flows.checkout.workspace import WORK, check_is_checkout, main_workspace
 from transformer.errors import ParamsError, UserError
 from transformer.files import locked
 from transformer.params import Params
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--unpin", nargs="+", metavar="NAME", default=[], help="do so no longer")
     options = parser.parse_args()
     try:
+        check_is_checkout(main_workspace())
         states = {state.folder.name: state for state in all_states(main_workspace())}
         named = [*options.remove, *options.pin, *options.unpin]
         if unknown := [name for name in named if name not in states]:
@@ -96,11 +97,8 @@ def show(states: list[State], params: Params | None) -> None:
 def differing_params(state: State, params: Params | None) -> list[str]:
     """The params of the state that have another value in params.yaml, each as `training.seed 1 → 2`."""
     if not state.settings:
-        return [
-            "unknown: settings.json is damaged, or of an older version"
-            if state.damaged
-            else "unknown: there is no settings.json"
-        ]
+        why = "damaged, or of an older version" if state.damaged else "missing"
+        return [f"unknown: settings.json is {why}"]
     now: dict[str, Any] = params.model_dump() if params else {}
     found = []
     for section, values in state.settings.items():

@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from flows.checkout.workspace import METRICS
+from flows.checkout.workspace import METRICS, check_is_checkout
 from flows.lineage.committed import compare_with_commit, in_words
 from flows.lineage.project import Project
 from flows.records.record import parse_record, record_path
@@ -66,7 +66,10 @@ def main() -> None:
     """Print it for the checkout in the working folder."""
     root, console = Path.cwd(), Console()
     try:
+        check_is_checkout(root)
         console.print(summary(root / METRICS, training_speed(root)))
+    except UserError as error:
+        sys.exit(f"error: {error}")
     except FileNotFoundError:
         sys.exit(f"error: {METRICS} is missing: run make repro")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.gpu.missing import BUNDLED
 from benchmarks.gpu.setting import BUNDLE, CAPTIONS_PRESET, CHECKOUT, DEFAULT_PRESET
-from benchmarks.training import PRESETS
+from benchmarks.presets import preset_params
 from transformer.chunks import LocalExecutor
 from transformer.data.download.download import download
 from transformer.data.prepare.prepare import prepare
@@ -30,7 +30,7 @@ from transformer.data.tokenize.tokenize import tokenize
 from transformer.errors import UserError
 from transformer.evaluation.evaluate import read_test_sets
 from transformer.files import files_below, sha256_of, write_text
-from transformer.params import Params, load_params
+from transformer.params import Params
 from transformer.tokens.vocabulary import VOCABULARY_FILE
 
 MOST_BYTES = 60 << 20
@@ -100,7 +100,7 @@ def preset_data(name: str, folder: Path) -> None:
     Raises:
         UserError: a source cannot be had, or is not what the registry says.
     """
-    params, work = load_params(PRESETS / f"{name}.yaml"), CHECKOUT / "work"
+    params, work = preset_params(name), CHECKOUT / "work"
     work.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=work, prefix="gpu-bundle-") as temporary, LocalExecutor() as executor:
         made = Path(temporary)
@@ -121,7 +121,7 @@ def write_test_set(params: Params, corpus: Path, path: Path) -> None:
 
 def trained(model: Path, translations: Path, folder: Path) -> None:
     """Add a trained model and its translations of the test set in `folder`, if they belong to its tokens."""
-    found = translations / f"{load_params(PRESETS / f'{DEFAULT_PRESET}.yaml').evaluation.test_sets[0]}.jsonl"
+    found = translations / f"{preset_params(DEFAULT_PRESET).evaluation.test_sets[0]}.jsonl"
     if absent := [path for path in (*(model / file for file in MODEL_FILES), found) if not path.exists()]:
         print(f"left out: the trained model: {os.path.relpath(absent[0])} is missing; `make repro` makes it")
         return

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training import PRESETS
+from benchmarks.presets import preset_params
 from transformer.errors import DataError
-from transformer.params import Params, load_params, params_from
+from transformer.params import Params, params_from
 
 CHECKOUT = Path(__file__).parents[2]
 BUNDLE = CHECKOUT / ".gpu"
@@ -41,7 +41,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 def preset(name: str, changes: Mapping[str, Mapping[str, Any]] | None = None) -> Params:
     """A preset on DEVICE with some values changed, in a rehearsal with TINY's too."""
-    content = load_params(PRESETS / f"{name}.yaml").model_dump()
+    content = preset_params(name).model_dump()
     for some in (changes or {}, TINY if REHEARSAL else {}, {"compute": {"device": DEVICE}}):
         for section, values in some.items():
             content[section].update(values)

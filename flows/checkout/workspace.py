@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flows.checkout.own_store import ARTIFACTS, DATABASE, bring_addresses_here
 from flows.checkout.tracking_credentials import ADDRESS, checked_address
+from transformer.errors import ParamsError
 from transformer.files import locked, open_private, private_folder
 from transformer.params import LanguageParams
 
@@ -50,6 +51,16 @@ def main_workspace(start: Path | None = None) -> Path:
         if parent.name == "exps" and parent.parent.name == "tmp" and parent.parent.parent.name == ".dvc":
             return parent.parent.parent.parent
     return folder
+
+
+def check_is_checkout(folder: Path) -> None:
+    """Refuse another folder, in which nothing would be found and things would be made.
+
+    Raises:
+        ParamsError: `folder` is not the root of a checkout of this pipeline.
+    """
+    if not (folder / DEFINITION).exists():
+        raise ParamsError(f"there is no {DEFINITION} in {folder.resolve()}: run this in the root of a checkout")
 
 
 def tracking_folder() -> Path:

@@ -26,7 +26,7 @@ from flows.lineage.project import Project
 from flows.lineage.reproduce import reproduce
 from flows.lineage.show import as_json, mermaid, tree
 from flows.lineage.targets import resolve
-from transformer.errors import ExitCode, UserError
+from transformer.errors import ExitCode, ParamsError, UserError
 from transformer.files import write_text
 
 PIPE_COLUMNS = 1000
@@ -100,6 +100,8 @@ def _export(options: argparse.Namespace) -> int:
         from flows.lineage.export.prov import prov as exported
     else:
         from flows.lineage.export.openlineage import openlineage as exported
+    if not options.output.absolute().parent.is_dir():
+        raise ParamsError(f"there is no folder {options.output.parent} for {options.output.name}: make it first")
     write_text(options.output, exported(chain))
     return ExitCode.OK
 

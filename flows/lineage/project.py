@@ -4,13 +4,12 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.checkout.git import Git
-from flows.checkout.workspace import DEFINITION, LOCK, main_workspace, tracking_uri
+from flows.checkout.workspace import DEFINITION, LOCK, check_is_checkout, main_workspace, tracking_uri
 from flows.lineage.record_search import RecordSearch
 from flows.lineage.run_store import RunStore
 from flows.records.dvc_files import LockedStage, StageDefinition, parse_definition, parse_lock
 from flows.records.dvc_stores import DvcStores
 from flows.records.hashes import directory_md5, hash_file, md5_of_bytes
-from transformer.errors import ParamsError
 
 
 class Project:
@@ -21,8 +20,7 @@ class Project:
     """
 
     def __init__(self, root: Path, workspace: Path | None = None) -> None:
-        if not (root / DEFINITION).exists():
-            raise ParamsError("there is no dvc.yaml here: run lineage in the root of a checkout")
+        check_is_checkout(root)
         self.root = root.resolve()
         self.git = Git(self.root)
         workspace = workspace or main_workspace(self.root)

@@ -55,7 +55,10 @@ class RecordSearch:
         def read_too(record: Record) -> bool:
             return wrote(record) and md5s(record.inputs) == locked.inputs
 
-        return self._local(read_too) or self._local(wrote) or self._sent(locked, wrote)
+        for wanted in (read_too, wrote):
+            if found := self._local(wanted) or self._sent(locked, wanted):
+                return found
+        return None
 
     def maker(self, path: str, md5: str, before: str) -> Found | None:
         """The record of a stage that wrote this content to `path`, itself or in a folder.

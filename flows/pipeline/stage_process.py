@@ -26,7 +26,7 @@ _RESTORED = re.compile(r"Stage '.*' is cached - skipping run")
 _EXITED = re.compile(r"failed to run: .*, exited with (-?\d+)$")
 _BLOCKER = re.compile(r"\(PID (\d+)\): (.*)")
 _DISK_FULL = re.compile(r"\[Errno 28\]|No space left on device")
-_BUSY = re.compile(r"'(.*)' is busy, it is being blocked by")
+_BUSY = re.compile(r"'([^']*)' is busy, it is being blocked by")
 
 
 # DVC's advice to people who run it by hand.

@@ -9,10 +9,10 @@ from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.table import Table
 
-from flows.checkout.workspace import PARAMS, main_workspace, model_name, tracking_uri
+from flows.checkout.workspace import PARAMS, check_is_checkout, main_workspace, model_name, tracking_uri
 from flows.promotion.preview import preview
 from flows.promotion.registered_model import RegisteredModel, deciding
-from transformer.errors import UserError
+from transformer.errors import ParamsError, UserError
 from transformer.params import load_params
 
 SIGNIFICANCE = 0.05  # the default of a retraining's parameter
@@ -91,6 +91,9 @@ def main() -> None:
     """Read the options and show or move."""
     options = _options()
     try:
+        check_is_checkout(Path.cwd())
+        if options.reason and not options.to:
+            raise ParamsError("--reason is for --to VERSION, whose decision it explains")
         params = load_params(Path(PARAMS))
         registered = RegisteredModel(tracking_uri(), options.model or model_name(params.languages))
         if options.dry_run:

@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from flows.checkout.workspace import check_is_checkout
 from flows.restore.outputs import check_outputs, restore
 from transformer.errors import DataError, ExitCode, UserError
 
@@ -22,6 +23,7 @@ def main() -> None:
     options = parser.parse_args()
     root = Path.cwd()
     try:
+        check_is_checkout(root)
         if options.check:
             check_outputs(root, options.stages or None)
         else:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from flows.checkout.preflight import check_checkout
 from flows.checkout.site_cache import configure, use_private_site_cache
-from flows.checkout.workspace import hold_pipeline_lock
+from flows.checkout.workspace import check_is_checkout, hold_pipeline_lock
 from flows.restore.outputs import discard_damaged
 from transformer.errors import UserError
 
 if __name__ == "__main__":
     try:
+        check_is_checkout(Path())
         use_private_site_cache(Path())
         configure(Path())
         if repro := sys.argv[1:] == ["repro"]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.checkout.tracking_credentials import ADDRESS, checked_address, move_credentials
-from flows.checkout.workspace import main_workspace, sender_lock, tracking_folder, tracking_uri
+from flows.checkout.workspace import check_is_checkout, main_workspace, sender_lock, tracking_folder, tracking_uri
 from flows.tracking.problem import SEND, Problem, clear_problem, in_a_line, report_problem
 from flows.tracking.spool import Spool
 from transformer.errors import ExitCode, ParamsError, UserError
@@ -159,6 +159,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.wait or options.to:
         try:
+            check_is_checkout(main_workspace())
             to = _other_server(options.to) if options.to else None
             sys.exit(send_in_foreground(tracking_folder(), to))
         except UserError as error:

@@ -52,7 +52,7 @@ def test_each_state_shows_how_far_it_is_and_what_differs(workspace: Workspace) -
     assert "finished" in line("b")
     assert "unfinished" not in line("b")
     assert "→" not in line("b")
-    assert "unknown: there is no settings.json" in line("c")
+    assert "unknown: settings.json is missing" in line("c")
     assert all(words in line("d") for words in ("prepare", "preparation.filters.length 9 → 50"))
 
 

@@ -1,5 +1,6 @@
 """Lines that commands read: from a file or a pipe, decoded, in chunks that are worked on together."""
 
+import io
 import os
 import select
 import sys
@@ -46,15 +47,24 @@ class LineReader:
             except UnicodeDecodeError as error:
                 if lines:
                     break
-                raise DataError(
-                    f"{self.name}, line {self._taken + 1}: byte {error.start + 1} is not UTF-8; "
-                    "convert the text first (iconv -t utf-8)"
-                ) from None
+                raise self._not_utf8(error) from None
             self._waiting.popleft()
         self._taken += len(lines)
         if self._trouble and not lines:
             raise self._trouble
         return lines
+
+    def _not_utf8(self, error: UnicodeDecodeError) -> DataError:
+        from transformer.data.compression import compression_of  # here: only what is no text needs it
+
+        begin = self._waiting[0] if not self._taken else b""
+        if compression := compression_of(io.BytesIO(begin)):
+            return DataError(f"{self.name} is compressed ({compression}): unpack it, or pipe it in (zcat FILE | …)")
+        coding = "-f utf-16 " if begin.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
+        return DataError(
+            f"{self.name}, line {self._taken + 1}: byte {error.start + 1} is not UTF-8; "
+            f"convert the text first (iconv {coding}-t utf-8)"
+        )
 
     def _is_ready(self) -> bool:
         return bool(select.select([self._descriptor], [], [], 0)[0])
@@ -89,8 +99,8 @@ class LineReader:
 
 
 @contextmanager
-def reading(file: Path | None) -> Iterator[LineReader]:
-    """The lines of a file; `-` and None are stdin.
+def reading(file: Path | None, cure: str = "") -> Iterator[LineReader]:
+    """The lines of a file; `-` and None are stdin. `cure` is for somebody who gives something else for a file.
 
     Raises:
         DataError: it can't be opened.
@@ -103,18 +113,15 @@ def reading(file: Path | None) -> Iterator[LineReader]:
     try:
         descriptor = os.open(file, os.O_RDONLY)
     except OSError as error:
-        raise DataError(f"{shown(str(file))} cannot be read: {error.strerror}{_cure(error)}") from None
+        raise DataError(f"{shown(str(file))} cannot be read: {error.strerror}{_cure(error, cure)}") from None
     try:
         yield LineReader(descriptor, str(file))
     finally:
         os.close(descriptor)
 
 
-def _cure(error: OSError) -> str:
-    """What somebody may have meant who gives a sentence where a file is expected."""
-    if isinstance(error, PermissionError | IsADirectoryError):
-        return ""
-    return "; FILE holds a sentence a line; to give a sentence itself: echo 'A sentence.' | transformer translate"
+def _cure(error: OSError, cure: str) -> str:
+    return "" if not cure or isinstance(error, PermissionError | IsADirectoryError) else f"; {cure}"
 
 
 def chunks(reader: LineReader) -> Iterator[list[str]]:

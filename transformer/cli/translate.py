@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from transformer.decoding.translation import Options, Translation
 
 LARGEST_SEED = 2**63 - 1
+A_SENTENCE = "FILE holds a sentence a line; to give a sentence itself: echo 'A sentence.' | transformer translate"
 
 
 def add(commands: Commands) -> None:
@@ -93,7 +94,7 @@ def translate(options: argparse.Namespace) -> None:
     decoding = search_settings(options, "beam", "alpha", "batch_tokens")
     if options.nbest is not None and options.nbest > decoding.beam and not options.sample:
         raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
-    with reading(options.file) as reader:
+    with reading(options.file, A_SENTENCE) as reader:
         prefixes = Prefixes.of_options(options)
         # Here, as torch takes seconds to import, for which --help should not wait.
         from transformer.decoding.engine import load_translator

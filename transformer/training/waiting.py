@@ -162,7 +162,7 @@ def take_over(work: Path, folder: Path, settings: Settings) -> list[str]:
 def _say_damaged(state: State) -> None:
     for name in state.damaged:
         log.warning(
-            "warning: %s is damaged, or of an older version: only a training with the very params of its state goes on",
+            "warning: %s is damaged, or of an older version: only a training with its state's very params goes on",
             state.folder / name,
         )
 

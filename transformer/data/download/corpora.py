@@ -248,7 +248,7 @@ def parse_corpora(text: str | bytes, origin: str) -> dict[str, Entry]:
 
 def _entry(origin: str, name: Any, content: Any) -> Entry:
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
-        raise ParamsError(f"{origin}: {name!r} is not a corpus name: letters, digits, '-', '_' and '.' only")
+        raise ParamsError(f"{origin}: {name!r} is not a corpus name: a to z, A to Z, digits, '-', '_' and '.' only")
     kind = LocalCorpus if isinstance(content, dict) and "local" in content else Corpus
     try:
         return kind.model_validate(content)

@@ -18,6 +18,13 @@ from transformer.errors import ParamsError
 from transformer.files import atomic_path
 from transformer.params import LanguageParams
 
+# What people have and what no reader takes, with the way to one that is taken.
+NOT_READ = {
+    ".csv": "CSV is not read, as its quoting is no standard: save it as TSV, with tabs and without quotes",
+    ".json": "a JSON list is not read: one object a line is (jq -c '.[]' FILE.json > FILE.jsonl)",
+    ".xlsx": "spreadsheets are not read: save it as text with tabs (TSV)",
+    ".ods": "spreadsheets are not read: save it as text with tabs (TSV)",
+}
 SPLITS: dict[str, Split | None] = {"train": "train", "valid": "valid", "test": "test", "all": None}
 
 
@@ -102,6 +109,8 @@ def _format(entry: LocalSplit, files: list[Path], key: str) -> Format:
         return known[0]
     by_number = all(type(place) is int for place in entry.sides.values())
     if (only := found[0] or ("tsv" if by_number else None)) is None:
+        if cure := NOT_READ.get(files[0].suffix.lower()):
+            raise ParamsError(f"{key}: {files[0]}: {cure}")
         raise ParamsError(
             f"{key}: neither name nor content of {files[0]} tells its format: say `format:` "
             f"({', '.join(sorted({*SUFFIXES.values(), 'wmt-xml'} - {'sgm'}))})"
