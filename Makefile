@@ -15,7 +15,7 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help setup setup-test setup-all repro test test-slow test-all faults undo lint lock audit sbom ui serve ablations gpu-bundle gpu-rehearsal
+.PHONY: help setup setup-test setup-all repro test test-slow test-all faults undo lint lock audit sbom ui serve wheel ablations gpu-bundle gpu-rehearsal
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo 'make audit   ask the advisory database about every version of constraints.txt;  make sbom: sbom.json, CycloneDX'
 	@echo 'make ui      browse the recorded runs (MLflow) at http://127.0.0.1:5000'
 	@echo 'make serve   Prefect (schedules, runs) at http://127.0.0.1:4200, MLflow at http://127.0.0.1:5000, until Ctrl-C'
+	@echo 'make wheel   dist/: the library alone, which translates with a model folder and needs no DVC, MLflow, Prefect'
 	@echo 'make ablations   queue Table 3 of the paper as DVC experiments; PRESET=interface-strings: of another preset'
 	@echo 'make gpu-bundle      .gpu/, what benchmarks/gpu.sh needs on a machine with a GPU and no network'
 	@echo 'make gpu-rehearsal   benchmarks/gpu.sh on this CPU, in a Python that has no more than such a machine'
@@ -130,6 +131,9 @@ ui: setup
 # SERVE='--port 4201 --mlflow-port 5001' chooses other ports. exec: the signals of a service manager reach serve itself.
 serve: setup
 	@exec python -m flows.server $(SERVE)
+
+wheel: setup
+	@python deploy/wheel.py
 
 # ROWS=DE queues some rows only.
 PRESET ?= multi30k

@@ -22,9 +22,9 @@ import torch
 from benchmarks.newstest import sentence_lengths
 from benchmarks.presets import preset_names, preset_params
 from benchmarks.static_decoder import StaticDecoder, StaticNetwork
+from transformer.decoding.line_translator import batches_by_length
 from transformer.decoding.search import beam_search
 from transformer.decoding.stepping import SteppingNetwork
-from transformer.decoding.translator import batches_by_length
 from transformer.model.device import autocast, select_device, select_search_precision
 from transformer.model.transformer import Transformer
 from transformer.params import Params

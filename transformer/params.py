@@ -23,7 +23,7 @@ from transformer.errors import ParamsError
 from transformer.known_keys import known_keys
 from transformer.languages import parse, same_language
 from transformer.relations import check_relations
-from transformer.section import LARGEST, Count, CountFromZero, Names, Section, in_words
+from transformer.section import LARGEST, Count, CountFromZero, Names, Section, distinct, in_words
 from transformer.yaml12 import InvalidYamlError, parse_yaml
 
 MINUTES_OF_A_YEAR = 525_600
@@ -244,6 +244,13 @@ class EvaluationParams(Section):
         return bounds
 
 
+class ExportParams(Section):
+    """In which other forms the averaged model is kept."""
+
+    formats: Annotated[list[Literal["ctranslate2", "huggingface"]], AfterValidator(distinct)]
+    quantization: Literal["float32", "bfloat16", "int8"]  # of the weights for ctranslate2
+
+
 class ComputeParams(Section):
     """Where and how fast to compute; no stage of dvc.yaml depends on it, so changing it runs nothing again."""
 
@@ -280,6 +287,7 @@ class Params(Section):
     averaging: AveragingParams
     decoding: DecodingParams
     evaluation: EvaluationParams
+    export: ExportParams
     compute: ComputeParams
 
     @property

@@ -23,6 +23,7 @@ def check_relations(params: "Params") -> None:
     _check_saving(params.training)
     _check_kept(params)
     _check_rewarming(params.training)
+    _check_export(params)
     if params.averaging.rule == "minutes":
         _check_minutes(params)
     elif params.training.checkpoint_every_minutes is None:  # else the clock decides where checkpoints are
@@ -82,6 +83,15 @@ def _check_rewarming(training: "TrainingParams") -> None:
         raise ValueError(
             f"training.rewarm_after = {training.rewarm_after}: it must come before the last of training.updates = "
             f"{training.updates}; null where nothing is to be extended"
+        )
+
+
+def _check_export(params: "Params") -> None:
+    model, formats = params.model, params.export.formats
+    if formats and model.d_k != model.d_v:
+        raise ValueError(
+            f"model.key_size = {model.key_size}: {formats[0]} has no keys of another size than d_model / heads = "
+            f"{model.d_v}; leave it out of export.formats"
         )
 
 

@@ -16,13 +16,14 @@ Count = Annotated[int, Field(ge=1, le=LARGEST)]
 CountFromZero = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
-def _distinct(names: list[str]) -> list[str]:
+def distinct(names: list[str]) -> list[str]:
+    """ValueError if a name is there twice."""
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"{repeated!r} is there twice")
     return names
 
 
-Names = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
 Location = tuple[int | str, ...]  # where in nested sections
 SHOWN_CHARACTERS = 80  # of a wrong value
 

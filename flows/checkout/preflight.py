@@ -8,7 +8,7 @@ from transformer.data.download.chosen import check_choice, check_local_files, ch
 from transformer.data.download.corpora import load_corpora
 from transformer.errors import ParamsError
 from transformer.evaluation.comet_score import check_comet
-from transformer.params import EvaluationParams, Params, load_params
+from transformer.params import EvaluationParams, ExportParams, Params, load_params
 
 
 def read_params(folder: Path = Path()) -> Params:
@@ -21,6 +21,7 @@ def read_params(folder: Path = Path()) -> Params:
     if (folder / REGISTRY).exists():  # DVC and `download` miss it, the other stages don't
         check_choice(params, folder / REGISTRY)
     check_evaluation(params.evaluation)
+    check_export(params.export)
     return params
 
 
@@ -32,6 +33,22 @@ def check_evaluation(evaluation: EvaluationParams) -> None:
     """
     check_tokenizer(evaluation)
     check_comet(evaluation)
+
+
+def check_export(export: ExportParams) -> None:
+    """Refuse formats whose packages are missing, before a training that they would end.
+
+    Raises:
+        ParamsError: names the key and what is missing.
+    """
+    if not export.formats:
+        return
+    from transformer.export.export import check_formats  # here: torch takes seconds to import
+
+    try:
+        check_formats(export)
+    except ParamsError as error:
+        raise ParamsError(f"{PARAMS}: export.formats = {export.formats}: {error}") from None
 
 
 def check_checkout(folder: Path = Path()) -> None:

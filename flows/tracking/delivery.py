@@ -22,7 +22,10 @@ TRANSLATOR = Path(__file__).with_name("translator_model.py").read_text(encoding=
 MAX_POINTS = 1000  # of one MLflow request
 MAX_TAG_CHARACTERS = 5000
 # What must be installed to load the registered model.
-MODEL_REQUIREMENTS = ["mlflow", "numpy", "pydantic", "ruamel.yaml", "safetensors", "sentencepiece", "torch"]
+MODEL_REQUIREMENTS = [
+    "langcodes", "language-data", "mlflow", "numpy", "protobuf", "pydantic", "regex", "rich", "ruamel.yaml",
+    "safetensors", "sentencepiece", "torch",
+]  # fmt: skip
 _log = logging.getLogger(__name__)
 
 

@@ -145,7 +145,7 @@ def test_an_experiment_with_another_seed(workspace: Workspace) -> None:
     workspace.dvc("checkout")
     assert sha256_of(workspace.folder / "models" / "averaged") == before
     stages = [run.data.tags["stage"] for run in workspace.mlflow_runs()]
-    assert stages == [*STAGES, "evaluate", "train", "average", "evaluate"]
+    assert stages == [*STAGES, "evaluate", "train", "average", "export", "evaluate"]
 
 
 def test_push_and_pull_through_a_folder(workspace: Workspace, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ MADE = {
     "tokenize": ["data/tokens", "reports/tokens.json"],
     "train": ["models/checkpoints", "reports/training.json", "reports/curves"],
     "average": ["models/averaged"],
+    "export": ["models/export"],
     "evaluate": ["reports/translations", "reports/metrics.json", "reports/attention", "reports/plots"],
 }
 

@@ -122,6 +122,7 @@ TINY_PARAMS: dict[str, Any] = {
         "length_buckets": [5, 10],
         "attention_sentences": 1,
     },
+    "export": {"formats": [], "quantization": "float32"},
     "compute": {
         "device": "cpu",
         "devices": 1,

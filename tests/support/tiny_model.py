@@ -54,3 +54,22 @@ def write_tiny_model(folder: Path) -> None:
     vocabulary = tiny_vocabulary()
     write_model(folder, tiny_config(vocabulary), tiny_weights(vocabulary), vocabulary)
     write_json(folder / DECODING_FILE, TINY_DECODING.model_dump())
+
+
+def write_uneven_model(folder: Path, emitted: bool = False, **params: object) -> Path:
+    """A random model with uneven distributions; with `emitted`, special ids are as likely as any word."""
+    vocabulary = tiny_vocabulary()
+    config = tiny_config(vocabulary)
+    shape = config.model.model_copy(update={"encoder_layers": 2, "decoder_layers": 2, **params})
+    config = config.model_copy(update={"model": shape})
+    torch.manual_seed(3)
+    weights = Transformer(config.model, vocabulary.size).state_dict()
+    weights = {name: 0.7 * torch.randn_like(one) if one.dim() > 1 else one for name, one in weights.items()}
+    # Biases and norms that are not those of a new network, or a swapped one would not be seen.
+    weights = {name: one + 0.2 * torch.randn_like(one) if one.dim() == 1 else one for name, one in weights.items()}
+    weights["embedding.weight"][[vocabulary.is_byte(piece) for piece in range(vocabulary.size)]] = 0.0
+    if not emitted:
+        weights["embedding.weight"][:3] = 0.0
+    write_model(folder, config, weights, vocabulary)
+    write_json(folder / DECODING_FILE, TINY_DECODING.model_dump())
+    return folder

@@ -13,7 +13,7 @@ from tiny_inputs import copy_checkout, write_tiny_inputs
 
 from transformer.files import private_folder
 
-STAGES = ["download", "prepare", "parent", "tokenize", "train", "average", "evaluate"]
+STAGES = ["download", "prepare", "parent", "tokenize", "train", "average", "export", "evaluate"]
 OUTER_VARIABLES = ("MLFLOW_TRACKING_URI", "PYTHONPATH", "DVC_ROOT", "GIT_DIR", "TRANSFORMER_WORKSPACE")
 
 

@@ -171,6 +171,13 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"training.rewarm_after": "-1"}, "training.rewarm_after = -1: input should be greater than or equal to 0"),
     ({"training.rewarm_after": "4700"}, "training.rewarm_after = 4700: it must come before the last of training.updates = 4700"),
     ({"training.rewarm_after": "true"}, f"training.rewarm_after = True: input {INTEGER}"),
+    # export
+    ({"export.formats": "ctranslate2"}, "did you mean [ctranslate2]?"),
+    ({"export.formats": "[ctranslate]"}, "export.formats.0 = 'ctranslate': input should be 'ctranslate2' or 'huggingface'; did you mean ctranslate2?"),
+    ({"export.formats": "[huggingface, huggingface]"}, "'huggingface' is there twice"),
+    ({"export.quantization": "int4"}, "export.quantization = 'int4': input should be 'float32', 'bfloat16' or 'int8'"),
+    ({"export.quantization": "null"}, "export.quantization = None: input should be"),
+    ({"model.key_size": "16", "export.formats": "[huggingface]"}, "model.key_size = 16: huggingface has no keys of another size"),
     # averaging
     ({"averaging.rule": "all"}, "averaging.rule = 'all': input should be 'last', 'best' or 'minutes'"),
     ({"averaging.rule": "lasst"}, "did you mean last?"),

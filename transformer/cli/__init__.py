@@ -2,8 +2,9 @@
 
     transformer translate [FILE] [--model FOLDER]… [--beam N] [--alpha A] [--nbest N] [--json]
                           [--prefix TEXT | --prefixes FILE] [--protect KIND,…] [--long-lines cut|split]
-                          [--sample [--seed N] [--temperature T] [--top-k K]]
+                          [--sample [--seed N] [--temperature T] [--top-k K]] [--engine torch|ctranslate2]
     transformer score SOURCE TARGET [--model FOLDER] [--alpha A] [--details | --json]
+    transformer export [MODEL] --to ctranslate2|huggingface [--quantization Q] [--out FOLDER]
     transformer attention "SENTENCE" --out FOLDER [--target "TRANSLATION"] [--layer N] [--head N]
     transformer serve [MODEL] [--port N] [--host ADDRESS] [--name HOST]… [--key-file FILE]
 
@@ -16,7 +17,7 @@ import os
 import signal
 import sys
 
-from transformer.cli import attention, score, serve, translate
+from transformer.cli import attention, export, score, serve, translate
 from transformer.cli.arguments import Parser
 from transformer.cli.output import check_output, complain
 from transformer.errors import ExitCode, UserError, trouble_of_the_machine
@@ -63,6 +64,6 @@ def _parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (translate, score, attention, serve):
+    for command in (translate, score, attention, export, serve):
         command.add(commands)
     return parser

@@ -48,6 +48,8 @@ def add(commands: Commands) -> None:
     option = command.add_argument
     option("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text; -, the default: stdin")
     add_model(command, several=True)
+    engine = "what searches; ctranslate2 takes an export, as MODEL or beside it (default: %(default)s)"
+    option("--engine", choices=["torch", "ctranslate2"], default="torch", help=engine)
     add_search(command, "beam", "alpha", "batch_tokens")
     option("--nbest", type=within("beam", int), metavar="N", help="print up to N different translations, with scores")
     option("--json", action="store_true", help="print a JSON object a line: tokens, their scores, alignment")
@@ -87,16 +89,19 @@ def translate(options: argparse.Namespace) -> None:
     options.model = options.model or [DEFAULT_MODEL]
     for model in options.model:
         check_model(model)
+    if options.precision and options.engine != "torch":
+        raise ParamsError("--precision is of the engine torch: an export has the one of its --quantization")
     decoding = search_settings(options, "beam", "alpha", "batch_tokens")
     if options.nbest is not None and options.nbest > decoding.beam and not options.sample:
         raise ParamsError(f"--nbest must be 1 to --beam = {decoding.beam}, not {options.nbest}")
     with reading(options.file, A_SENTENCE) as reader:
         prefixes = Prefixes.of_options(options)
         # Here, as torch takes a second to import, for which --help should not wait.
-        from transformer.decoding.translator import Translator
+        from transformer.decoding.engine import load_translator
 
         demands, write = _demands(options), _writer(options)
-        translator = Translator.load(options.model, options.device, decoding=decoding)
+        translator = load_translator(options.model, options.engine, options.device, decoding)
+        translator.check(demands, [str(options.prefix or options.prefixes or "")])
         first_line = 1
         with progress(options.file, "translating") as advance:
             for lines in chunks(reader):

@@ -1,9 +1,7 @@
-"""Text in, text out: cleaning, segmentation, batching by length, search, and the order restored."""
+"""Our own search as a translator of lines: one model or an ensemble, n-best lists, samples, protected text."""
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -14,44 +12,28 @@ from torch import Tensor
 from transformer.data.cleaning import clean_text
 from transformer.data.placeholders import not_kept
 from transformer.decoding.ensemble import Ensemble
-from transformer.decoding.long_lines import split_long
-from transformer.decoding.prefix import Beginnings, as_spelled
+from transformer.decoding.line_translator import LineTranslator, SourceSentence, Translated, batches_by_length
+from transformer.decoding.prefix import Beginnings
 from transformer.decoding.protection import Wanted, protected_search
 from transformer.decoding.sampling import sample
 from transformer.decoding.scoring import score_tokens
-from transformer.decoding.search import Hypothesis, beam_search, length_penalty, longest_lengths
+from transformer.decoding.search import Hypothesis, beam_search, longest_lengths
 from transformer.decoding.side_by_side import side_by_side
-from transformer.decoding.spelling import Spelling
 from transformer.decoding.stepping import SteppingNetwork
-from transformer.decoding.translation import NOTHING, Details, Options, Sentence, Translation, distinct, joined
+from transformer.decoding.translation import Details, Options, Translation, distinct
 from transformer.errors import DataError, DeviceMemoryError
 from transformer.languages import is_unsegmented
 from transformer.model.device import autocast, select_device, select_search_precision
 from transformer.model.folder import load_model, read_decoding
 from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams
-from transformer.progress import ignore_progress
-from transformer.section import shown
 from transformer.tokens.vocabulary import EOS, PAD, Vocabulary
 
 log = logging.getLogger(__name__)
-PLAIN = Options()
 CPU_SENTENCES = 64  # of a batch on a CPU
 
 
-@dataclass(frozen=True)
-class _Sentence:
-    """What is translated at once: a line, or a sentence of a line that was split."""
-
-    line: int  # its number in the input
-    part: int  # of the line, from 0
-    text: str
-    tokens: list[int]  # with EOS
-    beginning: str
-    cut: bool
-
-
-class Translator:
+class Translator(LineTranslator):
     """Models with one vocabulary on a device, with the settings of their search; several are an ensemble."""
 
     def __init__(
@@ -66,22 +48,15 @@ class Translator:
         models = [model] if isinstance(model, Transformer) else model
         self.models = [one.to(device).eval() for one in models]
         self.model = self.models[0]
-        self.vocabulary = vocabulary
-        self.decoding = decoding
         self.device = device
         self.precision = select_search_precision(decoding.precision, device)
-        self.space = space
         self.decoder = self.model if len(self.models) == 1 else Ensemble(self.models)
+        super().__init__(vocabulary, decoding, self.decoder.params.max_positions, space)
 
     @cached_property
     def network(self) -> SteppingNetwork:
         """The models with their weights packed for searching."""
         return SteppingNetwork.of(self.decoder)
-
-    @cached_property
-    def spelling(self) -> Spelling:
-        """What the pieces spell; a plain search does without it, so it is worked out when it is asked for."""
-        return Spelling(self.vocabulary)
 
     @classmethod
     def load(
@@ -109,92 +84,19 @@ class Translator:
         space = "" if is_unsegmented(first.languages.target) else " "
         return cls(models, first.vocabulary, settings, chosen, space)
 
-    def translate(self, lines: list[str], *, options: Options = PLAIN, prefixes: Sequence[str] = ()) -> list[str]:
-        """The best translation of each line; empty lines stay empty. See `translate_nbest`."""
-        found = self.translate_nbest(lines, options=options, prefixes=prefixes)
-        return [translations[0].text for translations in found]
-
-    def translate_nbest(
-        self,
-        lines: list[str],
-        nbest: int = 1,
-        *,
-        options: Options = PLAIN,
-        prefixes: Sequence[str] = (),
-        first_line: int = 1,
-        on_translated: Callable[[int], None] = ignore_progress,
-    ) -> list[list[Translation]]:
-        """Up to `nbest` (at most the beam, unless drawn) translations of each line, best first, no two alike.
-
-        An empty line has one empty translation, a line that was split its sentences' best ones as one. Lines longer
-        than the model's positions are cut, with one warning that names them, or split. `prefixes` holds for each line
-        the characters that its translation must begin with, if any. `first_line` is the number of `lines[0]` in
-        messages, and chooses the random numbers of its samples. `on_translated` is called with the number of lines
-        of each batch.
-
-        Raises:
-            DataError: a prefix can't be the beginning, or the model's scores are no numbers.
-            DeviceMemoryError: a batch does not fit the device's memory.
-        """
-        sentences = self._sentences(lines, list(prefixes) or [""] * len(lines), options, first_line)
-        parts = defaultdict[int, dict[int, list[Translation]]](dict)
-        on_translated(len(lines) - len({sentence.line for sentence in sentences}))
-        batches = self._batches(sentences)
-
-        def translated(batch: list[int]) -> list[list[Translation]]:
-            return self._translated([sentences[index] for index in batch], nbest, options)
-
-        for batch, found in zip(batches, side_by_side(translated, batches, self.device), strict=True):
-            for index, translations in zip(batch, found, strict=True):
-                parts[sentences[index].line][index] = translations
-            on_translated(sum(sentences[index].part == 0 for index in batch))
-        return [
-            self._of_line([(sentences[index], found) for index, found in sorted(parts[number].items())])
-            for number in range(first_line, first_line + len(lines))
-        ]
-
-    def _batches(self, sentences: list[_Sentence]) -> list[list[int]]:
+    def _batches(self, lengths: list[int]) -> list[list[int]]:
         """On a CPU of few sentences: their numbers stay in its caches, and there are batches for all threads.
 
         The number of threads has no say, so that it can't change a digit.
         """
         on_cpu = self.device.type == "cpu"
-        most = min(CPU_SENTENCES, max(8, -(-len(sentences) // 4))) if on_cpu else len(sentences)
-        lengths = [len(sentence.tokens) for sentence in sentences]
+        most = min(CPU_SENTENCES, max(8, -(-len(lengths) // 4))) if on_cpu else len(lengths)
         return list(batches_by_length(lengths, self.decoding.batch_tokens, most))
 
-    def _of_line(self, parts: list[tuple[_Sentence, list[Translation]]]) -> list[Translation]:
-        if len(parts) < 2:
-            return parts[0][1] if parts else [NOTHING]
-        sentences = [Sentence(sentence.text, found[0]) for sentence, found in parts]
-        return [joined(sentences, self.space, self.decoding.alpha)]
+    def _each(self, translated: Translated, batches: list[list[int]]) -> Iterator[list[list[Translation]]]:
+        return side_by_side(translated, batches, self.device)
 
-    def _sentences(self, lines: list[str], prefixes: list[str], options: Options, first_line: int) -> list[_Sentence]:
-        """What is to be translated: each line that is not empty, or its sentences."""
-        limit = self.decoder.params.max_positions - 1
-        texts = [clean_text(line) for line in lines]
-        found, cut = list[_Sentence](), list[str]()
-        encoded = zip(texts, self.vocabulary.encode_batch(texts), prefixes, strict=True)
-        for number, (text, ids, prefix) in enumerate(encoded, first_line):
-            if ids and prefix and len(self.spelling.pieces(as_spelled(prefix))) > limit:
-                raise DataError(self._no_room(number, prefix))
-            parts = [(text, ids)]
-            if len(ids) > limit and options.long_lines == "split":
-                split = split_long(text, lambda part: len(self.vocabulary.encode(part)) <= limit)
-                parts = [(part, self.vocabulary.encode(part)) for part in split]
-            elif len(ids) > limit:
-                cut.append(str(number))
-            found += [
-                _Sentence(number, part, one, [*tokens[:limit], EOS], "" if part else prefix, len(tokens) > limit)
-                for part, (one, tokens) in enumerate(parts)
-                if tokens
-            ]
-        if cut:
-            where = f"line {cut[0]} is" if len(cut) == 1 else f"lines {', '.join(cut)} are"
-            log.warning("%s longer than the model's %d tokens: only the beginning is translated", where, limit)
-        return found
-
-    def _translated(self, sentences: list[_Sentence], nbest: int, options: Options) -> list[list[Translation]]:
+    def _translated(self, sentences: list[SourceSentence], nbest: int, options: Options) -> list[list[Translation]]:
         params, longest = self.decoding, max(len(sentence.tokens) for sentence in sentences)
         try:
             with torch.inference_mode(), autocast(self.device, self.precision):
@@ -206,7 +108,7 @@ class Translator:
                 f"the memory of {self.device}: lower decoding.batch_tokens = {params.batch_tokens} or the beam"
             ) from None
         source, beginnings = self._batch(sentences)
-        limits = longest_lengths(source, params, self.decoder.params.max_positions, beginnings).tolist()
+        limits = longest_lengths(source, params, self.max_positions, beginnings).tolist()
         detail = iter(details)
         return [
             [
@@ -216,7 +118,9 @@ class Translator:
             for sentence, limit, hypotheses in zip(sentences, limits, found, strict=True)
         ]
 
-    def _found(self, sentences: list[_Sentence], nbest: int, options: Options) -> list[list[tuple[str, Hypothesis]]]:
+    def _found(
+        self, sentences: list[SourceSentence], nbest: int, options: Options
+    ) -> list[list[tuple[str, Hypothesis]]]:
         """Texts and hypotheses of each sentence, best first."""
         source, beginnings = self._batch(sentences)
         if options.sampling:
@@ -231,7 +135,7 @@ class Translator:
         ]
 
     def _acceptable(
-        self, sentence: _Sentence, hypotheses: list[Hypothesis], nbest: int, options: Options
+        self, sentence: SourceSentence, hypotheses: list[Hypothesis], nbest: int, options: Options
     ) -> list[tuple[str, Hypothesis]]:
         """The hypotheses with their texts; those that lose what they must keep, replaced by others."""
         begin = clean_text(sentence.beginning)
@@ -253,11 +157,7 @@ class Translator:
             log.warning("line %d: the translation does not hold %s as the line does", sentence.line, which)
         return kept or found
 
-    def _no_room(self, line: int, prefix: str) -> str:
-        most = self.decoder.params.max_positions
-        return f"line {line}: no translation of at most {most} tokens begins with {shown(clean_text(prefix))}"
-
-    def _details(self, sentences: list[_Sentence], found: list[list[tuple[str, Hypothesis]]]) -> list[Details]:
+    def _details(self, sentences: list[SourceSentence], found: list[list[tuple[str, Hypothesis]]]) -> list[Details]:
         """The details of all hypotheses, sentence by sentence."""
         of_each = zip(sentences, found, strict=True)
         pairs = [(sentence.tokens, one.tokens) for sentence, hypotheses in of_each for _, one in hypotheses]
@@ -271,48 +171,9 @@ class Translator:
             ]
         return details
 
-    def _batch(self, sentences: list[_Sentence]) -> tuple[Tensor, Beginnings | None]:
+    def _batch(self, sentences: list[SourceSentence]) -> tuple[Tensor, Beginnings | None]:
         longest = max(len(sentence.tokens) for sentence in sentences)
         padded = [sentence.tokens + [PAD] * (longest - len(sentence.tokens)) for sentence in sentences]
         texts = [sentence.beginning for sentence in sentences]
         beginnings = Beginnings(self.spelling, texts) if any(texts) else None
         return torch.tensor(padded).to(self.device), beginnings
-
-    def _text(self, hypothesis: Hypothesis) -> str:
-        # Byte pieces can spell a line break, which would tear one translation into two lines.
-        return " ".join(self.vocabulary.decode(hypothesis.tokens).split())
-
-    def _translation(
-        self,
-        sentence: _Sentence,
-        text: str,
-        hypothesis: Hypothesis,
-        options: Options,
-        longest: int,
-        details: Details | None,
-    ) -> Translation:
-        length = len(hypothesis.tokens) + 1
-        return Translation(
-            text,
-            hypothesis.score,
-            hypothesis.score * float(length_penalty(float(length), self.decoding.alpha)),
-            length,
-            cut=sentence.cut or length >= longest,
-            not_kept=tuple(not_kept(sentence.text, text, options.protect)),
-            details=details,
-        )
-
-
-def batches_by_length(lengths: list[int], batch_tokens: int, most: int | None = None) -> Iterator[list[int]]:
-    """Indices of the non-empty sentences, longest first, in batches of at most `batch_tokens` padded tokens.
-
-    `most` limits their number too. A sentence longer than that is a batch of its own.
-    """
-    batch: list[int] = []
-    for index in sorted((i for i, length in enumerate(lengths) if length), key=lambda i: -lengths[i]):
-        if batch and ((len(batch) + 1) * lengths[batch[0]] > batch_tokens or len(batch) == most):
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch

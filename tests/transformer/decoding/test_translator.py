@@ -7,8 +7,9 @@ import pytest
 import torch
 from tiny_model import MAX_POSITIONS, sentence, write_tiny_model
 
+from transformer.decoding.line_translator import batches_by_length
 from transformer.decoding.search import beam_search
-from transformer.decoding.translator import Translator, batches_by_length
+from transformer.decoding.translator import Translator
 from transformer.errors import DataError
 from transformer.params import DecodingParams
 from transformer.tokens.vocabulary import EOS

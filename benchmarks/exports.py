@@ -1,0 +1,62 @@
+"""Do exports translate as the model does? `python -m benchmarks.exports`, in a checkout where the pipeline has run.
+
+Exports models/averaged for CTranslate2 in each quantization and translates the headline test set, beside our own
+search in float32: equal translations, greatest difference of scores, BLEU, size, sentences/s of wall and CPU time.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import sacrebleu
+
+from flows.checkout.workspace import CORPUS, MODEL
+from transformer.decoding.engine import load_translator
+from transformer.decoding.line_translator import LineTranslator
+from transformer.decoding.translation import Translation
+from transformer.export.ctranslate2 import Quantization
+from transformer.export.export import export
+from transformer.files import files_below
+from transformer.model.folder import read_decoding
+
+QUANTIZATIONS: tuple[Quantization, ...] = ("float32", "bfloat16", "int8")
+
+
+def main() -> None:
+    """Print a table."""
+    test, model = pq.read_table(Path(CORPUS) / "test.parquet").to_pydict(), Path(MODEL)
+    settings = read_decoding(model).model_copy(update={"precision": "fp32"})
+    print("| engine | equal translations | score differs by at most | BLEU | MB | sentences/s | per CPU second |")
+    print("|---|---|---|---|---|---|---|")
+    ours = _row("torch", load_translator(model, "torch", "cpu", settings), model, test, [])
+    with tempfile.TemporaryDirectory() as folder:
+        for quantization in QUANTIZATIONS:
+            exported = Path(folder, quantization)
+            export(model, "ctranslate2", exported, quantization)
+            translator = load_translator(exported, "ctranslate2", "cpu", settings)
+            _row(f"ctranslate2, {quantization}", translator, exported, test, ours)
+
+
+def _row(
+    name: str, translator: LineTranslator, folder: Path, test: dict[str, list[str]], ours: list[Translation]
+) -> list[Translation]:
+    translator.translate(test["source"][:8])
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = [one[0] for one in translator.translate_nbest(test["source"])]
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    pairs = list(zip(found, ours or found, strict=True))
+    same = [(one, other) for one, other in pairs if one.text == other.text]
+    differs = max(abs(one.score - other.score) for one, other in same)
+    bleu = sacrebleu.corpus_bleu([one.text for one in found], [test["target"]]).score
+    megabytes = sum(file.stat().st_size for file in files_below(folder)) / 1e6
+    print(
+        f"| {name} | {len(same)} of {len(found)} | {differs:.1g} | {bleu:.2f} | {megabytes:.1f} | "
+        f"{len(found) / wall:.0f} | {len(found) / cpu:.0f} |",
+        flush=True,
+    )
+    return found
+
+
+if __name__ == "__main__":
+    main()

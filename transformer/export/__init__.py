@@ -1,0 +1,1 @@
+"""A model folder in the form that other programs load."""

@@ -1,0 +1,188 @@
+"""The folder of an export: whole or not there, never in place of what is none, with its origin and its hashes."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from transformer.errors import DataError, ParamsError
+from transformer.files import files_below, sha256_of, sync, sync_folder, write_json, write_text
+from transformer.model.folder import DECODING_FILE, LIST_FILE, ModelConfig, file_hashes, read_config
+from transformer.params import LanguageParams
+from transformer.section import Section
+from transformer.tokens.vocabulary import VOCABULARY_FILE
+
+Format = Literal["ctranslate2", "huggingface"]
+ORIGIN_FILE = "export.json"
+CARD_FILE = "model_card.md"
+OF_THE_STAGE = "export"  # the folder beside the model in which the stage `export` puts a folder for each format
+
+
+class Origin(Section):
+    """export.json: what was exported from what. Equal models, exported by equal versions, have equal ones."""
+
+    to: Format
+    quantization: str | None  # of the weights; None: float32, as the model folder's own
+    languages: LanguageParams
+    max_positions: int  # longest sentence in tokens, its end included
+    model: dict[str, str]  # SHA-256 of each file of the model folder
+    averaged: dict[str, Any]  # what the model folder's averaged.json says of the checkpoints that it was made from
+    files: dict[str, str] = Field(default_factory=dict)  # SHA-256 of each file of the export but this one
+
+
+def origin_of(model: Path, to: Format, quantization: str | None) -> Origin:
+    """What an export of the model folder says of itself.
+
+    Raises:
+        DataError: the model folder is incomplete or malformed.
+    """
+    config = read_config(model)
+    return Origin(
+        to=to,
+        quantization=quantization,
+        languages=config.languages,
+        max_positions=config.model.max_positions,
+        model=file_hashes(model),
+        averaged=_averaged(model),
+    )
+
+
+def default_folder(model: Path, to: Format) -> Path:
+    """Where an export goes that is told no other place: beside the model folder."""
+    folder = model.resolve()  # `.` has no name
+    return model.parent / f"{folder.name}-{to}" if model.name == folder.name else Path(f"{folder}-{to}")
+
+
+def exported_folder(model: Path, to: Format) -> Path:
+    """The export of this model folder: itself one, beside it, or the one of the stage `export`.
+
+    Raises:
+        DataError: there is none, or the one that is there was made from another model.
+    """
+    if (model / ORIGIN_FILE).is_file():
+        if (found := read_origin(model).to) != to:
+            raise DataError(f"{model} is an export to {found}, not to {to}")
+        return model
+    places = default_folder(model, to), model.resolve().parent / OF_THE_STAGE / to
+    there = [place for place in places if (place / ORIGIN_FILE).is_file()]
+    make = f"transformer export {model} --to {to}"
+    if not there:
+        raise DataError(f"{places[0]} is missing: {make}")
+    wanted = file_hashes(model)
+    for place in there:
+        if read_origin(place).model == wanted:
+            return place
+    raise DataError(f"{there[0]} was made from another model than the one in {model} now: {make}")
+
+
+def read_origin(folder: Path) -> Origin:
+    """The checked export.json of an export.
+
+    Raises:
+        DataError: it is missing or malformed.
+    """
+    return Origin.read(folder / ORIGIN_FILE)
+
+
+def check_export(folder: Path) -> Origin:
+    """The origin of an export, all of its files compared with the hashes there.
+
+    Raises:
+        DataError: a file is missing or not as it was written.
+    """
+    origin = read_origin(folder)
+    for name, expected in origin.files.items():
+        if not (folder / name).is_file():
+            raise DataError(f"{folder / name} is missing: export the model again")
+        if (found := sha256_of(folder / name)) != expected:
+            raise DataError(
+                f"{folder / name} is damaged: written with sha256 {expected}, found {found}: export the model again"
+            )
+    return origin
+
+
+@contextmanager
+def export_folder(path: Path, model: Path, origin: Origin, use: str) -> Iterator[Path]:
+    """Yield a folder beside `path`, which takes the place of `path` when all that belongs to an export is in it.
+
+    The vocabulary and the search settings of the model folder are put in at the start, a model card, which tells how
+    to `use` it, and the origin at the end.
+
+    Raises:
+        DataError: `path` is there and is no export, so it is left alone.
+    """
+    if path.exists() and not (path / ORIGIN_FILE).is_file():
+        raise DataError(f"{path} is there, and is no earlier export: remove it, or name another folder with --out")
+    new, old = (path.with_name(f".{path.name}.{os.getpid()}.{what}.tmp") for what in ("new", "old"))
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        for name in (VOCABULARY_FILE, DECODING_FILE):
+            shutil.copyfile(model / name, new / name)
+        yield new
+        write_text(new / CARD_FILE, _card(model, read_config(model), origin, use))
+        hashes = {file.relative_to(new).as_posix(): sha256_of(file) for file in files_below(new)}
+        write_json(new / ORIGIN_FILE, origin.model_copy(update={"files": hashes}).model_dump())
+        _synced(new)
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        if old.exists() and not path.exists():  # stopped between the two renames
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def not_installed(package: str) -> ParamsError:
+    """What to do where a package is missing that an extra of the same name brings."""
+    return ParamsError(
+        f"{package} is not installed: pip install 'attention-pipeline[{package}]', or {package} itself"
+    )
+
+
+def _synced(folder: Path) -> None:
+    for file in files_below(folder):
+        with file.open("rb") as stream:
+            sync(stream.fileno())
+    sync_folder(folder)
+
+
+def _averaged(model: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((model / LIST_FILE).read_text(encoding="utf-8"))
+        return {name: value for name, value in content.items() if name != "files"}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{model / LIST_FILE} is damaged: {' '.join(str(error).split())}") from None
+
+
+def _card(model: Path, config: ModelConfig, origin: Origin, use: str) -> str:
+    """What the export is, and below that what the model's own card tells of it, if it has one."""
+    own = model / CARD_FILE
+    text = own.read_text(encoding="utf-8") if own.is_file() else ""
+    told = text.partition("\n")[2].partition("Translate with")[0].strip()  # how is another matter here
+    weights = origin.quantization or "float32"
+    files = "\n".join(f"| {name} | `{sha256}` |" for name, sha256 in origin.model.items())
+    return f"""# Translation model {config.languages.source} → {config.languages.target}, for {origin.to}
+
+Exported with {weights} weights from the model folder whose files are below; {ORIGIN_FILE} has the hashes of the files
+here. Text is to be cleaned as `transformer translate` does it: Unicode NFC, one space between words.
+
+{use.strip()}
+
+| of the model folder | sha256 |
+|---|---|
+{files}
+
+## The model
+
+{told}
+"""
