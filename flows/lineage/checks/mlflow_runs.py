@@ -101,7 +101,8 @@ def _version(project: Project, record: Record, output: Artifact, version: ModelV
         model = hash_path(path / MODEL_ARTIFACT) if path and (path / MODEL_ARTIFACT).is_dir() else None
         code = hash_path(path / CODE_ARTIFACT) if path and (path / CODE_ARTIFACT).is_dir() else None
     yield _copy(stage, output, where, model)
-    yield from _registered_code(project, record, where, code)
+    made_by = source.tags if source and version.run != record.runs.mlflow else tags.code_tags(record.code)
+    yield from _registered_code(project, stage, where, made_by, code)
 
 
 def _copy(stage: str, output: Artifact, where: str, found: Hashes | None) -> Link:
@@ -110,11 +111,17 @@ def _copy(stage: str, output: Artifact, where: str, found: Hashes | None) -> Lin
     return compared_maps(stage, output.path, where, output.files, found.listing)
 
 
-def _registered_code(project: Project, record: Record, where: str, found: Hashes | None) -> Iterator[Link]:
-    """The code in a registered model is that of the commit, if nothing was uncommitted when the stage ran."""
-    if found is None or record.code.commit is None or record.code.changed:
+def _registered_code(
+    project: Project, stage: str, where: str, made_by: dict[str, str], found: Hashes | None
+) -> Iterator[Link]:
+    """The code in a registered model is that of its run's commit, if nothing was uncommitted when the stage ran.
+
+    Another run than the record's may have made an equal model, with other code.
+    """
+    commit = made_by.get("git.commit", tags.NO_GIT)
+    if found is None or commit == tags.NO_GIT or made_by.get("git.dirty") != "false":
         return
-    files = project.git.below(record.code.commit, "transformer")
+    files = project.git.below(commit, "transformer")
     expected = {name: md5_of_bytes(content) for name, content in files.items()}
     if expected:
-        yield compared_maps(record.stage, "transformer", where, expected, found.listing)
+        yield compared_maps(stage, "transformer", where, expected, found.listing)
