@@ -1,5 +1,6 @@
 """The command between other programs: as a co-process, with streams that are closed, full or no text at all."""
 
+import gzip
 import io
 import os
 import subprocess
@@ -28,6 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("streams")
     write_tiny_model(made / "models" / "averaged")
     (made / "text").write_text(f"{SENTENCE}\n")
+    (made / "text.gz").write_bytes(gzip.compress(SENTENCE.encode() * 9))
+    (made / "utf16").write_bytes(f"{SENTENCE}\n".encode("utf-16"))
     (made / "latin1").write_bytes(f"{SENTENCE}\n".encode() + b"caf\xe9\n")
     (made / "endless").write_bytes(b"x" * (LONGEST_LINE + 2))
     return made
@@ -56,6 +59,9 @@ def shell(folder: Path, line: str) -> tuple[int, str, list[str]]:
         ("transformer translate models", 3, "models cannot be read: Is a directory"),
         ("transformer translate /proc/self/mem", 3, "/proc/self/mem cannot be read: Input/output error"),
         ("transformer translate latin1", 3, "latin1, line 2: byte 4 is not UTF-8; convert the text first"),
+        ("transformer translate text.gz", 3, "text.gz is compressed (gzip): unpack it, or pipe it in"),
+        ("transformer translate < utf16", 3, "stdin, line 1: byte 1 is not UTF-8; convert the text first (iconv -f "
+         "utf-16 -t utf-8)"),
         ("transformer translate endless", 3, "endless, line 1 has more than 1048576 bytes: is it text"),
         ("transformer translate --model text", 3, "'text' is no folder: run `make repro`, or name a model folder"),
         (f"transformer translate --model {'m' * 300}", 3, "is missing: run `make repro`, or name a model folder"),

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import warnings
+from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import distribution, version
 from pathlib import Path
@@ -26,11 +27,12 @@ from workspace import STAGES, Workspace, tiny_files
 
 from flows.checkout.git import Git
 from flows.lineage.cli import main
+from flows.lineage.project import Project
 from flows.lineage.reproduce import without_times
 from flows.records.hashes import hash_path
 from flows.records.machine import torch_files
 from flows.records.nested_keys import flatten
-from flows.records.record import Record, digest_of, fill_in_run, parse_record, write_record
+from flows.records.record import Record, digest_of, fill_in_run, md5s, parse_record, write_record
 from transformer.errors import DataError
 from transformer.files import sha256_of
 
@@ -261,6 +263,25 @@ def test_outputs_restored_from_the_run_cache_find_their_record(
     assert main(["show", "models/averaged", "--json"]) == 0
     chain = json.loads(capsys.readouterr().out)
     assert {step["found"].split()[0] for step in chain["steps"]} == {"MLflow"}
+
+
+def test_the_record_that_read_the_same_counts_before_one_that_made_the_same_of_other_inputs(
+    project: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when text with other line ends makes the same corpus, and DVC then restores that of the first text."""
+    other = record_of(project, "prepare")
+    other["inputs"][0]["md5"] = "0" * 32
+    del other["schema_version"], other["digest"]
+    sent = Record.sealed(other)
+    here = Project(project.folder)
+    monkeypatch.setattr(here.runs, "records_of", lambda stage: iter([("run", sent.model_dump_json())]))
+    locked = here.lock["prepare"]
+    found = here.records.of_lock(locked)
+    assert found is not None
+    assert found.record.digest == record_of(project, "prepare")["digest"]
+    found = here.records.of_lock(replace(locked, inputs=md5s(sent.inputs)))
+    assert found is not None
+    assert (found.origin, found.record.digest) == ("MLflow run run", sent.digest)
 
 
 def test_a_fresh_clone_after_dvc_pull_is_verified_offline(

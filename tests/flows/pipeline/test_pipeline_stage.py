@@ -142,7 +142,7 @@ def test_a_busy_workspace_names_who_works_in_it(training: Stages) -> None:
     path = str(training.folder / "model")
     (training.folder / ".dvc" / "tmp" / "rwlock").write_text(json.dumps({"write": {path: entry}, "read": {}}))
     error = training.failure("train")
-    assert f"{path} is in use by" in str(error)
+    assert str(error).startswith(f"stage train: {path} is in use by ")
     assert f"(process {os.getpid()}); one pipeline at a time runs in a workspace" in str(error)
     assert error.retry_helps
 
