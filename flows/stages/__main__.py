@@ -16,8 +16,8 @@ from transformer.errors import UserError
 
 if __name__ == "__main__":
     try:
-        check_is_checkout(Path())
         use_private_site_cache(Path())
+        check_is_checkout(Path())
         configure(Path())
         if repro := sys.argv[1:] == ["repro"]:
             os.set_inheritable(hold_pipeline_lock(Path.cwd(), print), True)

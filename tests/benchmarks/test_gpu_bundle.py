@@ -53,8 +53,10 @@ def importable() -> set[str]:
 
 
 def sources() -> Iterator[Path]:
-    """All that may run there."""
-    yield from (CHECKOUT / "transformer").rglob("*.py")
+    """All that may run there; serving and CTranslate2 may not."""
+    library = CHECKOUT / "transformer"
+    absent = {*(library / "serving").rglob("*.py"), *library.glob("*/ctranslate2.py")}
+    yield from (path for path in library.rglob("*.py") if path not in absent)
     yield from (CHECKOUT / "benchmarks" / "gpu").rglob("*.py")
     yield from (CHECKOUT / "benchmarks" / f"{name}.py" for name in MEASURED)
     yield from (CHECKOUT / "tests" / "cuda").rglob("*.py")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from distributed import LocalCluster
-from workspace import Workspace, tiny_checkout
+from workspace import STAGES, Workspace, tiny_checkout
 
 COMMITTED = ["dvc.lock", *(f"reports/{name}" for name in ("metrics.json", "corpus.json", "tokens.json"))]
 COMMITTED += ["reports/training.json", "reports/curves", "reports/plots"]
@@ -35,7 +35,7 @@ def clone(reproduced: Workspace, tmp_path: Path) -> Workspace:
 
 
 def test_a_fresh_clone_ends_with_what_is_committed_and_says_so(clone: Workspace) -> None:
-    assert len(clone.repro("--force")) == 7
+    assert len(clone.repro("--force")) == len(STAGES)
     assert clone.git("status", "--porcelain", "--", *COMMITTED) == ""
     printed = clone.run("python", "-m", "flows.summary")
     count = len([out for stage in yaml.safe_load(lock_of(clone))["stages"].values() for out in stage["outs"]])
