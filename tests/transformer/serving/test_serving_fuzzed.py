@@ -28,7 +28,7 @@ def test_no_request_gets_what_the_schema_does_not_say(model: Path, tmp_path: Pat
         ]  # fmt: skip
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "No issues found" in done.stdout, done.stdout
+        assert " failed" not in done.stdout, done.stdout
         right = {"Authorization": f"Bearer {key}"} if key else {}
         assert server.translate(["a"], headers=right)["translations"]
         counted = server.send("GET", "/metrics", headers=right)[1]
