@@ -265,7 +265,7 @@ def test_a_retraining_goes_on_from_the_champion(operator: Operator) -> None:
     assert f"from {MODEL}/1" in shown
     git(
         "checkout", first, "--", "tiny"
-    )  # what the champion was made of: verify reads files outside data/ where they are
+    )  # verify reads files outside data/ as they are now
     verified = operator.workspace.run("lineage", "verify", branch)
     git("checkout", "HEAD", "--", "tiny")
     assert ", 0 BROKEN" in verified
