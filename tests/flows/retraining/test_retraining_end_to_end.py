@@ -263,10 +263,6 @@ def test_a_retraining_goes_on_from_the_champion(operator: Operator) -> None:
     assert (line["champion"], line["decision"]) == ("1", operator.version_tags(line["version"])["promotion.decision"])
     shown = operator.workspace.run("lineage", "show", branch)
     assert f"from {MODEL}/1" in shown
-    git("checkout", first, "--", "tiny")  # verify reads files outside data/ as they are now
-    verified = operator.workspace.run("lineage", "verify", branch)
-    git("checkout", "HEAD", "--", "tiny")
-    assert ", 0 BROKEN" in verified
 
 
 def test_wrong_parameters_start_nothing(operator: Operator) -> None:
