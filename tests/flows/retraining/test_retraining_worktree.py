@@ -183,7 +183,7 @@ def hold(main: Path, inside: "multiprocessing.sharedctypes.Synchronized[int]", m
 
 def test_of_many_that_want_a_worktree_one_has_it(tmp_path: Path) -> None:
     (tmp_path / "work" / "retraining").mkdir(parents=True)
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # other tests have left threads here, with which a fork may fail
     inside, most = context.Value("i", 0), context.Array("i", 1)
     processes = [context.Process(target=hold, args=(tmp_path, inside, most)) for _ in range(4)]
     for process in processes:
