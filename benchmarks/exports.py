@@ -7,6 +7,7 @@ search in float32: equal translations, greatest difference of scores, BLEU, size
 import tempfile
 import time
 from pathlib import Path
+from typing import get_args
 
 import pyarrow.parquet as pq
 import sacrebleu
@@ -15,12 +16,10 @@ from flows.checkout.workspace import CORPUS, MODEL
 from transformer.decoding.engine import load_translator
 from transformer.decoding.line_translator import LineTranslator
 from transformer.decoding.translation import Translation
-from transformer.export.ctranslate2 import Quantization
 from transformer.export.export import export
 from transformer.files import files_below
 from transformer.model.folder import read_decoding
-
-QUANTIZATIONS: tuple[Quantization, ...] = ("float32", "bfloat16", "int8")
+from transformer.params import Quantization
 
 
 def main() -> None:
@@ -31,7 +30,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     ours = _row("torch", load_translator(model, "torch", "cpu", settings), model, test, [])
     with tempfile.TemporaryDirectory() as folder:
-        for quantization in QUANTIZATIONS:
+        for quantization in get_args(Quantization):
             exported = Path(folder, quantization)
             export(model, "ctranslate2", exported, quantization)
             translator = load_translator(exported, "ctranslate2", "cpu", settings)

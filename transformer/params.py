@@ -244,11 +244,15 @@ class EvaluationParams(Section):
         return bounds
 
 
+ExportFormat = Literal["ctranslate2", "huggingface"]
+Quantization = Literal["float32", "bfloat16", "int8"]  # of the weights for ctranslate2
+
+
 class ExportParams(Section):
     """In which other forms the averaged model is kept."""
 
-    formats: Annotated[list[Literal["ctranslate2", "huggingface"]], AfterValidator(distinct)]
-    quantization: Literal["float32", "bfloat16", "int8"]  # of the weights for ctranslate2
+    formats: Annotated[list[ExportFormat], AfterValidator(distinct)]
+    quantization: Quantization
 
 
 class ComputeParams(Section):

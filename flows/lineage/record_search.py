@@ -55,10 +55,11 @@ class RecordSearch:
         def read_too(record: Record) -> bool:
             return wrote(record) and md5s(record.inputs) == locked.inputs
 
-        for wanted in (read_too, wrote):
-            if found := self._local(wanted) or self._sent(locked, wanted):
-                return found
-        return None
+        if found := self._local(read_too):
+            return found
+        sent = [found for found in self._sent(locked.name) if wrote(found.record)]
+        same = next((one for one in sent if read_too(one.record)), None)
+        return same or self._local(wrote) or next(iter(sent), None)
 
     def maker(self, path: str, md5: str, before: str) -> Found | None:
         """The record of a stage that wrote this content to `path`, itself or in a folder.
@@ -127,16 +128,13 @@ class RecordSearch:
         reachable = [one for one in held if one.commit and self._git.refs_with(one.commit)]
         return next(reversed(reachable or held), None)
 
-    def _sent(self, locked: LockedStage, wanted: Callable[[Record], bool]) -> Found | None:
-        """Look at each run of the stage: MLflow knows contents by SHA-256, dvc.lock by MD5."""
-        for run, text in self._runs.records_of(locked.name):
+    def _sent(self, stage: str) -> Iterator[Found]:
+        """The records of all runs of the stage: MLflow knows contents by SHA-256, dvc.lock by MD5."""
+        for run, text in self._runs.records_of(stage):
             try:
-                record = parse_record(text, f"MLflow run {run}")
+                yield Found(parse_record(text, f"MLflow run {run}"), f"MLflow run {run}")
             except DataError:
                 continue
-            if wanted(record):
-                return Found(record, f"MLflow run {run}")
-        return None
 
 
 def wrote_content(record: Record, path: str, md5: str) -> str | None:

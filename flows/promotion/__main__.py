@@ -2,17 +2,15 @@
 
 import argparse
 import getpass
-import sys
 from pathlib import Path
 
-from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.table import Table
 
 from flows.checkout.workspace import PARAMS, check_is_checkout, main_workspace, model_name, tracking_uri
 from flows.promotion.preview import preview
-from flows.promotion.registered_model import RegisteredModel, deciding
-from transformer.errors import ParamsError, UserError
+from flows.promotion.registered_model import RegisteredModel, deciding, errors_in_one_line
+from transformer.errors import ParamsError
 from transformer.params import load_params
 
 SIGNIFICANCE = 0.05  # the default of a retraining's parameter
@@ -90,7 +88,7 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     """Read the options and show or move."""
     options = _options()
-    try:
+    with errors_in_one_line():
         check_is_checkout(Path.cwd())
         if options.reason and not options.to:
             raise ParamsError("--reason is for --to VERSION, whose decision it explains")
@@ -104,11 +102,6 @@ def main() -> None:
             print(move(registered, options.to, options.reason or f"by hand, {getpass.getuser()}"))
         else:
             Console().print(history(registered))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except MlflowException as error:
-        sys.exit(f"error: MLflow at {tracking_uri()}: {' '.join(str(error).split())[:200]}")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
 from flows.checkout.workspace import PARAMS, model_name, tracking_uri
 from flows.promotion.model_files import fetched
-from flows.promotion.registered_model import ALIAS, RegisteredModel, Version
+from flows.promotion.registered_model import ALIAS, RegisteredModel, Version, errors_in_one_line
 from transformer.errors import DataError, ParamsError, UserError
 from transformer.files import files_below, locked, sha256_of, sync, sync_folder
 from transformer.params import load_params
@@ -128,20 +129,13 @@ def _options() -> argparse.Namespace:
 def main() -> None:
     """Read the options and update the link, once or until a signal comes."""
     handle_stop_signals(signal.default_int_handler)
-    try:
+    with suppress(KeyboardInterrupt), errors_in_one_line():
         options = _options()
         name = options.model or model_name(load_params(Path(PARAMS)).languages)
         champion = ChampionLink(options.link, RegisteredModel(tracking_uri(), name))
         if options.every:
             follow(champion, options.every)
         print(champion.update() or f"{options.link} is the champion already")
-    except KeyboardInterrupt:
-        pass
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except MlflowException as error:
-        sys.exit(f"error: MLflow at {tracking_uri()}: {' '.join(str(error).split())[:200]}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """A registered model in MLflow: its versions by content, the alias `champion`, and a history of the decisions."""
 
 import json
+import sys
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +14,10 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from flows.checkout.workspace import WORK
+from flows.checkout.workspace import WORK, tracking_uri
 from flows.tracking.model_description import DECISION, with_part
 from flows.tracking.model_description import decision as decision_in_words
-from transformer.errors import ParamsError
+from transformer.errors import ParamsError, UserError
 from transformer.files import locked, private_folder
 
 ALIAS = "champion"
@@ -39,6 +41,18 @@ class Event:
     decision: str
     reason: str
     champion: str | None
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """For commands: what the user or the registry did wrong ends the process with one line and an exit status."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except MlflowException as error:
+        sys.exit(f"error: MLflow at {tracking_uri()}: {' '.join(str(error).split())[:200]}")
 
 
 def deciding(main: Path) -> AbstractContextManager[bool]:

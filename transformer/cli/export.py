@@ -2,12 +2,11 @@
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from transformer.cli.arguments import DEFAULT_MODEL, Commands, check_model
 from transformer.cli.output import write_out
-
-FORMATS = ["ctranslate2", "huggingface"]  # as of transformer.export.folder, whose imports take seconds
-QUANTIZATIONS = ["float32", "bfloat16", "int8"]
+from transformer.params import ExportFormat, Quantization
 
 
 def add(commands: Commands) -> None:
@@ -21,9 +20,9 @@ def add(commands: Commands) -> None:
     command.set_defaults(run=export)
     option, default = command.add_argument, "(default: %(default)s)"
     option("model", nargs="?", type=Path, default=DEFAULT_MODEL, metavar="MODEL", help=f"model folder {default}")
-    option("--to", required=True, choices=FORMATS, help="what is to load it")
+    option("--to", required=True, choices=get_args(ExportFormat), help="what is to load it")
     help_ = f"of the weights, for ctranslate2 {default}"
-    option("--quantization", choices=QUANTIZATIONS, default="float32", help=help_)
+    option("--quantization", choices=get_args(Quantization), default="float32", help=help_)
     option("--out", type=Path, metavar="FOLDER", help="the new folder (default: beside MODEL, MODEL-FORMAT)")
 
 

@@ -4,9 +4,8 @@ import gc
 import sys
 from types import ModuleType
 
-UNUSED = (
-    "torch._meta_registrations"  # shapes without numbers, for compiling: a quarter of the import, never asked for
-)
+# Shapes without numbers, for compiling: a quarter of the import, and never asked for here.
+UNUSED = "torch._meta_registrations"
 
 
 def import_torch() -> None:

@@ -5,20 +5,19 @@ log P by |Y| ** length_penalty where ours divides by ((5 + |Y|) / 6) ** alpha (W
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
-from transformer.errors import ParamsError
-from transformer.export.folder import export_folder, not_installed, origin_of
+from transformer.export.folder import check_network, export_folder, not_installed, origin_of
 from transformer.model.folder import LoadedModel, load_model
 from transformer.model.layers import DecoderLayer, EncoderLayer, FeedForward, MultiHeadAttention
+from transformer.params import Quantization
 
 if TYPE_CHECKING:
     from ctranslate2.specs import TransformerSpec
 
-Quantization = Literal["float32", "bfloat16", "int8"]
 USE = """\
 Translate with this folder alone:
 
@@ -51,11 +50,7 @@ def transformer_spec(loaded: LoadedModel) -> "TransformerSpec":
         raise not_installed("ctranslate2") from None
     model, vocabulary = loaded.model, loaded.vocabulary
     params = model.params
-    if params.key_size not in (None, params.d_model // params.heads):
-        raise ParamsError(
-            f"CTranslate2 has no keys of another size than d_model / heads = {params.d_model // params.heads}; "
-            f"this model's model.key_size is {params.key_size}"
-        )
+    check_network(params, "CTranslate2")
     layers = params.encoder_layers, params.decoder_layers
     spec = TransformerSpec.from_config(layers, params.heads, pre_norm=params.norm == "pre")
     for side in (spec.encoder, spec.decoder):

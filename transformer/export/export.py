@@ -4,16 +4,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from transformer.errors import DataError, ParamsError
-from transformer.export.ctranslate2 import Quantization, export_ctranslate2
-from transformer.export.folder import ORIGIN_FILE, Format, not_installed
+from transformer.export.ctranslate2 import export_ctranslate2
+from transformer.export.folder import ORIGIN_FILE, not_installed
 from transformer.export.huggingface import export_huggingface
 from transformer.files import sha256_of, write_json
-from transformer.params import ExportParams
+from transformer.params import ExportFormat, ExportParams, Quantization
 
 LIST_FILE = "exports.json"  # of the stage: which formats there are, with the hashes of their folders
 
 
-def export(model: Path, to: Format, folder: Path, quantization: Quantization = "float32") -> None:
+def export(model: Path, to: ExportFormat, folder: Path, quantization: Quantization = "float32") -> None:
     """Write the model folder `model` as `folder` in the format `to`; the folder is whole or not there.
 
     Raises:

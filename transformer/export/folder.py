@@ -6,18 +6,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from transformer.errors import DataError, ParamsError
 from transformer.files import files_below, sha256_of, sync, sync_folder, write_json, write_text
 from transformer.model.folder import DECODING_FILE, LIST_FILE, ModelConfig, file_hashes, read_config
-from transformer.params import LanguageParams
+from transformer.params import ExportFormat, LanguageParams, ModelParams
 from transformer.section import Section
 from transformer.tokens.vocabulary import VOCABULARY_FILE
 
-Format = Literal["ctranslate2", "huggingface"]
 ORIGIN_FILE = "export.json"
 CARD_FILE = "model_card.md"
 OF_THE_STAGE = "export"  # the folder beside the model in which the stage `export` puts a folder for each format
@@ -26,7 +25,7 @@ OF_THE_STAGE = "export"  # the folder beside the model in which the stage `expor
 class Origin(Section):
     """export.json: what was exported from what. Equal models, exported by equal versions, have equal ones."""
 
-    to: Format
+    to: ExportFormat
     quantization: str | None  # of the weights; None: float32, as the model folder's own
     languages: LanguageParams
     max_positions: int  # longest sentence in tokens, its end included
@@ -35,7 +34,7 @@ class Origin(Section):
     files: dict[str, str] = Field(default_factory=dict)  # SHA-256 of each file of the export but this one
 
 
-def origin_of(model: Path, to: Format, quantization: str | None) -> Origin:
+def origin_of(model: Path, to: ExportFormat, quantization: str | None) -> Origin:
     """What an export of the model folder says of itself.
 
     Raises:
@@ -52,13 +51,22 @@ def origin_of(model: Path, to: Format, quantization: str | None) -> Origin:
     )
 
 
-def default_folder(model: Path, to: Format) -> Path:
+def check_network(params: ModelParams, name: str) -> None:
+    """ParamsError if the format of this name has no such network."""
+    if params.d_k != params.d_v:
+        raise ParamsError(
+            f"{name} has no keys of another size than d_model / heads = {params.d_v}; this model's model.key_size is "
+            f"{params.key_size}"
+        )
+
+
+def default_folder(model: Path, to: ExportFormat) -> Path:
     """Where an export goes that is told no other place: beside the model folder."""
     folder = model.resolve()  # `.` has no name
     return model.parent / f"{folder.name}-{to}" if model.name == folder.name else Path(f"{folder}-{to}")
 
 
-def exported_folder(model: Path, to: Format) -> Path:
+def exported_folder(model: Path, to: ExportFormat) -> Path:
     """The export of this model folder: itself one, beside it, or the one of the stage `export`.
 
     Raises:
@@ -155,13 +163,10 @@ def _synced(folder: Path) -> None:
 
 
 def _averaged(model: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((model / LIST_FILE).read_text(encoding="utf-8"))
-        return {name: value for name, value in content.items() if name != "files"}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise DataError(f"{model / LIST_FILE} is damaged: {' '.join(str(error).split())}") from None
+    """What averaged.json says but for the hashes; it has been read once, when the model was loaded."""
+    path = model / LIST_FILE
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {name: value for name, value in content.items() if name != "files"}
 
 
 def _card(model: Path, config: ModelConfig, origin: Origin, use: str) -> str:

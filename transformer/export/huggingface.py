@@ -12,8 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from transformer.errors import ParamsError
-from transformer.export.folder import export_folder, origin_of
+from transformer.export.folder import check_network, export_folder, origin_of
 from transformer.files import write_json
 from transformer.model.checkpoints import write_tensors
 from transformer.model.folder import WEIGHTS_FILE, LoadedModel, load_model, read_decoding
@@ -43,11 +42,7 @@ def export_huggingface(model: Path, folder: Path) -> None:
     """
     loaded = load_model(model, torch.device("cpu"))
     params = loaded.model.params
-    if params.key_size not in (None, params.d_v):
-        raise ParamsError(
-            f"Hugging Face has no keys of another size than d_model / heads = {params.d_v}; this model's "
-            f"model.key_size is {params.key_size}"
-        )
+    check_network(params, "Hugging Face")
     decoding = read_decoding(model)
     with export_folder(folder, model, origin_of(model, "huggingface", None), USE) as new:
         write_tensors(new / WEIGHTS_FILE, weights(loaded.model), {"format": "pt"})

@@ -83,12 +83,14 @@ def _versions(project: Project, record: Record, run: RunInfo | None) -> Iterator
     for version in found.values():
         output = outputs.get(version.sha256 or "") or next(iter(outputs.values()), None)
         if output is not None:
-            yield from _version(project, record, output, version)
+            own = run is not None and version.run == run.id
+            yield from _version(project, record, output, version, own)
 
 
-def _version(project: Project, record: Record, output: Artifact, version: ModelVersion) -> Iterator[Link]:
-    where = f"registered {version.name}/{version.version}"
+def _version(project: Project, record: Record, output: Artifact, version: ModelVersion, own: bool) -> Iterator[Link]:
+    """`own`: the record's run made it; else another one made an equal model, maybe with other code."""
     stage = record.stage
+    where = f"registered {version.name}/{version.version}"
     yield compared(stage, output.path, f"{where}, its tag", output.sha256, version.sha256, "sha256")
     source = project.runs.run(version.run)
     if source is None:
@@ -101,8 +103,13 @@ def _version(project: Project, record: Record, output: Artifact, version: ModelV
         model = hash_path(path / MODEL_ARTIFACT) if path and (path / MODEL_ARTIFACT).is_dir() else None
         code = hash_path(path / CODE_ARTIFACT) if path and (path / CODE_ARTIFACT).is_dir() else None
     yield _copy(stage, output, where, model)
-    made_by = source.tags if source and version.run != record.runs.mlflow else tags.code_tags(record.code)
-    yield from _registered_code(project, stage, where, made_by, code)
+    recorded = None if record.code.changed else record.code.commit
+    yield from _registered_code(project, stage, where, recorded if own else _commit_of(source), code)
+
+
+def _commit_of(run: RunInfo | None) -> str | None:
+    """The commit that a run says that it was made at, if nothing was uncommitted."""
+    return run.tags.get("git.commit") if run and run.tags.get("git.dirty") == "false" else None
 
 
 def _copy(stage: str, output: Artifact, where: str, found: Hashes | None) -> Link:
@@ -112,14 +119,10 @@ def _copy(stage: str, output: Artifact, where: str, found: Hashes | None) -> Lin
 
 
 def _registered_code(
-    project: Project, stage: str, where: str, made_by: dict[str, str], found: Hashes | None
+    project: Project, stage: str, where: str, commit: str | None, found: Hashes | None
 ) -> Iterator[Link]:
-    """The code in a registered model is that of its run's commit, if nothing was uncommitted when the stage ran.
-
-    Another run than the record's may have made an equal model, with other code.
-    """
-    commit = made_by.get("git.commit", tags.NO_GIT)
-    if found is None or commit == tags.NO_GIT or made_by.get("git.dirty") != "false":
+    """The code in a registered model is that of the commit."""
+    if found is None or commit is None:
         return
     files = project.git.below(commit, "transformer")
     expected = {name: md5_of_bytes(content) for name, content in files.items()}

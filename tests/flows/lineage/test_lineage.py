@@ -265,6 +265,24 @@ def test_outputs_restored_from_the_run_cache_find_their_record(
     assert {step["found"].split()[0] for step in chain["steps"]} == {"MLflow"}
 
 
+@pytest.mark.slow
+def test_an_equal_model_that_another_run_registered_has_the_code_of_that_run(
+    reproduced: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = enter(reproduced.copy_to(tmp_path / "checkout"), monkeypatch)
+    path = workspace.folder / "transformer" / "cli" / "__init__.py"  # registered along, and a dependency of no stage
+    path.write_text(f"{path.read_text()}\n# another line\n")
+    workspace.git("commit", "-qam", "code")
+    assert workspace.repro("--force", "--single-item", "average") == ["average"]
+    workspace.send()
+    workspace.git("commit", "-qam", "again")
+    assert len(workspace.mlflow_client().search_model_versions()) == 2
+    main(["verify", "models/averaged"])
+    printed = capsys.readouterr().out
+    assert "transformer (registered" not in printed
+    assert printed.splitlines()[-1].endswith(" 0 BROKEN")
+
+
 def test_the_record_that_read_the_same_counts_before_one_that_made_the_same_of_other_inputs(
     project: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

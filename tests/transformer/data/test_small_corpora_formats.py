@@ -100,7 +100,7 @@ ROWS = [
     lines("files of different lengths", EN, DE + "Mehr\n", f"my/a.en: it has 2 lines and my/a.de has 3: pair 3 has no source; {MEND}"),
     lines("bad UTF-8", EN, b"Ein rotes Haus\nstra\xdfe\n", f"my/a.de, line 2: not UTF-8 (invalid continuation byte); convert it (iconv), {FORCE}"),
     lines("UTF-16", EN, DE.encode("utf-16"), f"my/a.de, line 1: not UTF-8 but UTF-16 or binary; convert it (iconv -f utf-16 -t utf-8), {FORCE}"),
-    lines("line ends of old Macs", EN * 20, (DE * 20).replace("\n", "\r"), f"my/a.de, line 1: 39 carriage returns and no line feed, which alone ends a line; convert it (tr '\\r' '\\n'), {FORCE}"),
+    lines("line ends of old Macs", EN * 20, (DE * 20).replace("\n", "\r"), f"my/a.de, line 1: 39 carriage returns, where a line feed alone ends a line; convert it (tr '\\r' '\\n'), {FORCE}"),
     lines("a gzip that is cut short", EN, gzip.compress(DE.encode())[:-9], f"{REGISTRY}: my/a.de: the compressed file is cut short; replace it by a whole copy"),
     lines("a zstd that is cut short", EN, zstandard.compress(DE.encode() * 9)[:-4], f"{REGISTRY}: my/a.de: the compressed file is cut short; replace it by a whole copy"),
     lines("an empty file", "", "", f"my/a.en: it is empty; {MEND}"),

@@ -22,8 +22,6 @@ from transformer.params import LanguageParams
 NOT_READ = {
     ".csv": "CSV is not read, as its quoting is no standard: save it as TSV, with tabs and without quotes",
     ".json": "say `format: jsonl` if it has an object a line; of a list: jq -c '.[]' FILE.json > FILE.jsonl",
-    ".xlsx": "spreadsheets are not read: save it as text with tabs (TSV)",
-    ".ods": "spreadsheets are not read: save it as text with tabs (TSV)",
 }
 SPLITS: dict[str, Split | None] = {"train": "train", "valid": "valid", "test": "test", "all": None}
 

@@ -147,6 +147,6 @@ def _first_line(raw: RawFile, line: bytes) -> str:
     if line.startswith((b"\xff\xfe", b"\xfe\xff")) or 4 * line.count(b"\0") > len(line) > 0:
         raise raw.malformed("not UTF-8 but UTF-16 or binary", 1, mend="convert it (iconv -f utf-16 -t utf-8)")
     if (returns := line.count(b"\r")) > MOST_CARRIAGE_RETURNS:
-        what = f"{returns} carriage returns and no line feed, which alone ends a line"
+        what = f"{returns} carriage returns, where a line feed alone ends a line"
         raise raw.malformed(what, 1, mend="convert it (tr '\\r' '\\n')")
     return line.decode("utf-8").removeprefix("\ufeff")
