@@ -109,6 +109,8 @@ def tiny_checkout(folder: Path) -> Workspace:
     """A git checkout with a tiny corpus and tiny params, committed, nothing run yet."""
     made = tiny_files(folder)
     made.git("init", "-b", "main")
+    made.git("config", "user.name", "t")  # which `dvc exp run` wants, and a machine may not have
+    made.git("config", "user.email", "t@example.org")
     made.git("add", ".")
     made.git("commit", "-m", "tiny")
     return made

@@ -104,8 +104,6 @@ def checkout(reproduced: Workspace, tmp_path: Path) -> Workspace:
     (made.folder / "presets" / "tiny.yaml").write_text(yaml.safe_dump(preset, sort_keys=False))
     made.git("add", ".")
     made.git("commit", "-m", "preset")
-    made.git("config", "user.name", "t")
-    made.git("config", "user.email", "t@example.org")
     return made
 
 

@@ -232,8 +232,6 @@ def test_the_cure_for_a_full_disk_keeps_finished_experiments(workspace: Workspac
     """docs/operations.md: what it says is what is run here."""
     workspace.git("add", ".")
     workspace.git("commit", "-m", "results")
-    workspace.run("git", "config", "user.name", "t")
-    workspace.run("git", "config", "user.email", "t@example.org")
     workspace.run("dvc", "exp", "run", "--name", "other", "-S", "decoding.alpha=0.1")
     model = hash_path(weights(workspace)).md5
     lock = locked(workspace)["average"]["models/averaged"]
