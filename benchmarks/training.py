@@ -25,6 +25,7 @@ from benchmarks.presets import add_preset, preset_params
 from benchmarks.torch_transformer import TorchTransformer
 from transformer.errors import DeviceMemoryError, ParamsError
 from transformer.params import Params
+from transformer.training.gradients import Weights
 from transformer.training.loader import Loader
 from transformer.training.objective import Network, compilations
 from transformer.training.run import Run
@@ -140,10 +141,13 @@ def configured(name: str, params: Params, tokens: Path | None) -> Run | None:
     if name == FLEX:
         run.network = FlexNetwork(run.model, smoothing, run.precision, compiled=True)
         return run
-    run.packed, run.network = False, Network(run.model, smoothing, run.precision, compiled=False)
+    if run.packed:
+        run.packed, run.network = False, Network(run.model, smoothing, run.precision, compiled=False)
     if name == BASELINE:
+        run.grid = False
         model = TorchTransformer(params.model, run.vocabulary.size, smoothing, run.precision).to(run.device)
         run.model = run.network = model
+        run.weights = Weights(model)
         group = run.optimizer.param_groups[0]
         run.optimizer = torch.optim.Adam(model.parameters(), lr=0.0, betas=group["betas"], fused=group["fused"])
     return run

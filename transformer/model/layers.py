@@ -6,7 +6,9 @@ Embeddings are section 3.4, positional encodings 3.5, attention 3.2, the feed-fo
 import math
 import threading
 from collections.abc import Callable
+from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,9 +43,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.size(-1))
+    if weight.dtype == torch.bfloat16:
+        rows = rows.to(torch.bfloat16)
     count = len(rows)
-    padded = F.pad(rows, (0, 0, 0, rounded_up(count) - count))
-    return F.linear(padded, weight, bias)[:count].view(*x.shape[:-1], -1)
+    if missing := rounded_up(count) - count:
+        rows = F.pad(rows, (0, 0, 0, missing))
+    return F.linear(rows, weight, bias)[:count].view(*x.shape[:-1], -1)
 
 
 def rounded_up(count: int) -> int:
@@ -55,7 +60,7 @@ def rounded_up(count: int) -> int:
 def seed_dropout(seed: int, device: torch.device) -> None:
     """Seed all dropout that this thread computes on `device` from now on."""
     if device.type == "cpu":
-        _random.generator = torch.Generator().manual_seed(seed)
+        _random.bits = np.random.SFC64(seed)
         torch.default_generator.manual_seed(seed)  # compiled code draws from this one
     else:
         torch.manual_seed(seed)
@@ -64,8 +69,8 @@ def seed_dropout(seed: int, device: torch.device) -> None:
 class Dropout(nn.Module):
     """Zero each number with probability p and scale the others by 1 / (1 - p), in training only (section 5.4).
 
-    On the CPU torch draws one Bernoulli number after another, which takes a tenth of an update; here four 16-bit
-    numbers come from each 64-bit draw.
+    On a CPU torch draws one Bernoulli number after another, which takes a tenth of an update; here four 16-bit
+    numbers come from each draw of 64 bits.
     """
 
     def __init__(self, p: float) -> None:
@@ -74,17 +79,42 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x of any shape; what is dropped follows from `seed_dropout`, or else torch's default generator."""
-        if not self.training or self.p == 0:
-            return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return F.dropout(x, self.p)
-        generator = getattr(_random, "generator", None)
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None, generator=generator)
-        draws = words.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = torch.ge(
-            draws, round(self.p * DROPOUT_LEVELS) - DROPOUT_LEVELS // 2, out=torch.empty(x.shape, dtype=x.dtype)
-        )
-        return x * kept.mul_(1 / (1 - self.p))
+        if not self._draws_itself(x):
+            return F.dropout(x, self.p, self.training)
+        return x * self._kept(x).mul_(1 / (1 - self.p))
+
+    def added(self, x: Tensor, y: Tensor) -> Tensor:
+        """x + Dropout(y), for x and y of one shape."""
+        if not self._draws_itself(y):
+            return x + F.dropout(y, self.p, self.training)
+        return cast(Tensor, _AddDropped.apply(x, y, self._kept(y), 1 / (1 - self.p)))  # type: ignore[no-untyped-call]
+
+    def _draws_itself(self, x: Tensor) -> bool:
+        return self.training and self.p > 0 and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+    def _kept(self, x: Tensor) -> Tensor:
+        """1 where a number of x is kept and 0 where it is dropped, in the dtype of x."""
+        bits = getattr(_random, "bits", None) or np.random.SFC64(int(torch.randint(1 << 62, ())))
+        draws = torch.from_numpy(bits.random_raw(-(-x.numel() // 4)).view(np.int16)[: x.numel()]).view(x.shape)
+        least = round(self.p * DROPOUT_LEVELS) - DROPOUT_LEVELS // 2
+        return torch.ge(draws, least, out=torch.empty(x.shape, dtype=x.dtype))
+
+
+class _AddDropped(torch.autograd.Function):
+    """x + y * kept * scale, in few passes where y is bfloat16 and x is not."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, kept: Tensor, scale: float) -> Tensor:
+        """All of one shape."""
+        ctx.save_for_backward(kept)
+        ctx.scale = scale
+        return torch.add(x, y * kept, alpha=scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """The gradient itself, and what of it reaches y."""
+        (kept,) = ctx.saved_tensors
+        return grads[0], (grads[0] * ctx.scale).to(kept.dtype).mul_(kept), None, None
 
 
 class SharedEmbedding(nn.Module):
@@ -96,10 +126,11 @@ class SharedEmbedding(nn.Module):
         # Scaled by sqrt(d_model) on the way in, so that both uses start with unit variance.
         nn.init.normal_(self.weight, std=d_model**-0.5)
         self.scale = math.sqrt(d_model)
+        self.sparse_gradient = False  # of the vectors that are looked up, which few of all pieces have
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Vectors of shape (…, d_model) for token ids of shape (…), multiplied by sqrt(d_model)."""
-        return F.embedding(tokens, self.weight) * self.scale
+        return F.embedding(tokens, self.weight, sparse=self.sparse_gradient) * self.scale
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores over the vocabulary, (…, vocabulary), for decoder outputs (…, d_model)."""
@@ -228,9 +259,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """Wrap `sublayer` around x of shape (batch, length, d_model)."""
         if self.pre_norm:
-            inner: Tensor = x + self.dropout(sublayer(self.norm(x)))
-            return inner
-        output: Tensor = self.norm(x + self.dropout(sublayer(x)))
+            return self.dropout.added(x, sublayer(self.norm(x)))
+        output: Tensor = self.norm(self.dropout.added(x, sublayer(x)))
         return output
 
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transformer.errors import ParamsError
+from transformer.model.grid import grid_of
+from transformer.model.layers import rounded_up
 from transformer.model.packing import Packing, Spans
 from transformer.params import TrainingParams
 from transformer.tokens.ranges import offsets, ranges
@@ -48,9 +50,7 @@ class Batch:
         return self._mapped(Tensor.pin_memory)
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        packing = self.packing and Packing(
-            *(Spans(change(spans.offsets), change(spans.positions), spans.longest) for spans in self.packing)
-        )
+        packing = self.packing and Packing(*(spans.mapped(change) for spans in self.packing))
         return Batch(change(self.source), change(self.target_in), change(self.target_out), packing)
 
 
@@ -168,10 +168,11 @@ def pack(split: TokenSplit, sentences: Indices, longest: int) -> Batch:
     if source_width == target_width:
         source_width += PACKED_STEP
     longest = max(longest, 2 * PACKED_STEP)
-    packing = Packing(_spans(sources, source_width, longest), _spans(targets, target_width, longest))
+    of_targets = _spans(targets, target_width, longest)
     target_out = _row(target, target_width)
     target_in = target_out.roll(1, dims=1)
-    target_in[0, packing.target.offsets[:-1].long()] = BOS
+    target_in[0, of_targets.offsets[:-1].long()] = BOS
+    packing = Packing(_spans(sources, source_width, longest), of_targets)
     return Batch(_row(source, source_width), target_in, target_out, packing)
 
 
@@ -181,6 +182,19 @@ def assemble(split: TokenSplit, sentences: Indices) -> Batch:
     target_in = torch.cat([torch.full((len(sentences), 1), BOS), target[:, :-1]], dim=1)
     # The input of a shorter sentence includes its EOS, but no position that is scored attends to it.
     return Batch(source, target_in, target)
+
+
+def lay_out(split: TokenSplit, sentences: Indices) -> Batch:
+    """Pad these sentences of like length, and put them one behind the other in a row, as a CPU computes them."""
+    padded = assemble(split, sentences)
+    source, target_in, target_out = (
+        _filled(ids.flatten().numpy()) for ids in (padded.source, padded.target_in, padded.target_out)
+    )
+    grids = (
+        grid_of(torch.from_numpy(_lengths(side, sentences)), row.size(1))
+        for side, row in ((split.source, source), (split.target, target_out))
+    )
+    return Batch(source, target_in, target_out, Packing(*grids))
 
 
 def target_token_count(split: TokenSplit, sentences: Indices) -> int:
@@ -207,6 +221,11 @@ def _padded(side: TokenSide, sentences: Indices) -> Tensor:
 
 def _row(ids: Indices, width: int) -> Tensor:
     return torch.from_numpy(np.pad(ids, (0, width - len(ids)), constant_values=PAD))[None]
+
+
+def _filled(ids: Indices) -> Tensor:
+    """These ids in a row of one of a few lengths."""
+    return _row(ids, rounded_up(len(ids)))
 
 
 def _spans(lengths: Indices, width: int, longest: int) -> Spans:

@@ -8,14 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transformer.model.device import autocast
+from transformer.model.grid import Grid
 from transformer.model.layers import rounded_up
 from transformer.model.transformer import Transformer
 from transformer.tokens.vocabulary import PAD
 from transformer.training.batching import Batch
 
-# Logits computed at a time: 8 MB of float32 nearly fit a CPU's caches, 256 MB of bfloat16 keep a GPU busy.
-CHUNK_LOGITS = {"cpu": 1 << 21}
+# Logits computed at a time: on a CPU those of a micro-batch, so that the gradient at the weights is one product. On
+# a GPU 256 MB of bfloat16 keep it busy.
+CHUNK_LOGITS = {"cpu": 1 << 24}
 LARGE_CHUNK_LOGITS = 1 << 27
+CACHED_LOGITS = 1 << 18  # a CPU takes one pass after the other over 1 MB of float32, which its caches hold
 TILE = 128
 
 
@@ -43,7 +46,7 @@ class ProjectedCrossEntropy(torch.autograd.Function):
         """hidden (tokens, d_model), weight (vocabulary, d_model), target int64 (tokens,); products in `dtype`."""
         matrix = weight.to(dtype)
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        grad_weight: Tensor | None = None
         loss = torch.zeros((), device=hidden.device)
         chunk = _chunk_rows(hidden.device, len(weight))
         for start in range(0, len(hidden), chunk):
@@ -51,13 +54,19 @@ class ProjectedCrossEntropy(torch.autograd.Function):
             labels = target[part]
             # Few different shapes: see transformer.model.layers.Linear.
             missing = min(chunk, rounded_up(len(labels))) - len(labels)
-            rows = F.pad(hidden[part].to(dtype), (0, 0, 0, missing))
-            chunk_loss, grad = smoothed(rows @ matrix.T, F.pad(labels, (0, missing), value=PAD), smoothing)
+            rows = hidden[part].to(dtype)
+            if missing:
+                rows, labels = F.pad(rows, (0, 0, 0, missing)), F.pad(labels, (0, missing), value=PAD)
+            chunk_loss, grad = smoothed(rows @ matrix.T, labels, smoothing)
             loss += chunk_loss
+            if not ctx.needs_input_grad[0]:
+                continue
             grad = grad.to(dtype)
-            grad_hidden[part] = (grad @ matrix)[: len(labels)]
-            grad_weight += grad.T @ rows
-        ctx.save_for_backward(grad_hidden, grad_weight)
+            grad_hidden[part] = (grad @ matrix)[: len(hidden[part])]
+            of_chunk = grad.T @ rows
+            grad_weight = of_chunk if grad_weight is None else grad_weight.float().add_(of_chunk)
+        if grad_weight is not None:
+            ctx.save_for_backward(grad_hidden, grad_weight)
         return loss
 
     @staticmethod
@@ -77,6 +86,8 @@ def _chunk_rows(device: torch.device, vocabulary_size: int) -> int:
 
 def plain_smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """The summed loss and its gradient at the logits (rows, vocabulary), both zero where the label is padding."""
+    if logits.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _smoothed_in_cache(logits, labels, smoothing)
     counted = (labels != PAD).float()
     logits = logits.float()
     logits -= logits.amax(-1, keepdim=True)  # so that no exponential overflows
@@ -93,6 +104,27 @@ def plain_smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Te
     rows = torch.arange(len(labels), device=labels.device)
     grad[rows, labels] += rewards  # deterministic on a GPU too, unlike scatter_add_
     return loss, grad
+
+
+def _smoothed_in_cache(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """`plain_smoothed`, some rows at a time; the gradient takes the place of the logits."""
+    loss = torch.zeros(())
+    step = max(1, CACHED_LOGITS // logits.size(-1))
+    uniform = smoothing / logits.size(-1)
+    for start in range(0, len(logits), step):
+        part, expected = logits[start : start + step], labels[start : start + step, None]
+        exact = part.float()
+        grad = exact.softmax(-1)
+        log_sums = exact.amax(-1) - grad.amax(-1).log()  # of exponentials: the largest of them never underflows
+        rewarded = (1 - smoothing) * exact.gather(-1, expected)[:, 0] + smoothing * exact.mean(-1)
+        counted = torch.ne(expected, PAD)
+        loss += torch.where(counted[:, 0], log_sums - rewarded, 0.0).sum()
+        grad.sub_(uniform)
+        grad.scatter_add_(-1, expected, torch.full(expected.shape, smoothing - 1))
+        if not counted.all():
+            grad.mul_(counted)
+        part.copy_(grad)
+    return loss, logits
 
 
 def compiled_smoothed() -> Smoothed:
@@ -141,16 +173,27 @@ class Network:
     The compiled code is good for any number of tokens and sentences: it is made in the first update and never again.
     """
 
-    def __init__(self, model: Transformer, smoothing: float, precision: torch.dtype, *, compiled: bool) -> None:
-        self._model, self._smoothing, self._precision = model, smoothing, precision
+    def __init__(
+        self,
+        model: Transformer,
+        smoothing: float,
+        precision: torch.dtype,
+        *,
+        compiled: bool,
+        projection: Tensor | None = None,
+    ) -> None:
+        """`projection` is the matrix in front of the softmax, where all products have weights in `precision`."""
+        self._smoothing, self._precision = smoothing, precision
+        self._projection = model.embedding.weight if projection is None else projection
+        self._cast = precision if projection is None else torch.float32  # what autocast has to do
         self._hidden = torch.compile(model.hidden, fullgraph=True) if compiled else model.hidden
         self._smoothed = compiled_smoothed() if compiled else plain_smoothed
 
     def loss(self, batch: Batch) -> Tensor:
         """The smoothed cross-entropy summed over the batch's target tokens, float32."""
-        weight = self._model.embedding.weight
+        weight = self._projection
         _mark_dynamic(batch)
-        with autocast(weight.device, self._precision):
+        with autocast(weight.device, self._cast):
             hidden = self._hidden(batch.source, batch.target_in, batch.packing)
         return smoothed_cross_entropy(
             hidden, weight, batch.target_out, self._smoothing, self._precision, self._smoothed
@@ -169,5 +212,7 @@ def _mark_dynamic(batch: Batch) -> None:
     for row in batch.source, batch.target_in:
         torch._dynamo.maybe_mark_dynamic(row, 1)
     for spans in batch.packing:
+        if isinstance(spans, Grid):
+            return
         torch._dynamo.maybe_mark_dynamic(spans.offsets, 0)
         torch._dynamo.maybe_mark_dynamic(spans.positions, 0)

@@ -7,7 +7,7 @@ gradients are summed over all, and every rank takes the same step; the first one
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +21,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.nn.parallel import DistributedDataParallel
 
 from transformer.errors import DataError
+from transformer.training.gradients import Term, Weights
 from transformer.training.resume import TrainingState
 
 log = logging.getLogger(__name__)
@@ -83,13 +84,11 @@ class Alone:
         """Give every rank the weights, Adam's moments and the state of the first; `probe` computes some loss."""
         return state
 
-    def backward(
-        self, parameters: list[nn.Parameter], loss: Callable[[int], Tensor], count: int, tokens: int
-    ) -> Tensor:
+    def backward(self, weights: Weights, loss: Callable[[int], Tensor], count: int, tokens: int) -> Tensor:
         """Put the gradient of an update's mean loss into every parameter's `grad`, the same on all ranks.
 
         Args:
-            parameters: all that are trained.
+            weights: all that are trained.
             loss: computes the summed loss of this rank's micro-batch number 0, 1, …
             count: how many micro-batches this rank has.
             tokens: target tokens of the update; the loss is divided by them.
@@ -98,16 +97,13 @@ class Alone:
             The loss summed over all micro-batches, a device scalar.
         """
 
-        def gradients(place: int) -> list[Tensor]:
+        def gradients(place: int) -> Term:
             term = loss(place)
-            return [term.detach(), *torch.autograd.grad(term / tokens, parameters)]
+            return term.detach(), *torch.autograd.grad(term / tokens, weights.leaves)
 
-        places = range(count)
-        terms = self._pool.map(gradients, places) if self._pool else map(gradients, places)
-        total, *sums = summed(terms)
-        for parameter, gradient in zip(parameters, sums, strict=True):
-            parameter.grad = gradient
-        return total
+        weights.refresh()
+        each = self._pool.map if self._pool else map
+        return weights.collect(each(gradients, range(count)), self._pool)
 
     def known_to_all(self, find: Callable[[], T]) -> T:
         """What `find` returns on the first rank; the others wait for it."""
@@ -116,15 +112,6 @@ class Alone:
     def agreed(self, asked: str | None) -> str | None:
         """The signal by which any rank was asked to stop, the same on all ranks; to be called once an update."""
         return asked
-
-
-def summed(terms: Iterable[list[Tensor]]) -> list[Tensor]:
-    """The sum of each tensor over the terms, in their order, in the memory of the first term."""
-    iterator = iter(terms)
-    sums = next(iterator)
-    for term in iterator:
-        torch._foreach_add_(sums, term)
-    return sums
 
 
 class Ranks(Alone):
@@ -205,9 +192,7 @@ class Ranks(Alone):
         work.wait()
         return int(number)
 
-    def backward(
-        self, parameters: list[nn.Parameter], loss: Callable[[int], Tensor], count: int, tokens: int
-    ) -> Tensor:
+    def backward(self, weights: Weights, loss: Callable[[int], Tensor], count: int, tokens: int) -> Tensor:
         """See `Alone.backward`."""
         terms = []
 
@@ -220,7 +205,7 @@ class Ranks(Alone):
             for place in range(count - 1):
                 compute(partial(loss, place))
         # The gradients of the last one are sent bucket by bucket while its backward pass still runs.
-        compute(partial(loss, count - 1) if count else partial(_nothing, parameters))
+        compute(partial(loss, count - 1) if count else partial(_nothing, weights.parameters))
         total = torch.stack(terms).sum()
         dist.all_reduce(total)
         return total

@@ -3,14 +3,12 @@
 import math
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from transformer.bleu import STANDARD
 from transformer.errors import DeviceMemoryError, DivergedError, ParamsError
@@ -21,6 +19,7 @@ from transformer.model.transformer import Transformer
 from transformer.params import ComputeParams, ModelParams, TrainingParams
 from transformer.tokens.store import OLD_VALID, TokenSide, TokenSplit, ids_file
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
+from transformer.training.allocator import keep_freed_memory
 from transformer.training.batching import (
     PACKED_STEP,
     Batch,
@@ -28,12 +27,14 @@ from transformer.training.batching import (
     Update,
     assemble,
     check_longest,
+    lay_out,
     micro_batches,
     pack,
     packed_batches,
     plan_epoch,
     usable_sentences,
 )
+from transformer.training.gradients import Copies, Weights
 from transformer.training.memory import micro_batch_tokens
 from transformer.training.objective import Network
 from transformer.training.ranks import Alone
@@ -64,6 +65,7 @@ class Run:
     device: torch.device
     precision: torch.dtype
     packed: bool  # sentences packed without padding, and the network compiled
+    grid: bool  # else: sentences padded, but in a single row
     micro_batch_tokens: int  # as asked, or what the device holds
     vocabulary: Vocabulary
     train: TokenSplit
@@ -72,6 +74,7 @@ class Run:
     valid_sentences: Indices
     model: Transformer
     network: Network
+    weights: Weights
     optimizer: torch.optim.Optimizer
     ranks: Alone
     bleu_tokenizer: str = STANDARD  # of the validation BLEU
@@ -133,6 +136,7 @@ class Run:
         usable = [usable_sentences(split, shape.max_positions) for split in (train, valid)]
         check_longest(train, usable[0], "train", held - 2 * PACKED_STEP * packed)
         check_longest(valid, usable[1], "valid", held)
+        network, weights = _computed(model, settings.label_smoothing, precision, packed, ranks)
         betas = (settings.adam_beta1, settings.adam_beta2)
         return cls(
             shape=shape,
@@ -140,6 +144,7 @@ class Run:
             device=device,
             precision=precision,
             packed=packed,
+            grid=device.type == "cpu",
             micro_batch_tokens=held,
             vocabulary=vocabulary,
             train=train,
@@ -147,7 +152,8 @@ class Run:
             train_sentences=usable[0],
             valid_sentences=usable[1],
             model=model,
-            network=Network(model, settings.label_smoothing, precision, compiled=packed),
+            network=network,
+            weights=weights,
             optimizer=torch.optim.Adam(
                 model.parameters(), lr=0.0, betas=betas, eps=settings.adam_epsilon, fused=device.type != "mps"
             ),
@@ -158,10 +164,7 @@ class Run:
         """The state from which all ranks continue: that of the first one."""
         batch = self._batch(self.train_sentences[:1])
         self.model.train()
-        with _kernels(self.device):
-            return self.ranks.begin(
-                state, self.model, self.optimizer, lambda: self.network.loss(batch.to(self.device))
-            )
+        return self.ranks.begin(state, self.model, self.optimizer, lambda: self.network.loss(batch.to(self.device)))
 
     def learning_rate(self, update: int) -> float:
         """The learning rate of this update, counted from 1."""
@@ -203,8 +206,7 @@ class Run:
             return self.network.loss(batch.to(self.device))
 
         try:
-            with _kernels(self.device):
-                total = self.ranks.backward(list(self.model.parameters()), loss, len(work.batches), work.tokens)
+            total = self.ranks.backward(self.weights, loss, len(work.batches), work.tokens)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate(update)
             self.optimizer.step()
@@ -274,7 +276,7 @@ class Run:
         if self.packed:
             batch = pack(self.train, sentences, self.shape.max_positions)
         else:
-            batch = assemble(self.train, sentences)
+            batch = (lay_out if self.grid else assemble)(self.train, sentences)
         if self.device.type != "cuda":
             return batch
         with torch.cuda.device(self.device):  # without it, a new thread would pin memory through the first GPU
@@ -295,6 +297,16 @@ def _packs(wanted: bool | None, shape: ModelParams, device: torch.device, precis
     return kernel if wanted is None else wanted
 
 
+def _computed(
+    model: Transformer, smoothing: float, precision: torch.dtype, packed: bool, ranks: Alone
+) -> tuple[Network, Weights]:
+    """What an update computes with: on a CPU, in a single process, a copy of the model."""
+    if model.device.type != "cpu" or packed or ranks.world > 1:
+        return Network(model, smoothing, precision, compiled=packed), Weights(model)
+    copies = Copies(model, precision)
+    return Network(copies.network, smoothing, precision, compiled=False, projection=copies.projection), copies
+
+
 def _set_numerics(device: torch.device) -> None:
     """The same bits in every run; on a GPU, TF32 where float32 remains.
 
@@ -307,17 +319,13 @@ def _set_numerics(device: torch.device) -> None:
             f"the environment variable CUBLAS_WORKSPACE_CONFIG is {workspace!r}, with which cuBLAS adds up in no "
             f"fixed order: unset it, or set it to {' or '.join(CUBLAS_WORKSPACES)}"
         )
+    if device.type == "cpu":
+        keep_freed_memory()
     torch.use_deterministic_algorithms(True)
     # Not needed: nothing here reads memory that it has not written. The setting is missing in torch's stubs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-
-
-def _kernels(device: torch.device) -> AbstractContextManager[None]:
-    """Which attention kernels to use; on a CPU the fused one's backward pass is several times slower."""
-    plain: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
-    return plain if device.type == "cpu" else nullcontext()
 
 
 def dropout_seed(seed: int, update: int, micro_batch: int) -> int:
