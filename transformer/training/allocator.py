@@ -8,8 +8,9 @@ import sys
 
 # From glibc's malloc.h, whose numbers are part of its binary interface.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-LARGEST_BLOCK = 1 << 30  # bytes; what is larger is still given back
-GROWTH = 64 << 20  # bytes asked for at a time
+LARGEST_BLOCK = 64 << 20  # bytes; what is larger is still given back
+GROWTH = 16 << 20  # bytes asked for at a time
+NEVER = (1 << 31) - 1
 
 
 def keep_freed_memory() -> None:
@@ -20,5 +21,5 @@ def keep_freed_memory() -> None:
     if mallopt is None:
         return
     mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
-    mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_BLOCK - 1)
+    mallopt(M_TRIM_THRESHOLD, NEVER)
     mallopt(M_TOP_PAD, GROWTH)

@@ -101,9 +101,24 @@ class Alone:
             term = loss(place)
             return term.detach(), *torch.autograd.grad(term / tokens, weights.leaves)
 
-        weights.refresh()
+        self._in_a_thread(weights.refresh)
         each = self._pool.map if self._pool else map
         return weights.collect(each(gradients, range(count)), self._pool)
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the optimizer take its step."""
+        self._in_a_thread(optimizer.step)
+
+    def _in_a_thread(self, task: Callable[[], object]) -> None:
+        """Do it in a thread of the micro-batches, if there are any.
+
+        It would be done sooner by all threads together, if no other process kept one of them waiting: then each
+        weight tensor takes as long as the slowest of them.
+        """
+        if self._pool:
+            self._pool.submit(task).result()
+        else:
+            task()
 
     def known_to_all(self, find: Callable[[], T]) -> T:
         """What `find` returns on the first rank; the others wait for it."""

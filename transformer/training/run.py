@@ -209,7 +209,7 @@ class Run:
             total = self.ranks.backward(self.weights, loss, len(work.batches), work.tokens)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate(update)
-            self.optimizer.step()
+            self.ranks.step(self.optimizer)
         except torch.OutOfMemoryError:
             raise self._too_small_a_memory() from None
         except torch._dynamo.exc.TorchDynamoException as error:
