@@ -19,7 +19,6 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.flex_packing import FlexNetwork
 from benchmarks.newstest import Pieces, random_split
 from benchmarks.presets import add_preset, preset_params
 from benchmarks.torch_transformer import TorchTransformer
@@ -31,7 +30,6 @@ from transformer.training.run import Run
 from transformer.training.throughput import peak_flops
 
 BASELINE, PADDED, PACKED = "torch.nn.Transformer", "padded, not compiled", "packed, compiled"
-FLEX = "packed, flex attention"
 SYNTHETIC_PAIRS = 200_000
 WARM_UP = {"cpu": 3, "cuda": 10}
 UPDATES = {"cpu": 10, "cuda": 100}
@@ -60,12 +58,11 @@ def main() -> None:
     data.add_argument("--synthetic", action="store_true", help="newstest's lengths, random words (the default)")
     data.add_argument("--tokens", type=Path, help="the tokenize stage's folder, to measure on a corpus")
     parser.add_argument("--updates", type=int, help="updates measured (10 on a CPU, 100 on a GPU)")
-    parser.add_argument("--flex-attention", action="store_true", help="also packed, with flex attention")
     asked = parser.parse_args()
     params = preset_params(asked.preset)
     print_heading(asked.preset, params)
     baseline = None
-    for name in [BASELINE, PADDED, PACKED, *[FLEX] * asked.flex_attention]:
+    for name in BASELINE, PADDED, PACKED:
         try:
             found = measure_alone(name, params, asked.tokens, asked.updates)
         except (DeviceMemoryError, torch.OutOfMemoryError):
@@ -132,14 +129,9 @@ def configured(name: str, params: Params, tokens: Path | None) -> Run | None:
         vocabulary = Pieces(params.tokenization.vocabulary_size)
         split = random_split(SYNTHETIC_PAIRS, vocabulary.size)
         run = Run.start(params.model, params.training, params.compute, vocabulary, split, split)
-    if name in (PACKED, FLEX) and not run.packed:
-        return None
     if name == PACKED:
-        return run
+        return run if run.packed else None
     smoothing = params.training.label_smoothing
-    if name == FLEX:
-        run.network = FlexNetwork(run.model, smoothing, run.precision, compiled=True)
-        return run
     run.packed, run.network = False, Network(run.model, smoothing, run.precision, compiled=False)
     if name == BASELINE:
         model = TorchTransformer(params.model, run.vocabulary.size, smoothing, run.precision).to(run.device)
