@@ -31,7 +31,7 @@ from transformer.tokens.store import TokenSplit
 from transformer.tokens.vocabulary import VOCABULARY_FILE
 
 SUPPORT = CHECKOUT / "tests" / "support"
-MEASURED = ("decoding", "newstest", "operators", "torch_transformer", "training")
+MEASURED = ("decoding", "newstest", "operators", "torch_transformer", "training", "update_profile")
 BARE = [line for line in BARE_MACHINE.read_text().splitlines() if not line.startswith("#")]
 
 
