@@ -85,7 +85,7 @@ def lines_of_operators(events: Iterable[Event], cores: int, updates: int) -> lis
     weights = _weights(working, cores)
     shares: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for (found, name), share in _occupied(working, weights, cores).items():
-        shares[found][name.removeprefix("aten::")] += share
+        shares[found][name.rpartition(": ")[2].removeprefix("aten::")] += share
     busy = sum(share for by_name in shares.values() for share in by_name.values())
     lines = [_line(found, shares[found], calls[found] / updates) for found in CLASSES if found in shares]
     return [*lines, Line(WAITING, 1 - busy, 0, {})]

@@ -9,8 +9,9 @@ import torch
 from tiny_inputs import TINY_PARAMS
 
 from benchmarks import update_profile
+from benchmarks.gpu.kernels import Kernel
 from benchmarks.gpu.profile import traced
-from benchmarks.update_profile import lines_of_operators, operator_class, print_profile
+from benchmarks.update_profile import lines_of_kernels, lines_of_operators, operator_class, print_profile
 from transformer.params import params_from
 
 MAIN, FIRST, SECOND = 1, 2, 3  # threads
@@ -119,6 +120,16 @@ def test_products_of_all_threads_are_counted() -> None:
     assert set(lines["matrix products"].named) == {"mm", "bmm"}
     assert all(lines[kind].share > 0 for kind in ("Adam", "sums of gradients", "residuals, ReLU, scales", "waiting"))
     assert sum(line.share for line in lines.values()) == pytest.approx(1)
+
+
+def test_the_classes_of_a_gpu_are_those_of_its_kernels() -> None:
+    kernels = [Kernel("nvjet", 0, 30, "products", None), Kernel("nvjet", 30, 20, "products", None),
+               Kernel("flash", 60, 40, "attention", None)]  # fmt: skip
+    lines = {line.kind: (line.share, line.calls) for line in lines_of_kernels(kernels, updates=2)}
+    assert lines["products"] == (0.5, 1)
+    assert lines["attention"] == (0.4, 0.5)
+    assert lines["idle"] == (pytest.approx(0.1), 0)
+    assert sum(share for share, _ in lines.values()) == pytest.approx(1)
 
 
 def test_a_training_is_profiled(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
