@@ -1,6 +1,7 @@
 """Where the time of an update goes, by torch's profiler."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def figures(kernels: list[Kernel], sized: list[Kernel], weights: int) -> dict[st
 
 def traced(run: Run, loader: Loader, updates: int, *, shapes: bool = False) -> list[Event]:
     """The events of the next updates, as torch's profiler writes them; `shapes` of operators' arguments too."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or the profiler tells on stderr when it starts and stops
     on_gpu = run.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]
     every_thread = _ExperimentalConfig(profile_all_threads=not on_gpu)  # micro-batches are computed side by side
