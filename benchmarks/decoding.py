@@ -21,7 +21,6 @@ import torch
 
 from benchmarks.newstest import sentence_lengths
 from benchmarks.presets import preset_names, preset_params
-from benchmarks.static_decoder import StaticDecoder, StaticNetwork
 from transformer.decoding.line_translator import batches_by_length
 from transformer.decoding.search import beam_search
 from transformer.decoding.stepping import SteppingNetwork
@@ -48,7 +47,7 @@ class Decoded:
 
 
 def main() -> None:
-    """Translate the sentences twice with each decoder, and print the time of the second."""
+    """Translate the sentences twice, and print the time of the second."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--preset", choices=preset_names())
@@ -60,7 +59,6 @@ def main() -> None:
     parser.add_argument("--busy", type=int, default=0, help="of --model: processes that compute beside it")
     parser.add_argument("--sentences", type=int, default=NEWSTEST_SENTENCES, help="default: newstest2014's 3003")
     parser.add_argument("--extra", type=int, default=EXTRA_LENGTH, help="tokens of a translation beyond its source's")
-    parser.add_argument("--cuda-graphs", action="store_true", help="also with tensors of one size, in CUDA graphs")
     asked = parser.parse_args()
     if asked.model:
         from benchmarks.decoding_peers import compare  # here, as a bare machine lacks what it needs
@@ -68,26 +66,16 @@ def main() -> None:
         named = {"CTranslate2": asked.ctranslate2, "Hugging Face generate": asked.hugging_face}
         folders = {name: folder for name, folder in named.items() if folder}
         return compare(asked.model, asked.test, folders, asked.rounds, asked.busy)
-    params = preset_params(asked.preset)
-    for static in [False, True] if asked.cuda_graphs else [False]:
-        found = decode_random(params, asked.sentences, asked.extra, static=static)
-        graphs = "no CUDA graphs on this device" if found.device == "CPU" else "CUDA graphs"
-        which = f"static sizes, {graphs}: " if static else ""
-        print(
-            f"{which}{asked.preset}: {found.sentences} sentences, beam {found.beam}, {found.tokens:,} tokens in "
-            f"{found.seconds:.1f} s ({found.tokens / found.seconds:,.0f} tokens/s), {found.device}, "
-            f"{found.precision}, torch {torch.__version__}",
-            flush=True,
-        )
+    found = decode_random(preset_params(asked.preset), asked.sentences, asked.extra)
+    print(
+        f"{asked.preset}: {found.sentences} sentences, beam {found.beam}, {found.tokens:,} tokens in "
+        f"{found.seconds:.1f} s ({found.tokens / found.seconds:,.0f} tokens/s), {found.device}, "
+        f"{found.precision}, torch {torch.__version__}"
+    )
 
 
-def decode_random(
-    params: Params, sentences: int, extra: int = EXTRA_LENGTH, device: str = "auto", *, static: bool = False
-) -> Decoded:
-    """Translate sentences of newstest's lengths twice with random weights, and time the second time.
-
-    `static` keeps the tensors of a step at one size, on a GPU in CUDA graphs.
-    """
+def decode_random(params: Params, sentences: int, extra: int = EXTRA_LENGTH, device: str = "auto") -> Decoded:
+    """Translate sentences of newstest's lengths twice with random weights, and time the second time."""
     decoding = params.decoding.model_copy(update={"max_extra_length": extra})
     chosen = select_device(device)
     precision = select_search_precision(decoding.precision, chosen)
@@ -97,8 +85,7 @@ def decode_random(
     lengths = sentence_lengths(sentences)[0].tolist()
     sources = [[*torch.randint(EOS + 1, pieces, (length - 1,)).tolist(), EOS] for length in lengths]
     name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else "CPU"
-    static_decoder = StaticDecoder(model, extra, graphs=chosen.type == "cuda") if static else None
-    network = StaticNetwork(static_decoder) if static_decoder else SteppingNetwork.of(model)
+    network = SteppingNetwork.of(model)
     for _ in range(2):  # the first time warms up
         begun, tokens = time.monotonic(), 0
         for batch in batches_by_length(lengths, decoding.batch_tokens):

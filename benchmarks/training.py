@@ -2,14 +2,17 @@
 
     python -m benchmarks.training --preset wmt14-en-de-big --synthetic
     python -m benchmarks.training --preset interface-strings --updates 20
+    python -m benchmarks.training --preset interface-strings --profile
 
-Each configuration runs in a process of its own, one after the other. Needs torch and the library's own dependencies:
-no corpus, no network, neither Prefect nor DVC nor MLflow.
+Each configuration runs in a process of its own, one after the other. With `--profile`, ours alone: where the time of
+an update goes, and which share of the machine's rate of matrix products it reaches. Needs torch and the library's own
+dependencies: no corpus, no network, neither Prefect nor DVC nor MLflow.
 """
 
 import argparse
 import multiprocessing
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,11 +22,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.flex_packing import FlexNetwork
 from benchmarks.newstest import Pieces, random_split
 from benchmarks.presets import add_preset, preset_params
 from benchmarks.torch_transformer import TorchTransformer
-from transformer.errors import DeviceMemoryError, ParamsError
+from transformer.errors import DeviceMemoryError, ParamsError, UserError
 from transformer.params import Params
 from transformer.training.gradients import Weights
 from transformer.training.loader import Loader
@@ -32,7 +34,6 @@ from transformer.training.run import Run
 from transformer.training.throughput import peak_flops
 
 BASELINE, PADDED, PACKED = "torch.nn.Transformer", "padded, not compiled", "packed, compiled"
-FLEX = "packed, flex attention"
 SYNTHETIC_PAIRS = 200_000
 WARM_UP = {"cpu": 3, "cuda": 10}
 UPDATES = {"cpu": 10, "cuda": 100}
@@ -61,12 +62,16 @@ def main() -> None:
     data.add_argument("--synthetic", action="store_true", help="newstest's lengths, random words (the default)")
     data.add_argument("--tokens", type=Path, help="the tokenize stage's folder, to measure on a corpus")
     parser.add_argument("--updates", type=int, help="updates measured (10 on a CPU, 100 on a GPU)")
-    parser.add_argument("--flex-attention", action="store_true", help="also packed, with flex attention")
+    parser.add_argument("--profile", action="store_true", help="where the time of an update of ours goes")
     asked = parser.parse_args()
     params = preset_params(asked.preset)
     print_heading(asked.preset, params)
+    if asked.profile:
+        from benchmarks.update_profile import print_profile  # here, as it measures by the functions below
+
+        return print_profile(params, asked.tokens, asked.updates)
     baseline = None
-    for name in [BASELINE, PADDED, PACKED, *[FLEX] * asked.flex_attention]:
+    for name in BASELINE, PADDED, PACKED:
         try:
             found = measure_alone(name, params, asked.tokens, asked.updates)
         except (DeviceMemoryError, torch.OutOfMemoryError):
@@ -125,22 +130,21 @@ def timed(name: str, run: Run, loader: Loader, updates: int) -> Measured:
     )
 
 
+def as_trained(params: Params, tokens: Path | None) -> Run:
+    """A run as this device trains, on the corpus of a tokens folder or on random pairs."""
+    if tokens:
+        return Run.prepare(params.model, params.training, params.compute, tokens)
+    vocabulary = Pieces(params.tokenization.vocabulary_size)
+    split = random_split(SYNTHETIC_PAIRS, vocabulary.size)
+    return Run.start(params.model, params.training, params.compute, vocabulary, split, split)
+
+
 def configured(name: str, params: Params, tokens: Path | None) -> Run | None:
     """A run of that configuration; None where the device has none."""
-    if tokens:
-        run = Run.prepare(params.model, params.training, params.compute, tokens)
-    else:
-        vocabulary = Pieces(params.tokenization.vocabulary_size)
-        split = random_split(SYNTHETIC_PAIRS, vocabulary.size)
-        run = Run.start(params.model, params.training, params.compute, vocabulary, split, split)
-    if name in (PACKED, FLEX) and not run.packed:
-        return None
+    run = as_trained(params, tokens)
     if name == PACKED:
-        return run
+        return run if run.packed else None
     smoothing = params.training.label_smoothing
-    if name == FLEX:
-        run.network = FlexNetwork(run.model, smoothing, run.precision, compiled=True)
-        return run
     if run.packed:
         run.packed, run.network = False, Network(run.model, smoothing, run.precision, compiled=False)
     if name == BASELINE:
@@ -197,4 +201,8 @@ def print_row(found: Measured, baseline: float | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

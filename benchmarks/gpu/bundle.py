@@ -2,7 +2,7 @@
 
     .gpu/wheels/                       packages that it lacks, for Python 3.12 on x86-64
     .gpu/interface-strings/tokens/     the default preset's
-    .gpu/interface-strings/model/      its averaged model, where this checkout has trained it
+    .gpu/interface-strings/model/      its averaged model, where this checkout has the one of dvc.lock
     .gpu/interface-strings/test.jsonl  its test set with that model's translations, as `evaluate` wrote them
     .gpu/multi30k/tokens/  test.jsonl  where the corpus can be had
 
@@ -23,6 +23,9 @@ from pathlib import Path
 from benchmarks.gpu.missing import BUNDLED
 from benchmarks.gpu.setting import BUNDLE, CAPTIONS_PRESET, CHECKOUT, DEFAULT_PRESET
 from benchmarks.presets import preset_params
+from flows.checkout.workspace import LOCK, MODEL, TRANSLATIONS
+from flows.records.hashes import hash_path
+from flows.restore.outputs import locked_stages
 from transformer.chunks import LocalExecutor
 from transformer.data.download.download import download
 from transformer.data.prepare.prepare import prepare
@@ -60,7 +63,7 @@ def fill(bundle: Path) -> int:
     try:
         wheels(new / "wheels")
         preset_data(DEFAULT_PRESET, new / DEFAULT_PRESET)
-        trained(CHECKOUT / "models" / "averaged", CHECKOUT / "reports" / "translations", new / DEFAULT_PRESET)
+        trained(CHECKOUT, new / DEFAULT_PRESET)
         try:
             preset_data(CAPTIONS_PRESET, new / CAPTIONS_PRESET)
         except UserError as error:
@@ -119,11 +122,20 @@ def write_test_set(params: Params, corpus: Path, path: Path) -> None:
     write_text(path, "".join(_line(source=source, reference=reference) for source, reference in pairs))
 
 
-def trained(model: Path, translations: Path, folder: Path) -> None:
-    """Add a trained model and its translations of the test set in `folder`, if they belong to its tokens."""
-    found = translations / f"{preset_params(DEFAULT_PRESET).evaluation.test_sets[0]}.jsonl"
+def trained(checkout: Path, folder: Path) -> None:
+    """Add the trained model of dvc.lock and its translations of the test set, if they belong to the folder's tokens.
+
+    Raises:
+        DataError: dvc.lock is malformed.
+    """
+    model = checkout / MODEL
+    found = checkout / TRANSLATIONS / f"{preset_params(DEFAULT_PRESET).evaluation.test_sets[0]}.jsonl"
     if absent := [path for path in (*(model / file for file in MODEL_FILES), found) if not path.exists()]:
-        print(f"left out: the trained model: {os.path.relpath(absent[0])} is missing; `make repro` makes it")
+        print(f"left out: the trained model: {os.path.relpath(absent[0])} is missing; `dvc checkout` brings it from "
+              "DVC's cache, `make repro` makes it")  # fmt: skip
+        return
+    if other := not_of_the_lock(checkout):
+        print(f"left out: the trained model: {other}")
         return
     if sha256_of(model / VOCABULARY_FILE) != sha256_of(folder / "tokens" / VOCABULARY_FILE):
         print(f"left out: the trained model: {os.path.relpath(model)} is not presets/{DEFAULT_PRESET}.yaml's")
@@ -134,6 +146,24 @@ def trained(model: Path, translations: Path, folder: Path) -> None:
         shutil.copyfile(model / file, folder / "model" / file)
     kept = ("source", "reference", "hypothesis")
     write_text(folder / "test.jsonl", "".join(_line(**{key: row[key] for key in kept}) for row in rows))
+
+
+def not_of_the_lock(checkout: Path) -> str | None:
+    """In words, why the model and its translations are not those of dvc.lock; None if they are.
+
+    What the GPU computes is compared with them, and an older commit's would pass for these.
+    """
+    stages = locked_stages(checkout).values()
+    locked = {path: md5 for stage in stages for path, md5 in stage.outputs.items()}
+    for path in (MODEL, TRANSLATIONS):
+        if path not in locked:
+            return f"{LOCK} has no {path}; `make repro` makes it"
+        if hash_path(checkout / path).md5 != locked[path]:
+            return f"{path} is not that of {LOCK}; `dvc checkout {path}` brings that one back"
+    evaluated = next(stage.inputs.get(MODEL) for stage in stages if TRANSLATIONS in stage.outputs)
+    if evaluated != locked[MODEL]:
+        return f"{TRANSLATIONS} is of another model than {MODEL}, by {LOCK}; `dvc repro` translates anew"
+    return None
 
 
 def _line(**values: str) -> str:

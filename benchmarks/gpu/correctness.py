@@ -38,10 +38,11 @@ class Recorder:
         """A test, its fixtures before it or after it have ended."""
         if report.when == "call" or not report.passed:
             why = report.longrepr[2] if isinstance(report.longrepr, tuple) else _reason(report)
-            self._add(report.nodeid, report.outcome, report.duration, why)
+            self._add(report.nodeid, report.outcome, report.duration, why, getattr(report, "worker_id", None))
 
-    def _add(self, name: str, outcome: str, seconds: float, why: str | None) -> None:
-        test = {"name": name, "outcome": outcome, "seconds": round(seconds, 1), "why": why and why[:500]}
+    def _add(self, name: str, outcome: str, seconds: float, why: str | None, process: str | None = None) -> None:
+        test = {"name": name, "outcome": outcome, "seconds": round(seconds, 1), "why": why and why[:500],
+                "process": process}  # fmt: skip
         self.tests.append(test)
         self.result.record(rows=[self.row()], expected=self.expected, tests=self.tests, **self.counted())
 

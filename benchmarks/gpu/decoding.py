@@ -32,10 +32,6 @@ def measure(result: Result) -> None:
         trained[precision] = _translated(text, precision)
         rows.append(_row(precision, trained[precision]))
         result.record(rows=rows, trained=trained)
-    if DEVICE == "cuda":
-        graphs = decode_random(preset(SIZES["base"]), SENTENCES, device=DEVICE, static=True)
-        rows.append(Row("the sentences of newstest's lengths, steps as CUDA graphs", f"{graphs.seconds:.1f} s"))
-        result.record(rows=rows, graphs=asdict(graphs))
 
 
 def _translated(text: TestText, precision: str) -> dict[str, Any]:

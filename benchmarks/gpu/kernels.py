@@ -55,7 +55,7 @@ def kernels_of(events: Iterable[Event]) -> list[Kernel]:
     """The device's work in the order of time."""
     complete = [event for event in events if event.get("ph") == "X"]
     work = [event for event in complete if event.get("cat") in ON_DEVICE]
-    host = _Host([event for event in complete if event.get("cat") in ON_HOST])
+    host = Host(complete)
     if not work:
         return sorted((_kernel(event, host.around(event)) for event in host.own_times()), key=_begin)
     calls = {
@@ -133,13 +133,14 @@ def _numel(shape: Sequence[int]) -> int:
     return product
 
 
-class _Host:
-    """The nested ranges of each thread."""
+class Host:
+    """The nested ranges of each thread: operators, and what is named around them."""
 
-    def __init__(self, events: list[Event]) -> None:
+    def __init__(self, events: Iterable[Event]) -> None:
         self._threads: dict[Any, list[Event]] = defaultdict(list)
         for event in events:
-            self._threads[event["pid"], event["tid"]].append(event)
+            if event.get("ph") == "X" and event.get("cat") in ON_HOST:
+                self._threads[event["pid"], event["tid"]].append(event)
         self._begins: dict[Any, list[float]] = {}
         self._parents: dict[Any, list[int]] = {}
         for thread, inside in self._threads.items():
@@ -159,6 +160,10 @@ class _Host:
                 found.append(inside[place])
             place = self._parents[thread][place]
         return found[::-1]
+
+    def operators(self) -> list[Event]:
+        """All calls of operators."""
+        return [event for inside in self._threads.values() for event in inside if event["cat"] == "cpu_op"]
 
     def own_times(self) -> list[Event]:
         """Each stretch of time in which an operator, and no other inside it, was at work, as an event."""

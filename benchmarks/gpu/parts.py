@@ -20,12 +20,12 @@ class Part:
 
 
 PARTS = (
-    Part("machine", 12),
-    Part("correctness", 85),
-    Part("training", 185),
+    Part("machine", 10),
+    Part("correctness", 100),
+    Part("training", 135),
     Part("operators", 20),
-    Part("decoding", 45),
-    Part("multi30k", 123),
+    Part("decoding", 40),
+    Part("multi30k", 165),
 )
 NAMES = [part.name for part in PARTS]
 

@@ -1,13 +1,14 @@
 """Where the time of an update goes, by torch's profiler."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, _ExperimentalConfig, profile
 
-from benchmarks.gpu.kernels import Kernel, breakdown, costliest, gaps, kernels_of, mean_bytes
+from benchmarks.gpu.kernels import Event, Kernel, breakdown, costliest, gaps, kernels_of, mean_bytes
 from benchmarks.gpu.parts import Row
 from benchmarks.gpu.setting import REHEARSAL
 from benchmarks.training import advance
@@ -31,8 +32,8 @@ def rows(size: str, found: dict[str, dict[str, Any]]) -> list[Row]:
 
 def profiled(run: Run, loader: Loader) -> dict[str, Any]:
     """Where the next updates' time goes; the run has warmed up."""
-    kernels = _traced(run, loader, UPDATES, shapes=False)
-    sized = _traced(run, loader, UPDATES_WITH_SHAPES, shapes=True)
+    kernels = kernels_of(traced(run, loader, UPDATES))
+    sized = kernels_of(traced(run, loader, UPDATES_WITH_SHAPES, shapes=True))
     return figures(kernels, sized, sum(parameter.numel() for parameter in run.model.parameters()))
 
 
@@ -63,13 +64,16 @@ def figures(kernels: list[Kernel], sized: list[Kernel], weights: int) -> dict[st
     }
 
 
-def _traced(run: Run, loader: Loader, updates: int, *, shapes: bool) -> list[Kernel]:
-    activities = [ProfilerActivity.CPU]
-    if run.device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
-    with profile(activities=activities, record_shapes=shapes) as profiler:
+def traced(run: Run, loader: Loader, updates: int, *, shapes: bool = False) -> list[Event]:
+    """The events of the next updates, as torch's profiler writes them; `shapes` of operators' arguments too."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or the profiler tells on stderr when it starts and stops
+    on_gpu = run.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]
+    every_thread = _ExperimentalConfig(profile_all_threads=not on_gpu)  # micro-batches are computed side by side
+    with profile(activities=activities, record_shapes=shapes, experimental_config=every_thread) as profiler:
         advance(run, loader, updates)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(path))
-        return kernels_of(json.loads(path.read_text(encoding="utf-8", errors="replace"))["traceEvents"])
+        events: list[Event] = json.loads(path.read_text(encoding="utf-8", errors="replace"))["traceEvents"]
+        return events

@@ -1,11 +1,12 @@
 """The bundle for the bare machine: what is in it, what is said of the rest; nothing else is imported there."""
 
 import ast
+import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -30,15 +31,7 @@ from transformer.tokens.store import TokenSplit
 from transformer.tokens.vocabulary import VOCABULARY_FILE
 
 SUPPORT = CHECKOUT / "tests" / "support"
-MEASURED = (
-    "decoding",
-    "flex_packing",
-    "newstest",
-    "operators",
-    "static_decoder",
-    "torch_transformer",
-    "training",
-)
+MEASURED = ("decoding", "newstest", "operators", "torch_transformer", "training", "update_profile")
 BARE = [line for line in BARE_MACHINE.read_text().splitlines() if not line.startswith("#")]
 
 
@@ -53,11 +46,11 @@ def importable() -> set[str]:
 
 
 def sources() -> Iterator[Path]:
-    """All that may run there; serving and CTranslate2 may not."""
+    """All that may run there; serving, CTranslate2 and what makes the bundle may not."""
     library = CHECKOUT / "transformer"
     absent = {*(library / "serving").rglob("*.py"), *library.glob("*/ctranslate2.py")}
     yield from (path for path in library.rglob("*.py") if path not in absent)
-    yield from (CHECKOUT / "benchmarks" / "gpu").rglob("*.py")
+    yield from (path for path in (CHECKOUT / "benchmarks" / "gpu").rglob("*.py") if path.stem != "bundle")
     yield from (CHECKOUT / "benchmarks" / f"{name}.py" for name in MEASURED)
     yield from (CHECKOUT / "tests" / "cuda").rglob("*.py")
     yield CHECKOUT / "tests" / "conftest.py"
@@ -113,36 +106,113 @@ def test_what_is_asked_for_at_the_start_is_what_the_lists_hold() -> None:
     assert wanted - asked <= {"nvidia-ml-py"}  # of the first part alone, on a GPU
 
 
+TRANSLATED = Path("reports", "translations", "interface-strings.jsonl")
+
+
+def lock(checkout: Path, **other: str) -> None:
+    """Write a dvc.lock of what the checkout holds, by DVC's own rule for the hash of a folder; `other` instead."""
+
+    def hashed(path: str) -> dict[str, str]:
+        files = sorted(file.relative_to(checkout / path) for file in (checkout / path).rglob("*") if file.is_file())
+        listing = [
+            {"md5": hashlib.md5((checkout / path / file).read_bytes()).hexdigest(), "relpath": str(file)}
+            for file in files
+        ]
+        return {"path": path, "md5": hashlib.md5(json.dumps(listing).encode()).hexdigest() + ".dir"}
+
+    model, translations = hashed("models/averaged"), hashed("reports/translations")
+    average = {"cmd": "average", "outs": [model | ({"md5": other["model"]} if "model" in other else {})]}
+    evaluate = {"cmd": "evaluate", "deps": [model], "outs": [translations]}
+    stages = {"average": average, "evaluate": evaluate}
+    (checkout / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+
+
 @pytest.fixture
-def model_folders(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """A trained model, the folder of its translations, and the preset's folder in the bundle."""
-    model, translations, folder = (tmp_path / name for name in ("averaged", "translations", "preset"))
+def model_folders(tmp_path: Path) -> tuple[Path, Path]:
+    """A checkout with a trained model, its translations and their dvc.lock; the preset's folder in the bundle."""
+    checkout, folder = tmp_path / "checkout", tmp_path / "preset"
+    model = checkout / "models" / "averaged"
     write_tiny_model(model)
     (folder / "tokens").mkdir(parents=True)
     (folder / "tokens" / VOCABULARY_FILE).write_bytes((model / VOCABULARY_FILE).read_bytes())
-    translations.mkdir()
+    (checkout / TRANSLATED.parent).mkdir(parents=True)
     row = {"source": "a", "reference": "b", "hypothesis": "c", "score": -0.5, "chrf": 1.0, "origin": "x"}
-    (translations / "interface-strings.jsonl").write_text(json.dumps(row) + "\n")
-    return model, translations, folder
+    (checkout / TRANSLATED).write_text(json.dumps(row) + "\n")
+    lock(checkout)
+    return checkout, folder
 
 
-def test_a_trained_model_travels_with_its_translations(model_folders: tuple[Path, Path, Path]) -> None:
+def test_a_trained_model_travels_with_its_translations(model_folders: tuple[Path, Path]) -> None:
     bundle.trained(*model_folders)
-    folder = model_folders[2]
+    folder = model_folders[1]
     assert Translator.load(folder / "model", "cpu").translate([""]) == [""]
     assert TestText.read(folder / "test.jsonl") == TestText(["a"], ["b"], ["c"])
 
 
-def test_a_model_of_other_tokens_is_left_out(
-    model_folders: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+def change(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"a", b"b", 1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (
+            lambda checkout: change(checkout / TRANSLATED),
+            "reports/translations is not that of dvc.lock; `dvc checkout reports/translations` brings that one back",
+        ),
+        (
+            lambda checkout: change(checkout / "models" / "averaged" / "model.safetensors"),
+            "models/averaged is not that of dvc.lock; `dvc checkout models/averaged` brings that one back",
+        ),
+        (
+            lambda checkout: (checkout / "models" / "averaged" / "extra").touch(),
+            "models/averaged is not that of dvc.lock; `dvc checkout models/averaged` brings that one back",
+        ),
+        (
+            lambda checkout: lock(checkout, model="0" * 32 + ".dir"),
+            "models/averaged is not that of dvc.lock; `dvc checkout models/averaged` brings that one back",
+        ),
+        (lambda checkout: (checkout / "dvc.lock").unlink(), "dvc.lock has no models/averaged; `make repro` makes it"),
+    ],
+)
+def test_a_model_that_is_not_of_the_lock_is_left_out(
+    model_folders: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], None],
+    line: str,
 ) -> None:
-    model, translations, folder = model_folders
+    checkout, folder = model_folders
+    spoil(checkout)
+    bundle.trained(checkout, folder)
+    assert capsys.readouterr().out == f"left out: the trained model: {line}\n"
+    assert [path.name for path in folder.iterdir()] == ["tokens"]
+
+
+def test_translations_of_the_model_before_are_left_out(
+    model_folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that ended between averaging and evaluation."""
+    checkout, folder = model_folders
+    content = json.loads((checkout / "dvc.lock").read_text())
+    content["stages"]["evaluate"]["deps"][0]["md5"] = "0" * 32 + ".dir"
+    (checkout / "dvc.lock").write_text(json.dumps(content))
+    bundle.trained(checkout, folder)
+    assert "reports/translations is of another model than models/averaged, by dvc.lock" in capsys.readouterr().out
+    assert not (folder / "model").exists()
+
+
+def test_a_model_of_other_tokens_is_left_out(
+    model_folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkout, folder = model_folders
     (folder / "tokens" / VOCABULARY_FILE).write_bytes(b"other")
-    bundle.trained(model, translations, folder)
+    bundle.trained(checkout, folder)
     assert capsys.readouterr().out.endswith("averaged is not presets/interface-strings.yaml's\n")
     assert not (folder / "model").exists()
-    bundle.trained(model / "elsewhere", translations, folder)
-    assert capsys.readouterr().out.endswith("config.json is missing; `make repro` makes it\n")
+    bundle.trained(checkout / "elsewhere", folder)
+    assert capsys.readouterr().out.endswith(
+        "config.json is missing; `dvc checkout` brings it from DVC's cache, `make repro` makes it\n"
+    )
 
 
 def test_a_presets_data_come_from_the_pipelines_own_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -57,7 +58,7 @@ def results(folder: Path) -> dict[str, dict[str, object]]:
 
 
 def test_whatever_becomes_of_a_part_the_others_run(stubbed: Path) -> None:
-    done = run(stubbed, BUDGET="40")  # of which the part that hangs has its 7 seconds and what is left of 3
+    done = run(stubbed, BUDGET="40")  # of which the part that hangs has 9 seconds
     found = results(stubbed / "reports" / "gpu")
     assert list(found) == NAMES
     assert {name: result["status"] for name, result in found.items()} == {
@@ -195,22 +196,28 @@ def test_unready(broken): pass
 """
 
 
-def test_each_test_is_written_down_as_it_ends(tmp_path: Path) -> None:
-    (tmp_path / "tests" / "cuda").mkdir(parents=True)
-    (tmp_path / "tests" / "cuda" / "test_some.py").write_text(TESTS)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = cuda\n")
-    path = tmp_path / "result.json"
+def correctness_of(folder: Path, files: dict[str, str], processes: int = 2) -> tuple[dict[str, Any], str]:
+    """What the part writes down, and stderr, where tests/cuda has these files."""
+    (folder / "tests" / "cuda").mkdir(parents=True)
+    for name, text in files.items():
+        (folder / "tests" / "cuda" / name).write_text(text)
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = cuda\n")
+    path = folder / "result.json"
     program = (
         "import sys; from pathlib import Path\n"
         "from benchmarks.gpu import correctness; from benchmarks.gpu.parts import Result\n"
-        "correctness.CHECKOUT, path = map(Path, sys.argv[1:])\n"
+        "correctness.CHECKOUT, path, correctness.PROCESSES = *map(Path, sys.argv[1:3]), int(sys.argv[3])\n"
         "correctness.measure(Result(path, {'figures': {}}))"
     )
-    command = [sys.executable, "-c", program, str(tmp_path), str(path)]
+    command = [sys.executable, "-c", program, str(folder), str(path), str(processes)]
     environment = os.environ | {"DEVICE": "cpu"}
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
-    assert "UserError: pytest ended with status 1; failed: test_" in done.stderr
-    content = json.loads(path.read_text())
+    return json.loads(path.read_text()), done.stderr
+
+
+def test_each_test_is_written_down_as_it_ends(tmp_path: Path) -> None:
+    content, told = correctness_of(tmp_path, {"test_some.py": TESTS})
+    assert "UserError: pytest ended with status 1; failed: test_" in told
     assert content["rows"][0]["figure"] == "1 passed, 2 failed, 1 skipped of 4"
     assert content["rows"][0]["met"] is False
     found = {test["name"].split("::")[1]: (test["outcome"], test["why"]) for test in content["figures"]["tests"]}
@@ -218,6 +225,24 @@ def test_each_test_is_written_down_as_it_ends(tmp_path: Path) -> None:
     assert found["test_wrong"] == ("failed", "AssertionError: one is not two\nassert 1 == 2")
     assert found["test_left_out"] == ("skipped", "Skipped: no such card")
     assert found["test_unready"] == ("failed", "RuntimeError: no memory")
+
+
+@pytest.mark.slow
+def test_the_two_longest_tests_begin_in_different_processes(tmp_path: Path) -> None:
+    """The order of tests/cuda, of which two train and all others end at once, as the part runs it on a GPU."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "cuda", "tests/cuda"]
+    listed = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    names = [line.removeprefix("tests/cuda/").split("::") for line in listed.splitlines() if "::" in line]
+    files = dict.fromkeys((file for file, _ in names), "import pytest, time\npytestmark = pytest.mark.cuda\n")
+    for number, (file, name) in enumerate(names):
+        function = f"{name.split('[')[0]}_{number}"
+        trains = file == "test_cuda_training.py" and "memory" not in name
+        files[file] += f"def {function}(): time.sleep({3 if trains else 0.1})\n"
+    content, told = correctness_of(tmp_path, files, processes=8)
+    assert content["rows"][0]["figure"] == f"{len(names)} passed of {len(names)}", told
+    process = {test["name"].split("::")[1]: test["process"] for test in content["figures"]["tests"]}
+    longest = [process[name] for name in process if name.startswith(("test_killed", "test_torchrun"))]
+    assert len(set(longest)) == 2
 
 
 def test_without_a_gpu_no_test_is_begun(tmp_path: Path) -> None:

@@ -5,10 +5,9 @@ from functools import partial
 
 import pytest
 import torch
-from on_device import DEVICE, ON_GPU, TOLERANCES, distance, only_on_a_gpu, params, run_of
+from on_device import DEVICE, ON_GPU, TOLERANCES, distance, params, run_of
 from torch import Tensor
 
-from benchmarks.flex_packing import FlexNetwork
 from benchmarks.gpu.setting import DEFAULT_PRESET, bundled
 from transformer.model.layers import seed_dropout
 from transformer.model.transformer import Transformer
@@ -78,22 +77,6 @@ def test_packed_and_compiled_computes_what_padded_and_plain_does(head_size: int,
     torch.set_float32_matmul_precision("highest")  # without TF32
     (expected, gradients), (_, plain_gradients), (loss, found) = map(loss_and_gradients, (truth, plain, fast))
     assert_as_close(truth.model, (loss, found), (expected, gradients), plain_gradients, precision)
-
-
-@only_on_a_gpu
-@pytest.mark.parametrize("head_size", [32, 64, 128])
-def test_flex_attention_computes_what_padded_and_plain_does(head_size: int) -> None:
-    """As the test above; and two computations give the same bytes."""
-    shape = {"d_model": 2 * head_size, "d_ff": 4 * head_size}
-    truth, plain = (run_of(params(shape, precision=one, compile=False)) for one in ("fp32", "bf16"))
-    flex = fastest("bf16", shape)
-    flex.network = FlexNetwork(flex.model, flex.settings.label_smoothing, flex.precision, compiled=True)
-    torch.set_float32_matmul_precision("highest")  # without TF32
-    (expected, gradients), (_, plain_gradients), (loss, found) = map(loss_and_gradients, (truth, plain, flex))
-    assert_as_close(flex.model, (loss, found), (expected, gradients), plain_gradients, "bf16")
-    again, same = loss_and_gradients(flex)
-    assert torch.equal(loss, again)
-    assert all(torch.equal(a, b) for a, b in zip(found, same, strict=True))
 
 
 def test_with_dropout_the_gradient_is_that_of_the_same_masks() -> None:

@@ -84,18 +84,6 @@ def test_killed_and_resumed_two_runs_give_the_same_bytes(tmp_path: Path, tokens:
             assert (folders[0] / path).read_bytes() == (other / path).read_bytes(), (other.name, path)
 
 
-def test_torchrun_with_one_process_trains_as_without(tmp_path: Path, tokens: Path) -> None:
-    """Over NCCL on a GPU, gloo on a CPU; other roundings grow with each update: on an H200 to 0.75 % after 36."""
-    alone, shared = start(tmp_path / "alone", tokens), start(tmp_path / "torchrun", tokens, TORCHRUN)
-    outputs = [process.communicate()[0] for process in (alone, shared)]
-    assert [alone.returncode, shared.returncode] == [0, 0]
-    expected, found = map(losses, outputs)
-    assert len(found) == UPDATES
-    for update in (1, 2, 3, 6, 12):
-        assert found[update] == pytest.approx(expected[update], rel=2e-3), update
-    assert found[UPDATES] == pytest.approx(expected[UPDATES], rel=2e-2)
-
-
 @only_on_a_gpu
 @pytest.mark.parametrize("compiled", [False, None])
 def test_too_little_memory_is_one_line(compiled: bool | None) -> None:
@@ -110,3 +98,17 @@ def test_too_little_memory_is_one_line(compiled: bool | None) -> None:
             run.update(2, run.work([run.train_sentences]))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+# Last: the longest test begins the file, and `--dist=worksteal` gives each of eight processes some neighbours, of
+# which others may take all but the first two. Beside the longest, this one never came to its turn.
+def test_torchrun_with_one_process_trains_as_without(tmp_path: Path, tokens: Path) -> None:
+    """Over NCCL on a GPU, gloo on a CPU; other roundings grow with each update: on an H200 to 0.75 % after 36."""
+    alone, shared = start(tmp_path / "alone", tokens), start(tmp_path / "torchrun", tokens, TORCHRUN)
+    outputs = [process.communicate()[0] for process in (alone, shared)]
+    assert [alone.returncode, shared.returncode] == [0, 0]
+    expected, found = map(losses, outputs)
+    assert len(found) == UPDATES
+    for update in (1, 2, 3, 6, 12):
+        assert found[update] == pytest.approx(expected[update], rel=2e-3), update
+    assert found[UPDATES] == pytest.approx(expected[UPDATES], rel=2e-2)

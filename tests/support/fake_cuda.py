@@ -15,6 +15,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,12 +173,12 @@ def _as_flash_attention_wants(*arguments: Any) -> tuple[int, ...]:
     return tuple(heads[0].shape[1:])
 
 
-def compiled(preset: str, layers: int, updates: int, flex: bool = False) -> dict[str, Any]:
+def compiled(preset: str, layers: int, updates: int) -> dict[str, Any]:
     """Updates of as many sizes, traced as torch.compile traces them: graphs after each, and the operators in them."""
+    import torch
     from torch._dynamo.backends.common import aot_autograd
     from torch._inductor.decomposition import select_decomp_table
 
-    from benchmarks.flex_packing import FlexNetwork
     from transformer.training.loader import Loader
     from transformer.training.objective import compilations
 
@@ -191,10 +192,8 @@ def compiled(preset: str, layers: int, updates: int, flex: bool = False) -> dict
 
     backend = aot_autograd(fw_compiler=kept, bw_compiler=kept, decompositions=select_decomp_table)
     sizes, graphs = [], []
-    with _compiled_by(backend), on_a_gpu():
+    with patch.object(torch, "compile", partial(torch.compile, backend=backend)), on_a_gpu():
         run = _run(preset, layers)
-        if flex:
-            run.network = FlexNetwork(run.model, run.settings.label_smoothing, run.precision, compiled=True)
         with Loader(run, 0, 0) as loader:
             for number in range(1, updates + 1):
                 _, work = loader.next()
@@ -202,45 +201,6 @@ def compiled(preset: str, layers: int, updates: int, flex: bool = False) -> dict
                 run.update(number, work)
                 graphs.append(compilations())
     return {"sizes": sizes, "graphs": graphs, "operators": dict(operators)}
-
-
-def decoding(preset: str, layers: int) -> dict[str, Any]:
-    """Steps of the static decoder while rows leave, as torch.compile traces them: graphs and logits of each."""
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    from benchmarks.static_decoder import StaticDecoder
-    from transformer.model.device import autocast
-    from transformer.training.objective import compilations
-
-    logits, graphs = [], []
-    # A build with CUDA would ask the card which of its kernels for attention with a mask suits.
-    with _compiled_by("aot_eager"), on_a_gpu(), sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        run = _run(preset, layers)
-        decoder = StaticDecoder(run.model.eval(), extra_length=10, graphs=True)
-        with autocast(run.device, run.precision):
-            state = decoder.start(torch.ones(300, 20, dtype=torch.int64, device=run.device), 4)
-            for rows in (1200, 1200, 800, 400):
-                state = state.select(torch.zeros(rows, dtype=torch.int64, device=run.device))
-                found = decoder.step(torch.zeros(rows, dtype=torch.int64, device=run.device), state)
-                logits.append(f"{tuple(found.shape)} {found.device} {found.dtype}")
-                graphs.append(compilations())
-        held = sorted({f"{tuple(held.shape[1:])} {held.dtype}" for both in state.past for held in both})
-    return {"logits": logits, "graphs": graphs, "held": held}
-
-
-@contextmanager
-def _compiled_by(backend: Any) -> Iterator[None]:
-    """torch.compile with another backend than Inductor, whatever mode it is asked for."""
-    import torch
-
-    plain = torch.compile
-
-    def compile_(function: Any, mode: str | None = None, **options: Any) -> Any:
-        return plain(function, backend=backend, **{**options, "fullgraph": True})
-
-    with patch.object(torch, "compile", compile_):
-        yield
 
 
 def memory(preset: str, layers: list[int], changes: dict[str, Any]) -> list[dict[str, Any]]:

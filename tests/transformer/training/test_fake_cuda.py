@@ -99,19 +99,3 @@ def test_the_memory_that_is_calculated_suffices(find: Callable[..., Any], size: 
     # base keeps 8 % more than in this eager update.
     added = many["peak"] - few["peak"] - 12 * (many["weights"] - few["weights"])
     assert 1.08 < (many["tokens"] - few["tokens"]) / added < (1.4 if changes else 1.2)
-
-
-def test_the_static_decoder_is_one_graph_while_sentences_leave(find: Callable[..., Any]) -> None:
-    found = find("decoding", preset="wmt14-en-de-base", layers=1)
-    assert found["logits"] == [f"({rows}, 37000) cuda:0 torch.float32" for rows in (1200, 1200, 800, 400)]
-    assert found["graphs"] == [1, 1, 1, 1]
-    assert found["held"] == ["(8, 30, 64) torch.bfloat16"]
-
-
-@pytest.mark.slow
-def test_flex_attention_is_one_graph_too(find: Callable[..., Any]) -> None:
-    found = find("compiled", preset="wmt14-en-de-base", layers=1, updates=3, flex=True)
-    assert found["graphs"] == [2, 2, 2]
-    operators = found["operators"]
-    assert not any("varlen" in name for name in operators)
-    assert operators["flex_attention"] == operators["flex_attention_backward"] == 3
