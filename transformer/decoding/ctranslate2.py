@@ -28,6 +28,8 @@ NO_PENALTY = 1e-6  # as exponent of the engine's length penalty; with 0 its sear
 class CTranslate2Translator(LineTranslator):
     """Translates lines as our own search does, but for rounding; it forces, protects and draws nothing."""
 
+    engine = "ctranslate2"
+
     def __init__(
         self,
         engine: "ctranslate2.Translator",

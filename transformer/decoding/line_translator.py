@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar, Literal
 
 from transformer.data.cleaning import clean_text
 from transformer.data.placeholders import not_kept
@@ -22,6 +23,7 @@ from transformer.tokens.vocabulary import EOS, Vocabulary
 
 log = logging.getLogger(__name__)
 PLAIN = Options()
+Engine = Literal["torch", "ctranslate2"]
 Translated = Callable[[list[int]], list[list[Translation]]]  # the sentences of a batch, by their indices
 
 
@@ -39,6 +41,8 @@ class SourceSentence:
 
 class LineTranslator(ABC):
     """Translates lines with the search of an engine, `_translated`."""
+
+    engine: ClassVar[Engine]
 
     def __init__(
         self, vocabulary: Vocabulary, decoding: DecodingParams, max_positions: int, space: str = " "

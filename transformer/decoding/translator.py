@@ -36,6 +36,8 @@ CPU_SENTENCES = 64  # of a batch on a CPU
 class Translator(LineTranslator):
     """Models with one vocabulary on a device, with the settings of their search; several are an ensemble."""
 
+    engine = "torch"
+
     def __init__(
         self,
         model: Transformer | Sequence[Transformer],

@@ -76,7 +76,7 @@ def exported_folder(model: Path, to: ExportFormat) -> Path:
         if (found := read_origin(model).to) != to:
             raise DataError(f"{model} is an export to {found}, not to {to}")
         return model
-    places = default_folder(model, to), model.resolve().parent / OF_THE_STAGE / to
+    places = export_places(model, to)
     there = [place for place in places if (place / ORIGIN_FILE).is_file()]
     make = f"transformer export {model} --to {to}"
     if not there:
@@ -86,6 +86,11 @@ def exported_folder(model: Path, to: ExportFormat) -> Path:
         if read_origin(place).model == wanted:
             return place
     raise DataError(f"{there[0]} was made from another model than the one in {model} now: {make}")
+
+
+def export_places(model: Path, to: ExportFormat) -> tuple[Path, Path]:
+    """Where an export of this model folder is looked for: beside it, then where the stage `export` writes."""
+    return default_folder(model, to), model.resolve().parent / OF_THE_STAGE / to
 
 
 def read_origin(folder: Path) -> Origin:
