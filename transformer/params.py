@@ -244,7 +244,7 @@ class EvaluationParams(Section):
         return bounds
 
 
-ExportFormat = Literal["ctranslate2", "huggingface"]
+ExportFormat = Literal["ctranslate2", "huggingface", "onnx"]
 Quantization = Literal["float32", "bfloat16", "int8"]  # of the weights for ctranslate2
 
 

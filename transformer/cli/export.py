@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
     """Its options."""
     command = commands.add_parser(
         "export",
-        help="write a model for CTranslate2 or Hugging Face",
+        help="write a model for CTranslate2, Hugging Face or ONNX",
         description="Write a model folder in the form that other programs load, whole or not at all.",
         epilog="docs/exports.md tells what each is for, and where it differs from transformer translate",
     )

@@ -57,7 +57,7 @@ class CTranslate2Translator(LineTranslator):
         try:
             import ctranslate2
         except ModuleNotFoundError:
-            raise not_installed("ctranslate2") from None
+            raise not_installed("ctranslate2", "ctranslate2") from None
         if device == "mps" or (device == "cuda" and not ctranslate2.get_cuda_device_count()):
             raise ParamsError(f"device {device!r} is not available to CTranslate2 here; use auto or cpu")
         try:

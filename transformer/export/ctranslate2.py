@@ -47,7 +47,7 @@ def transformer_spec(loaded: LoadedModel) -> "TransformerSpec":
     try:
         from ctranslate2.specs import TransformerSpec
     except ModuleNotFoundError:
-        raise not_installed("ctranslate2") from None
+        raise not_installed("ctranslate2", "ctranslate2") from None
     model, vocabulary = loaded.model, loaded.vocabulary
     params = model.params
     check_network(params, "CTranslate2")

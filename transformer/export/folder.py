@@ -153,11 +153,9 @@ def export_folder(path: Path, model: Path, origin: Origin, use: str) -> Iterator
         shutil.rmtree(old, ignore_errors=True)
 
 
-def not_installed(package: str) -> ParamsError:
-    """What to do where a package is missing that an extra of the same name brings."""
-    return ParamsError(
-        f"{package} is not installed: pip install 'attention-pipeline[{package}]', or {package} itself"
-    )
+def not_installed(package: str, extra: str) -> ParamsError:
+    """What to do where a package is missing that this extra brings."""
+    return ParamsError(f"{package} is not installed: pip install 'attention-pipeline[{extra}]', or {package} itself")
 
 
 def _synced(folder: Path) -> None:
