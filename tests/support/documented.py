@@ -12,4 +12,5 @@ def blocks(document: str, heading: str, language: str) -> list[str]:
     _, found, after = text.partition(f"\n{heading}\n")
     assert found, f"{document} has no {heading}"
     section = re.split(rf"^{depth} ", after, maxsplit=1, flags=re.MULTILINE)[0]
-    return re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return [content for kind, content in found if kind == language]
