@@ -36,7 +36,7 @@ def export(options: argparse.Namespace) -> None:
     check_model(options.model)
     # Here, as torch takes seconds to import.
     from transformer.export.export import export as write
-    from transformer.export.folder import default_folder
+    from transformer.export.origin import default_folder
 
     folder = options.out or default_folder(options.model, options.to)
     write(options.model, options.to, folder, options.quantization)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from transformer.decoding.line_translator import Engine, LineTranslator
 from transformer.errors import DataError, ParamsError
-from transformer.export.folder import ORIGIN_FILE
+from transformer.export.origin import ORIGIN_FILE
 from transformer.params import DecodingParams
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from transformer.export.folder import check_network, export_folder, not_installed, origin_of
+from transformer.export.folder import check_network, export_folder, origin_of
+from transformer.export.origin import not_installed
 from transformer.model.folder import LoadedModel, load_model
 from transformer.model.layers import DecoderLayer, EncoderLayer, FeedForward, MultiHeadAttention
 from transformer.params import Quantization

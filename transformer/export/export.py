@@ -5,9 +5,9 @@ from pathlib import Path
 
 from transformer.errors import DataError, ParamsError
 from transformer.export.ctranslate2 import export_ctranslate2
-from transformer.export.folder import ORIGIN_FILE, not_installed
 from transformer.export.huggingface import export_huggingface
 from transformer.export.onnx import export_onnx, missing_package
+from transformer.export.origin import ORIGIN_FILE, not_installed
 from transformer.files import sha256_of, write_json
 from transformer.params import ExportFormat, ExportParams, Quantization
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from transformer.errors import ParamsError
-from transformer.export.folder import export_folder, not_installed, origin_of
+from transformer.export.folder import export_folder, origin_of
+from transformer.export.origin import not_installed
 from transformer.model.folder import load_model
 from transformer.model.layers import padding_mask
 from transformer.model.transformer import Transformer

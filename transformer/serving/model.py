@@ -15,10 +15,9 @@ from transformer.decoding.engine import load_translator
 from transformer.decoding.line_translator import LineTranslator
 from transformer.decoding.translation import Options, Translation
 from transformer.errors import DataError, ParamsError, UserError
-from transformer.export.folder import ORIGIN_FILE, export_places, exported_folder, read_origin
+from transformer.export.origin import ORIGIN_FILE, export_places, exported_folder, read_origin
 from transformer.files import files_below, sha256_of
-from transformer.model.folder import read_config, read_decoding
-from transformer.params import DecodingParams, LanguageParams
+from transformer.params import DECODING_FILE, DecodingParams, LanguageParams
 from transformer.serving.metrics import Metrics
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
@@ -70,8 +69,7 @@ def load_served(
         ParamsError: the engine is not installed, or this machine has no such device.
     """
     exported = (folder / ORIGIN_FILE).is_file()
-    languages = (read_origin if exported else read_config)(folder).languages
-    decoding = read_decoding(folder)
+    decoding = DecodingParams.read(folder / DECODING_FILE)
     if precision is not None:
         decoding = decoding.model_copy(update={"precision": precision})
     if engine == "auto":
@@ -80,6 +78,12 @@ def load_served(
         translator, reason = load_translator(folder, engine, device, decoding), "as asked for"
     reason = reason.replace(f"{Path.cwd()}/", "")
     translator.translate_nbest(["a"])  # the first one is slow
+    if translator.engine == "torch":
+        from transformer.model.folder import read_config  # here, as it needs torch
+
+        languages = read_config(folder).languages
+    else:
+        languages = read_origin(exported_folder(folder, "ctranslate2")).languages
     vocabulary, name = Vocabulary.load(folder / VOCABULARY_FILE), sha256_of(folder)
     return ServedModel(translator, vocabulary, languages, decoding.beam, name, translator.engine, reason)
 

@@ -12,7 +12,7 @@ from transformer.cli import main
 from transformer.decoding.engine import load_translator
 from transformer.errors import ParamsError
 from transformer.export.export import check_formats, export
-from transformer.export.folder import ORIGIN_FILE, check_export
+from transformer.export.origin import ORIGIN_FILE, check_export
 from transformer.files import files_below, sha256_of
 from transformer.model.folder import load_model
 from transformer.params import ExportParams
