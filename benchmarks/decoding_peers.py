@@ -19,7 +19,7 @@ import torch
 from sacrebleu.metrics import BLEU
 
 from transformer.data.cleaning import clean_text
-from transformer.decoding.search import length_penalty
+from transformer.decoding.hypothesis import length_penalty
 from transformer.decoding.translator import Translator
 
 Translate = Callable[[list[str]], list[str]]

@@ -18,7 +18,7 @@ LIBRARY = [
     "langcodes", "language-data", "numpy", "protobuf", "pydantic", "regex", "rich", "ruamel.yaml", "safetensors",
     "sentencepiece", "torch",
 ]  # fmt: skip
-EXTRAS = ["ctranslate2", "huggingface"]
+EXTRAS = ["ctranslate2", "huggingface", "onnx"]
 
 
 def project_file() -> str:

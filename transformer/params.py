@@ -244,7 +244,8 @@ class EvaluationParams(Section):
         return bounds
 
 
-ExportFormat = Literal["ctranslate2", "huggingface"]
+DECODING_FILE = "decoding.json"  # in a model folder, and in an export: the settings that it was scored with
+ExportFormat = Literal["ctranslate2", "huggingface", "onnx"]
 Quantization = Literal["float32", "bfloat16", "int8"]  # of the weights for ctranslate2
 
 

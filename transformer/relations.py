@@ -87,7 +87,7 @@ def _check_rewarming(training: "TrainingParams") -> None:
 
 
 def _check_export(params: "Params") -> None:
-    model, formats = params.model, params.export.formats
+    model, formats = params.model, [to for to in params.export.formats if to != "onnx"]
     if formats and model.d_k != model.d_v:
         raise ValueError(
             f"model.key_size = {model.key_size}: {formats[0]} has no keys of another size than d_model / heads = "

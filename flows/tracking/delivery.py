@@ -4,10 +4,14 @@ import logging
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mlflow
 from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema
 
 from flows.checkout.workspace import artifact_folder, main_workspace, own_store_uri
 from flows.records.record import fill_in_run
@@ -21,6 +25,8 @@ from transformer.files import write_text
 TRANSLATOR = Path(__file__).with_name("translator_model.py").read_text(encoding="utf-8")
 MAX_POINTS = 1000  # of one MLflow request
 MAX_TAG_CHARACTERS = 5000
+EXAMPLE = ["The password is wrong.", "Turn on the light."]
+SIGNATURE = ModelSignature(Schema([ColSpec("string")]), Schema([ColSpec("string")]))  # lines, translations
 # What must be installed to load the registered model.
 MODEL_REQUIREMENTS = [
     "langcodes", "language-data", "mlflow", "numpy", "protobuf", "pydantic", "regex", "rich", "ruamel.yaml",
@@ -258,12 +264,18 @@ class Delivery:
             translator = self.spool.kept("translator_model.py")
             write_text(translator, TRANSLATOR)
             with mlflow.start_run(run_id=self._run_id):
-                number = mlflow.pyfunc.log_model(
+                number = Model.log(
+                    artifact_path=None,
                     name="model",
+                    flavor=SimpleNamespace(__name__="mlflow.pyfunc", save_model=_save_model),
+                    validate_serving_input=False,
                     python_model=str(translator),
                     artifacts={"model": self.spool.kept("model").as_uri()},  # of a path, MLflow would decode a %
                     code_paths=[str(self.spool.kept("code/transformer"))],
                     pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in MODEL_REQUIREMENTS],
+                    signature=SIGNATURE,
+                    input_example=EXAMPLE,
+                    model_config={"model_sha256": event["sha256"]},
                     registered_model_name=event["name"],
                 ).registered_model_version
         self._client.set_model_version_tag(event["name"], str(number), "sha256", event["sha256"])
@@ -311,6 +323,11 @@ def _is_fault_of_record(error: Exception) -> bool:
 def _in_words(error: Exception) -> str:
     words = " ".join(str(error).split())[:200]
     return words if isinstance(error, _RecordError) else f"{type(error).__name__}: {words}"
+
+
+def _save_model(*, validate_serving_input: bool, **given: Any) -> None:
+    """As MLflow's own; `Model.log` alone knows the first, without which it would load the model, and torch, here."""
+    mlflow.pyfunc.save_model(**given)
 
 
 def _key(name: str) -> str:

@@ -173,11 +173,11 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"training.rewarm_after": "true"}, f"training.rewarm_after = True: input {INTEGER}"),
     # export
     ({"export.formats": "ctranslate2"}, "did you mean [ctranslate2]?"),
-    ({"export.formats": "[ctranslate]"}, "export.formats.0 = 'ctranslate': input should be 'ctranslate2' or 'huggingface'; did you mean ctranslate2?"),
+    ({"export.formats": "[ctranslate]"}, "export.formats.0 = 'ctranslate': input should be 'ctranslate2', 'huggingface' or 'onnx'; did you mean ctranslate2?"),
     ({"export.formats": "[huggingface, huggingface]"}, "'huggingface' is there twice"),
     ({"export.quantization": "int4"}, "export.quantization = 'int4': input should be 'float32', 'bfloat16' or 'int8'"),
     ({"export.quantization": "null"}, "export.quantization = None: input should be"),
-    ({"model.key_size": "16", "export.formats": "[huggingface]"}, "model.key_size = 16: huggingface has no keys of another size"),
+    ({"model.key_size": "16", "export.formats": "[onnx, huggingface]"}, "model.key_size = 16: huggingface has no keys of another size"),
     # averaging
     ({"averaging.rule": "all"}, "averaging.rule = 'all': input should be 'last', 'best' or 'minutes'"),
     ({"averaging.rule": "lasst"}, "did you mean last?"),
@@ -348,6 +348,7 @@ def test_a_bomb_of_aliases_is_one_short_line() -> None:
 
 
 RIGHT: list[dict[str, str]] = [
+    {"model.key_size": "16", "export.formats": "[onnx]"},
     {"training.updates": "500"},
     {"averaging.count": "1", "training.checkpoint_every_updates": "1000000"},
     {"averaging.rule": "best", "averaging.count": "2"},

@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
     """Its options."""
     command = commands.add_parser(
         "export",
-        help="write a model for CTranslate2 or Hugging Face",
+        help="write a model for CTranslate2, Hugging Face or ONNX",
         description="Write a model folder in the form that other programs load, whole or not at all.",
         epilog="docs/exports.md tells what each is for, and where it differs from transformer translate",
     )
@@ -36,7 +36,7 @@ def export(options: argparse.Namespace) -> None:
     check_model(options.model)
     # Here, as torch takes seconds to import.
     from transformer.export.export import export as write
-    from transformer.export.folder import default_folder
+    from transformer.export.origin import default_folder
 
     folder = options.out or default_folder(options.model, options.to)
     write(options.model, options.to, folder, options.quantization)

@@ -29,6 +29,8 @@ def add(commands: Commands) -> None:
     option("--name", action="append", default=[], metavar="HOST", help=named)
     key = "holds the key that requests must show (Authorization: Bearer KEY); or set TRANSFORMER_API_KEY"
     option("--key-file", type=Path, metavar="FILE", help=key)
+    engine = "what searches; auto: ctranslate2 with an export as MODEL or beside it, else torch"
+    option("--engine", choices=["auto", "torch", "ctranslate2"], default="auto", help=f"{engine} {shown}")
     option("--device", choices=["auto", "cuda", "mps", "cpu"], default="auto", help=shown)
     option("--precision", choices=["auto", "fp32", "bf16"], help="of the matrix products (default: the model's own)")
 
@@ -42,23 +44,26 @@ def serve(options: argparse.Namespace) -> None:
         UserError: a package is not installed.
     """
     check_model(options.model, "on the command line")
+    if options.precision and options.engine == "ctranslate2":
+        raise ParamsError("--precision is of the engine torch: an export has the one of its --quantization")
     _check_packages()
     from transformer.serving.app import served  # here, as torch takes seconds to import
     from transformer.serving.key import api_key
     from transformer.serving.metrics import Metrics
-    from transformer.serving.model import WatchedModel, load_served
+    from transformer.serving.model import WatchedModel, about_engine, load_served
     from transformer.serving.server import LOOPBACK, address_of, listening, run
 
     key, metrics = api_key(options.key_file), Metrics()
     if options.host not in LOOPBACK and key is None:
         raise ParamsError(f"--host {options.host} lets other machines in: name a --key-file, or stay on 127.0.0.1")
     with listening(options.host, options.port) as server:
-        load = partial(load_served, device=options.device, precision=options.precision)
+        load = partial(load_served, device=options.device, precision=options.precision, engine=options.engine)
         model = WatchedModel(options.model, load, metrics)
         app = served(model, metrics, key, options.name)
         languages, name = model.current.languages, model.current.name
         about = f"{languages.source} to {languages.target}, {options.model}, sha256 {name[:12]}"
-        run(app, server, lambda: write_out(f"{address_of(server)}  {about}; Ctrl-C stops\n"))
+        engine = about_engine(model.current)
+        run(app, server, lambda: write_out(f"{address_of(server)}  {about}; Ctrl-C stops\n{engine}\n"))
 
 
 def _check_packages() -> None:

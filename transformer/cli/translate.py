@@ -125,8 +125,7 @@ def _demands(options: argparse.Namespace) -> "Options":
     Raises:
         ParamsError: options that exclude each other.
     """
-    from transformer.decoding.sampling import Sampling
-    from transformer.decoding.translation import Options
+    from transformer.decoding.translation import Options, Sampling
 
     asked = {name: getattr(options, name) for name in ("seed", "temperature", "top_k")}
     drawing = {name: value for name, value in asked.items() if value is not None}

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from transformer.decoding.hypothesis import NEVER_EMITTED, Hypothesis, length_penalty
 from transformer.decoding.line_translator import LineTranslator, SourceSentence
-from transformer.decoding.search import NEVER_EMITTED, Hypothesis, length_penalty
 from transformer.decoding.translation import Options, Translation, distinct
 from transformer.errors import DataError, DeviceMemoryError, ParamsError
-from transformer.export.folder import check_export, exported_folder, not_installed
+from transformer.export.origin import check_export, exported_folder, not_installed
 from transformer.languages import is_unsegmented
-from transformer.model.folder import read_decoding
-from transformer.params import DecodingParams
+from transformer.params import DECODING_FILE, DecodingParams
 from transformer.tokens.vocabulary import EOS, VOCABULARY_FILE, Vocabulary
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ NO_PENALTY = 1e-6  # as exponent of the engine's length penalty; with 0 its sear
 
 class CTranslate2Translator(LineTranslator):
     """Translates lines as our own search does, but for rounding; it forces, protects and draws nothing."""
+
+    engine = "ctranslate2"
 
     def __init__(
         self,
@@ -55,14 +56,14 @@ class CTranslate2Translator(LineTranslator):
         try:
             import ctranslate2
         except ModuleNotFoundError:
-            raise not_installed("ctranslate2") from None
+            raise not_installed("ctranslate2", "ctranslate2") from None
         if device == "mps" or (device == "cuda" and not ctranslate2.get_cuda_device_count()):
             raise ParamsError(f"device {device!r} is not available to CTranslate2 here; use auto or cpu")
         try:
             engine = ctranslate2.Translator(str(exported), device)
         except (RuntimeError, ValueError) as error:
             raise DataError(f"CTranslate2 can't load {exported}: {' '.join(str(error).split())}") from None
-        settings = decoding or read_decoding(exported)
+        settings = decoding or DecodingParams.read(exported / DECODING_FILE)
         space = "" if is_unsegmented(origin.languages.target) else " "
         return cls(engine, Vocabulary.load(exported / VOCABULARY_FILE), settings, origin.max_positions, space)
 

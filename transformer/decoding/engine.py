@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from transformer.decoding.line_translator import LineTranslator
+from transformer.decoding.line_translator import Engine, LineTranslator
 from transformer.errors import DataError, ParamsError
-from transformer.export.folder import ORIGIN_FILE
+from transformer.export.origin import ORIGIN_FILE
 from transformer.params import DecodingParams
-
-Engine = Literal["torch", "ctranslate2"]
 
 
 def load_translator(

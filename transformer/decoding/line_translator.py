@@ -6,13 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from transformer.data.cleaning import clean_text
 from transformer.data.placeholders import not_kept
+from transformer.decoding.hypothesis import Hypothesis, length_penalty
 from transformer.decoding.long_lines import split_long
-from transformer.decoding.prefix import as_spelled
-from transformer.decoding.search import Hypothesis, length_penalty
-from transformer.decoding.spelling import Spelling
 from transformer.decoding.translation import NOTHING, Details, Options, Sentence, Translation, joined
 from transformer.errors import DataError
 from transformer.params import DecodingParams
@@ -20,8 +19,12 @@ from transformer.progress import ignore_progress
 from transformer.section import shown
 from transformer.tokens.vocabulary import EOS, Vocabulary
 
+if TYPE_CHECKING:
+    from transformer.decoding.spelling import Spelling
+
 log = logging.getLogger(__name__)
 PLAIN = Options()
+Engine = Literal["torch", "ctranslate2"]
 Translated = Callable[[list[int]], list[list[Translation]]]  # the sentences of a batch, by their indices
 
 
@@ -40,6 +43,8 @@ class SourceSentence:
 class LineTranslator(ABC):
     """Translates lines with the search of an engine, `_translated`."""
 
+    engine: ClassVar[Engine]
+
     def __init__(
         self, vocabulary: Vocabulary, decoding: DecodingParams, max_positions: int, space: str = " "
     ) -> None:
@@ -50,8 +55,10 @@ class LineTranslator(ABC):
         self.space = space
 
     @cached_property
-    def spelling(self) -> Spelling:
+    def spelling(self) -> "Spelling":
         """What the pieces spell; a plain search does without it, so it is worked out when it is asked for."""
+        from transformer.decoding.spelling import Spelling  # here, as it needs torch
+
         return Spelling(self.vocabulary)
 
     def check(self, options: Options, prefixes: Sequence[str] = ()) -> None:  # noqa: B027  # torch has all
@@ -118,7 +125,7 @@ class LineTranslator(ABC):
         found, cut = list[SourceSentence](), list[str]()
         encoded = zip(texts, self.vocabulary.encode_batch(texts), prefixes, strict=True)
         for number, (text, ids, prefix) in enumerate(encoded, first_line):
-            if ids and prefix and len(self.spelling.pieces(as_spelled(prefix))) > limit:
+            if ids and prefix and self._pieces_of(prefix) > limit:
                 raise DataError(self._no_room(number, prefix))
             parts = [(text, ids)]
             if len(ids) > limit and options.long_lines == "split":
@@ -135,6 +142,11 @@ class LineTranslator(ABC):
             where = f"line {cut[0]} is" if len(cut) == 1 else f"lines {', '.join(cut)} are"
             log.warning("%s longer than the model's %d tokens: only the beginning is translated", where, limit)
         return found
+
+    def _pieces_of(self, prefix: str) -> int:
+        from transformer.decoding.prefix import as_spelled  # here, as it needs torch
+
+        return len(self.spelling.pieces(as_spelled(prefix)))
 
     def _batches(self, lengths: list[int]) -> list[list[int]]:
         """Which sentences, of these lengths, are translated at once."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from transformer.data.cleaning import clean_text
+from transformer.decoding.hypothesis import length_penalty
 from transformer.decoding.line_translator import batches_by_length
 from transformer.decoding.scoring import score_tokens
-from transformer.decoding.search import beam_search, length_penalty
+from transformer.decoding.search import beam_search
 from transformer.decoding.segmentation import WholeTexts
 from transformer.decoding.spelling import Spelling
 from transformer.decoding.translator import Translator

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from transformer.data.placeholders import protected
 from transformer.decoding.ensemble import Ensemble
+from transformer.decoding.hypothesis import NEVER_EMITTED, Hypothesis, length_penalty
 from transformer.decoding.prefix import Beginnings
-from transformer.decoding.search import NEVER_EMITTED, Hypothesis, length_penalty, longest_lengths
+from transformer.decoding.search import longest_lengths
 from transformer.decoding.spelling import Spelling
 from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams

@@ -1,7 +1,6 @@
 """Translations drawn at random from the model's distribution, the same ones for the same seed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,20 +8,13 @@ from torch import Tensor
 
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.greedy import steps_between_waits
+from transformer.decoding.hypothesis import NEVER_EMITTED, Hypothesis, length_penalty
 from transformer.decoding.prefix import Beginnings
-from transformer.decoding.search import NEVER_EMITTED, Hypothesis, length_penalty, longest_lengths
+from transformer.decoding.search import longest_lengths
+from transformer.decoding.translation import Sampling
 from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams
 from transformer.tokens.vocabulary import BOS, EOS
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn: from softmax(logits / temperature), of the `top_k` likeliest, of all where that is 0."""
-
-    seed: int = 1
-    temperature: float = 1.0
-    top_k: int = 0
 
 
 @torch.inference_mode()

@@ -11,23 +11,15 @@ from torch import Tensor
 
 from transformer.decoding.ensemble import Ensemble
 from transformer.decoding.greedy import steps_between_waits
+from transformer.decoding.hypothesis import NEVER_EMITTED, Hypothesis, length_penalty
 from transformer.decoding.packed_product import counted
 from transformer.decoding.prefix import Beginnings
 from transformer.decoding.stepping import SteppingNetwork, Steps, refilled
 from transformer.model.transformer import Transformer
 from transformer.params import DecodingParams
-from transformer.tokens.vocabulary import BOS, EOS, PAD, UNK
+from transformer.tokens.vocabulary import BOS, EOS, PAD
 
-NEVER_EMITTED = (PAD, UNK, BOS)
 ROWS_AT_ONCE = 64  # hypotheses whose probabilities a CPU computes at a time
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One finished translation: token ids without the end of sentence, and log P(Y|X) / lp(Y)."""
-
-    tokens: list[int]
-    score: float
 
 
 @dataclass(frozen=True)
@@ -69,11 +61,6 @@ class Allowed:
         if self.beginnings is not None:
             tokens, is_open = beams.tokens[:, :places, : self.length - 1], beams.log_probs[:, :places] > -torch.inf
             self.beginnings.hide_others(log_probs, beams.sentences, tokens, is_open)
-
-
-def length_penalty(length: Tensor | float, alpha: float) -> Tensor | float:
-    """lp(Y) = ((5 + |Y|) / 6) ** alpha (Wu et al. 2016, equation 14); |Y| counts the end of sentence."""
-    return ((5.0 + length) / 6.0) ** alpha
 
 
 @torch.inference_mode()

@@ -5,9 +5,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from transformer.data.placeholders import KINDS
-from transformer.decoding.sampling import Sampling
-from transformer.decoding.search import Hypothesis, length_penalty
+from transformer.decoding.hypothesis import Hypothesis, length_penalty
 from transformer.errors import ParamsError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn: from softmax(logits / temperature), of the `top_k` likeliest, of all where that is 0."""
+
+    seed: int = 1
+    temperature: float = 1.0
+    top_k: int = 0
 
 
 @dataclass(frozen=True)

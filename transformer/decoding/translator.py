@@ -12,12 +12,13 @@ from torch import Tensor
 from transformer.data.cleaning import clean_text
 from transformer.data.placeholders import not_kept
 from transformer.decoding.ensemble import Ensemble
+from transformer.decoding.hypothesis import Hypothesis
 from transformer.decoding.line_translator import LineTranslator, SourceSentence, Translated, batches_by_length
 from transformer.decoding.prefix import Beginnings
 from transformer.decoding.protection import Wanted, protected_search
 from transformer.decoding.sampling import sample
 from transformer.decoding.scoring import score_tokens
-from transformer.decoding.search import Hypothesis, beam_search, longest_lengths
+from transformer.decoding.search import beam_search, longest_lengths
 from transformer.decoding.side_by_side import side_by_side
 from transformer.decoding.stepping import SteppingNetwork
 from transformer.decoding.translation import Details, Options, Translation, distinct
@@ -35,6 +36,8 @@ CPU_SENTENCES = 64  # of a batch on a CPU
 
 class Translator(LineTranslator):
     """Models with one vocabulary on a device, with the settings of their search; several are an ensemble."""
+
+    engine = "torch"
 
     def __init__(
         self,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from transformer.export.folder import check_network, export_folder, not_installed, origin_of
+from transformer.export.folder import check_network, export_folder, origin_of
+from transformer.export.origin import not_installed
 from transformer.model.folder import LoadedModel, load_model
 from transformer.model.layers import DecoderLayer, EncoderLayer, FeedForward, MultiHeadAttention
 from transformer.params import Quantization
@@ -47,7 +48,7 @@ def transformer_spec(loaded: LoadedModel) -> "TransformerSpec":
     try:
         from ctranslate2.specs import TransformerSpec
     except ModuleNotFoundError:
-        raise not_installed("ctranslate2") from None
+        raise not_installed("ctranslate2", "ctranslate2") from None
     model, vocabulary = loaded.model, loaded.vocabulary
     params = model.params
     check_network(params, "CTranslate2")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from transformer.errors import DataError, ParamsError
 from transformer.export.ctranslate2 import export_ctranslate2
-from transformer.export.folder import ORIGIN_FILE, not_installed
 from transformer.export.huggingface import export_huggingface
+from transformer.export.onnx import export_onnx, missing_package
+from transformer.export.origin import ORIGIN_FILE, not_installed
 from transformer.files import sha256_of, write_json
 from transformer.params import ExportFormat, ExportParams, Quantization
 
@@ -27,7 +28,10 @@ def export(model: Path, to: ExportFormat, folder: Path, quantization: Quantizati
         return
     if quantization != "float32":
         raise ParamsError(f"--quantization {quantization} is for --to ctranslate2; {to} has float32 weights")
-    export_huggingface(model, folder)
+    if to == "onnx":
+        export_onnx(model, folder)
+    else:
+        export_huggingface(model, folder)
 
 
 def export_all(model: Path, params: ExportParams, folder: Path) -> None:
@@ -46,4 +50,6 @@ def export_all(model: Path, params: ExportParams, folder: Path) -> None:
 def check_formats(params: ExportParams) -> None:
     """ParamsError if a package is not installed that a format needs."""
     if "ctranslate2" in params.formats and find_spec("ctranslate2") is None:
-        raise not_installed("ctranslate2")
+        raise not_installed("ctranslate2", "ctranslate2")
+    if "onnx" in params.formats and (missing := missing_package()):
+        raise missing

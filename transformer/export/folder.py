@@ -1,4 +1,4 @@
-"""The folder of an export: whole or not there, never in place of what is none, with its origin and its hashes."""
+"""An export is written: whole or not there, never in place of what is none, with its origin and its hashes."""
 
 import json
 import os
@@ -8,30 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from transformer.errors import DataError, ParamsError
+from transformer.export.origin import ORIGIN_FILE, Origin
 from transformer.files import files_below, sha256_of, sync, sync_folder, write_json, write_text
 from transformer.model.folder import DECODING_FILE, LIST_FILE, ModelConfig, file_hashes, read_config
-from transformer.params import ExportFormat, LanguageParams, ModelParams
-from transformer.section import Section
+from transformer.params import ExportFormat, ModelParams
 from transformer.tokens.vocabulary import VOCABULARY_FILE
 
-ORIGIN_FILE = "export.json"
 CARD_FILE = "model_card.md"
-OF_THE_STAGE = "export"  # the folder beside the model in which the stage `export` puts a folder for each format
-
-
-class Origin(Section):
-    """export.json: what was exported from what. Equal models, exported by equal versions, have equal ones."""
-
-    to: ExportFormat
-    quantization: str | None  # of the weights; None: float32, as the model folder's own
-    languages: LanguageParams
-    max_positions: int  # longest sentence in tokens, its end included
-    model: dict[str, str]  # SHA-256 of each file of the model folder
-    averaged: dict[str, Any]  # what the model folder's averaged.json says of the checkpoints that it was made from
-    files: dict[str, str] = Field(default_factory=dict)  # SHA-256 of each file of the export but this one
 
 
 def origin_of(model: Path, to: ExportFormat, quantization: str | None) -> Origin:
@@ -58,60 +42,6 @@ def check_network(params: ModelParams, name: str) -> None:
             f"{name} has no keys of another size than d_model / heads = {params.d_v}; this model's model.key_size is "
             f"{params.key_size}"
         )
-
-
-def default_folder(model: Path, to: ExportFormat) -> Path:
-    """Where an export goes that is told no other place: beside the model folder."""
-    folder = model.resolve()  # `.` has no name
-    return model.parent / f"{folder.name}-{to}" if model.name == folder.name else Path(f"{folder}-{to}")
-
-
-def exported_folder(model: Path, to: ExportFormat) -> Path:
-    """The export of this model folder: itself one, beside it, or the one of the stage `export`.
-
-    Raises:
-        DataError: there is none, or the one that is there was made from another model.
-    """
-    if (model / ORIGIN_FILE).is_file():
-        if (found := read_origin(model).to) != to:
-            raise DataError(f"{model} is an export to {found}, not to {to}")
-        return model
-    places = default_folder(model, to), model.resolve().parent / OF_THE_STAGE / to
-    there = [place for place in places if (place / ORIGIN_FILE).is_file()]
-    make = f"transformer export {model} --to {to}"
-    if not there:
-        raise DataError(f"{places[0]} is missing: {make}")
-    wanted = file_hashes(model)
-    for place in there:
-        if read_origin(place).model == wanted:
-            return place
-    raise DataError(f"{there[0]} was made from another model than the one in {model} now: {make}")
-
-
-def read_origin(folder: Path) -> Origin:
-    """The checked export.json of an export.
-
-    Raises:
-        DataError: it is missing or malformed.
-    """
-    return Origin.read(folder / ORIGIN_FILE)
-
-
-def check_export(folder: Path) -> Origin:
-    """The origin of an export, all of its files compared with the hashes there.
-
-    Raises:
-        DataError: a file is missing or not as it was written.
-    """
-    origin = read_origin(folder)
-    for name, expected in origin.files.items():
-        if not (folder / name).is_file():
-            raise DataError(f"{folder / name} is missing: export the model again")
-        if (found := sha256_of(folder / name)) != expected:
-            raise DataError(
-                f"{folder / name} is damaged: written with sha256 {expected}, found {found}: export the model again"
-            )
-    return origin
 
 
 @contextmanager
@@ -146,13 +76,6 @@ def export_folder(path: Path, model: Path, origin: Origin, use: str) -> Iterator
         if old.exists() and not path.exists():  # stopped between the two renames
             old.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def not_installed(package: str) -> ParamsError:
-    """What to do where a package is missing that an extra of the same name brings."""
-    return ParamsError(
-        f"{package} is not installed: pip install 'attention-pipeline[{package}]', or {package} itself"
-    )
 
 
 def _synced(folder: Path) -> None:

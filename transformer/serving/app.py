@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from transformer.data.cleaning import resolve_entities
-from transformer.errors import UserError
+from transformer.errors import ParamsError, UserError
 from transformer.section import shown
 from transformer.serving.batching import Batcher, BusyError, Wish
 from transformer.serving.edge import Edge
@@ -34,6 +34,10 @@ from transformer.serving.schema import (
 )
 
 PAGE = Path(__file__).parent / "page"
+NO_DETAILS = (
+    "details: the engine ctranslate2 tells no tokens and no attention: ask without them, or have the server started "
+    "with --engine torch"
+)
 GONE = 499  # what nginx calls a request whose client has left; nobody reads it
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "the body is no JSON"},
@@ -127,7 +131,12 @@ async def _translated(batcher: Batcher, wanted: Asked, request: Request) -> Answ
     if not future.done():
         future.cancel()  # what has not begun is left out
         raise HTTPException(GONE, "the client has left")
-    found = future.result()
+    try:
+        found = future.result()
+    except ParamsError:
+        if not wanted.details:
+            raise
+        raise HTTPException(422, NO_DETAILS) from None
     each = [[written(one) for one in translations] for translations in found.translations]
     return Answer(model=found.model.name, translations=[one[0].text for one in each], nbest=each)
 
@@ -144,8 +153,14 @@ def _health(model: WatchedModel) -> dict[str, Any]:
         "model": current.name,
         "source": current.languages.source,
         "target": current.languages.target,
+        "engine": current.engine_name,
+        "reason": current.reason,
         "beam": current.beam,
-        "limits": {"lines": MOST_LINES, "characters": LONGEST_LINE, "details": MOST_DETAILED},
+        "limits": {
+            "lines": MOST_LINES,
+            "characters": LONGEST_LINE,
+            "details": MOST_DETAILED if current.gives_details else 0,
+        },
         "problem": model.problem,
     }
 

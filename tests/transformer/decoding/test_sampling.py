@@ -7,7 +7,8 @@ import pytest
 import torch
 from uneven_network import change_logits, padded, sentences, settings, tiny_model
 
-from transformer.decoding.sampling import Sampling, sample
+from transformer.decoding.sampling import sample
+from transformer.decoding.translation import Sampling
 from transformer.tokens.vocabulary import BOS, EOS, PAD, UNK
 
 DRAWS = 4000

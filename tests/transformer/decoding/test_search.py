@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from uneven_network import VOCABULARY_SIZE, change_logits, padded, sentences, settings, tiny_model
 
-from transformer.decoding.search import Hypothesis, beam_search, length_penalty
+from transformer.decoding.hypothesis import Hypothesis, length_penalty
+from transformer.decoding.search import beam_search
 from transformer.model.transformer import Transformer
 from transformer.tokens.vocabulary import BOS, EOS, PAD, UNK
 

@@ -1,9 +1,12 @@
 """Exports for CTranslate2 and the engine that uses them: the same translations as our own search finds."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from tiny_inputs import CHECKOUT
 from tiny_model import TINY_DECODING, sentence, write_uneven_model
 
 from transformer.cli import main
@@ -12,7 +15,7 @@ from transformer.decoding.scoring import score_tokens
 from transformer.decoding.translation import Options
 from transformer.errors import DataError, ParamsError
 from transformer.export.export import check_formats, export, export_all
-from transformer.export.folder import ORIGIN_FILE, read_origin
+from transformer.export.origin import ORIGIN_FILE, read_origin
 from transformer.files import files_below, sha256_of
 from transformer.params import DecodingParams, ExportParams
 
@@ -178,6 +181,20 @@ def test_the_command_exports_beside_the_model(tmp_path: Path, capfd: pytest.Capt
     assert json.loads((Path(f"{model}-ctranslate2") / ORIGIN_FILE).read_text())["to"] == "ctranslate2"
     assert main(["export", f"{model}-ctranslate2", "--to", "ctranslate2"]) == 3
     assert "is an export itself" in capfd.readouterr().err
+
+
+def test_it_translates_without_torch(model: Path, exported: Path) -> None:
+    """Whose import is most of what a short command takes."""
+    program = (
+        "import sys\nfrom transformer.cli import main\n"
+        f"status = main(['translate', '--engine', 'ctranslate2', '--model', {str(model)!r}, '--nbest', '2'])\n"
+        "assert (status, 'torch' in sys.modules) == (0, False)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=LINES[0], cwd=CHECKOUT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("1 ||| ")
 
 
 def test_the_stage_exports_what_params_name(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

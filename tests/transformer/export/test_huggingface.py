@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny_model import TINY_DECODING, sentence, write_uneven_model
 
-from transformer.decoding.search import beam_search, length_penalty
+from transformer.decoding.hypothesis import length_penalty
+from transformer.decoding.search import beam_search
 from transformer.export.export import export
 from transformer.files import sha256_of
 from transformer.model.folder import LoadedModel, load_model

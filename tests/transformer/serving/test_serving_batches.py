@@ -27,6 +27,8 @@ class Noting:
 
     name: str = "noting"
     beam: int = 4
+    engine_name: str = "torch"
+    reason: str = ""
     batches: list[list[str]] = field(default_factory=list)
     wishes: list[tuple[int, bool]] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)

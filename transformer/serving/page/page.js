@@ -20,7 +20,9 @@ const language = (code) => {
 
 async function greet() {
   try {
-    server = await (await fetch("/healthz")).json()
+    const answer = await fetch("/healthz")
+    if (!answer.ok) return
+    server = await answer.json()
     at("direction").textContent = `${language(server.source)} to ${language(server.target)}`
     source.lang = server.source
     target.lang = others.lang = server.target
@@ -79,6 +81,7 @@ function refused(status, detail) {
     at("key").focus()
   }
   tell(status === 401 && !sessionStorage[KEY] ? "" : detail, true)
+  if (status === 422) greet() // the server may have another model or engine by now
 }
 
 function show(found, told) {
@@ -167,7 +170,8 @@ function table(alignment, written, read) {
 function showAttention(candidate) {
   weights.textContent = candidate.details
     ? "Point at a word, or go there with Tab and the arrow keys, to see where the model looked."
-    : "Shown for fewer lines at a time."
+    : server.limits.details ? "Shown for fewer lines at a time."
+    : `The engine ${server.engine} does not tell it; the server's --engine torch does.`
   attention.replaceChildren(...(candidate.details ?? []).flatMap((part) => {
     const [read, written] = [words(part.source_tokens), words(part.tokens)]
     const looked = table(part.alignment, written, read)
