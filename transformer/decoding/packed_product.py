@@ -4,13 +4,12 @@ In float32 that is twice as fast as torch's own product where MKL does not favou
 same bits whatever rows are beside it.
 """
 
-import platform
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from transformer.model.layers import linear
+from transformer.model.product import onednn_multiplies
 
 
 class Product:
@@ -21,7 +20,8 @@ class Product:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> None:
         self._weight, self._bias, self._relu = weight.detach(), bias if bias is None else bias.detach(), relu
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(self._weight) if _can_pack(weight) else None
+        can_pack = onednn_multiplies(self._weight, self._weight)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(self._weight) if can_pack else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute it, on a CPU with zero rows added up to one of a few counts: each is a kernel to be compiled."""
@@ -39,13 +39,3 @@ def counted(rows: int) -> int:
     """The next of four counts an octave: … 32, 40, 48, 56, 64, 80, 96, …; up to 64 the multiples of 8."""
     step = max(8, 1 << max(0, (rows - 1).bit_length() - 3))
     return -(-rows // step) * step
-
-
-def _can_pack(weight: Tensor) -> bool:
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and platform.machine() in ("x86_64", "AMD64")
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformer.model.packing import Between, packed_attention
+from transformer.model.product import TrainedProduct, onednn_multiplies
 from transformer.params import ModelParams
 
 DROPOUT_LEVELS = 1 << 16  # a probability is kept to 16 bits
@@ -48,7 +49,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     count = len(rows)
     if missing := rounded_up(count) - count:
         rows = F.pad(rows, (0, 0, 0, missing))
-    return F.linear(rows, weight, bias)[:count].view(*x.shape[:-1], -1)
+    if torch.is_grad_enabled() and onednn_multiplies(rows, weight):
+        product = cast(Tensor, TrainedProduct.apply(rows, weight, bias))  # type: ignore[no-untyped-call]
+    else:
+        product = F.linear(rows, weight, bias)
+    return product[:count].view(*x.shape[:-1], -1)
 
 
 def rounded_up(count: int) -> int:

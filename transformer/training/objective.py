@@ -10,6 +10,7 @@ from torch import Tensor
 from transformer.model.device import autocast
 from transformer.model.grid import Grid
 from transformer.model.layers import rounded_up
+from transformer.model.product import times
 from transformer.model.transformer import Transformer
 from transformer.tokens.vocabulary import PAD
 from transformer.training.batching import Batch
@@ -57,13 +58,13 @@ class ProjectedCrossEntropy(torch.autograd.Function):
             rows = hidden[part].to(dtype)
             if missing:
                 rows, labels = F.pad(rows, (0, 0, 0, missing)), F.pad(labels, (0, missing), value=PAD)
-            chunk_loss, grad = smoothed(rows @ matrix.T, labels, smoothing)
+            chunk_loss, grad = smoothed(times(rows, matrix), labels, smoothing)
             loss += chunk_loss
             if not ctx.needs_input_grad[0]:
                 continue
             grad = grad.to(dtype)
-            grad_hidden[part] = (grad @ matrix)[: len(hidden[part])]
-            of_chunk = grad.T @ rows
+            grad_hidden[part] = times(grad, matrix.T)[: len(hidden[part])]
+            of_chunk = times(grad.T, rows.T)
             grad_weight = of_chunk if grad_weight is None else grad_weight.float().add_(of_chunk)
         if grad_weight is not None:
             ctx.save_for_backward(grad_hidden, grad_weight)
