@@ -38,7 +38,8 @@ def main() -> None:
     asked = options()
     peers = [peer for peer in PEERS if not asked.only or peer.name in asked.only]
     try:
-        compare(peers, asked.precision or list(PRECISIONS), asked.rounds, asked.warm_up, asked.updates)
+        data = corpus(FOLDER / "corpus")
+        compare(peers, data, asked.precision or list(PRECISIONS), asked.rounds, asked.warm_up, asked.updates)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -63,16 +64,11 @@ def _positive(text: str) -> int:
 
 
 def compare(
-    peers: list[Peer], precisions: list[str], rounds: int, warm_up: int, updates: int,
+    peers: list[Peer], data: Path, precisions: list[str], rounds: int, warm_up: int, updates: int,
     folder: Path = FOLDER, recipe: Recipe | None = None,
 ) -> Figures:  # fmt: skip
-    """Print the figures as they come, then the table, which stays in `folder` too.
-
-    Raises:
-        UserError: the corpus cannot be had.
-    """
+    """Print the figures as they come, then the table, which stays in `folder` too; `data` is as `corpus` makes it."""
     recipe = recipe or Recipe()
-    data = corpus(folder / "corpus")
     figures = Figures(flops_per_token(data, recipe))
     pythons = installed(peers, folder, figures)
     for number in range(1, rounds + 1):

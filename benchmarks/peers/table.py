@@ -32,7 +32,7 @@ class Figures:
     def markdown(self, peers: list[Peer]) -> str:
         """The table, a row a toolkit and precision."""
         rows = [list(HEADING), ["---"] * len(HEADING)]
-        for precision in ("bf16", "fp32"):
+        for precision in self.rounds[0].matrix:
             for peer in peers:
                 if precision in peer.precisions:
                     rows.append(self._row(peer, precision))
