@@ -43,6 +43,9 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; {os.path.relpath(FOLDER / TABLE)} has the rounds that were whole", file=sys.stderr)
+        sys.exit(130)
 
 
 def options() -> argparse.Namespace:
@@ -82,7 +85,7 @@ def compare(
                     trial = Trial(data, folder / "trials" / f"{peer.name}-{precision}", precision, warm_up, updates,
                                   recipe)  # fmt: skip
                     measure(peer, pythons[peer.name], trial, one, figures)
-        told = f"{heading(figures, recipe, warm_up, updates)}\n\n{figures.markdown(peers)}"
+        told = f"{heading(figures, recipe, warm_up, updates)}\n\n{figures.markdown(peers)}\n{batches(peers, recipe)}"
         write_text(folder / TABLE, told)  # after each round: an interruption loses no more than one
     print(f"\n{told}", end="", flush=True)
     return figures
@@ -129,6 +132,11 @@ def flops_per_token(data: Path, recipe: Recipe) -> float:
     return training_flops(shape, recipe.vocabulary_size, *lengths) / int(lengths[1].sum())
 
 
+def batches(peers: list[Peer], recipe: Recipe) -> str:
+    """What each means by a batch of so many tokens."""
+    return "".join(f"- {peer.title}: batches of {recipe.batch_tokens:,} {peer.batches}\n" for peer in peers)
+
+
 def heading(figures: Figures, recipe: Recipe, warm_up: int, updates: int) -> str:
     """What was measured, where and how."""
     matrix = {name: sorted(one.matrix[name] for one in figures.rounds) for name in figures.rounds[0].matrix}
@@ -137,7 +145,7 @@ def heading(figures: Figures, recipe: Recipe, warm_up: int, updates: int) -> str
         for name, rates in matrix.items()
     )
     return (
-        f"{len(figures.rounds)} rounds of {updates} updates after {warm_up}, {recipe.batch_tokens:,} tokens each, "
+        f"{len(figures.rounds)} rounds of {updates} updates after {warm_up}, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}. Products "
         f"of {WIDTH}³: {rates}; a target token needs {figures.flops_per_token / 1e6:.1f} MFLOP. Medians, in brackets "
         f"least and most; the loss is of the last {LOSS_UPDATES} updates, weights are those trained."

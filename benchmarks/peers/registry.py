@@ -20,7 +20,7 @@ class Peer:
     name: str
     title: str
     precisions: tuple[str, ...]
-    batches: str  # what fills its batches, and how
+    batches: str  # what its tokens are of which a batch has so many, and which sentences share one
     requirements: Path | None = None  # None: this checkout's own environment
     program: tuple[str, ...] = ()  # arguments of Python in place of the training's module
 
