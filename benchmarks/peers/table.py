@@ -69,4 +69,6 @@ class Figures:
 
 def _spread(values: Iterator[float]) -> str:
     found = list(values)
-    return f"{median(found):.2f} ({min(found):.2f} - {max(found):.2f})" if found else ""
+    if len(found) < 2:
+        return f"{found[0]:.2f}" if found else ""
+    return f"{median(found):.2f} ({min(found):.2f} - {max(found):.2f})"
