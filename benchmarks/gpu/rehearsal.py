@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.environment import environment
 from transformer.errors import UserError
-from transformer.files import write_text
 
 CHECKOUT = Path(__file__).parents[2]
 BARE_MACHINE = Path(__file__).with_name("bare-machine.txt")
@@ -49,18 +49,12 @@ def bare_environment(folder: Path, python: Path) -> Path:
     Raises:
         UserError: pip could not install them.
     """
-    made, stamp = folder / "bin" / "python", folder / "installed.txt"
-    wanted = f"{python}\n{BARE_MACHINE.read_text(encoding='utf-8')}"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return made
-    print(f"installing what the bare machine has into {folder}: some minutes, and several GB", flush=True)
-    subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
-    install = ["pip", "install", "--quiet", "--disable-pip-version-check", "-r", BARE_MACHINE]
-    done = subprocess.run([made, "-m", *install], stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise UserError(f"the bare machine's packages cannot be installed: {' '.join(done.stderr.split())[-300:]}")
-    write_text(stamp, wanted)
-    return made
+    lines = BARE_MACHINE.read_text(encoding="utf-8").splitlines()
+    told = f"installing what the bare machine has into {folder}: some minutes, and several GB"
+    try:
+        return environment(folder, python, [[line for line in lines if not line.startswith("#")]], told)
+    except UserError as error:
+        raise UserError(f"the bare machine's packages cannot be installed: {error}") from None
 
 
 def rehearse(python: Path, checkout: Path, out: Path) -> "subprocess.CompletedProcess[bytes]":
