@@ -263,6 +263,8 @@ class Delivery:
             mlflow.set_tracking_uri(self.uri)
             translator = self.spool.kept("translator_model.py")
             write_text(translator, TRANSLATOR)
+            expected = self.spool.kept("model.sha256")
+            write_text(expected, event["sha256"])
             with mlflow.start_run(run_id=self._run_id):
                 number = Model.log(
                     artifact_path=None,
@@ -270,12 +272,12 @@ class Delivery:
                     flavor=SimpleNamespace(__name__="mlflow.pyfunc", save_model=_save_model),
                     validate_serving_input=False,
                     python_model=str(translator),
-                    artifacts={"model": self.spool.kept("model").as_uri()},  # of a path, MLflow would decode a %
+                    # As addresses: of a path, MLflow would decode a %.
+                    artifacts={"model": self.spool.kept("model").as_uri(), "sha256": expected.as_uri()},
                     code_paths=[str(self.spool.kept("code/transformer"))],
                     pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in MODEL_REQUIREMENTS],
                     signature=SIGNATURE,
                     input_example=EXAMPLE,
-                    model_config={"model_sha256": event["sha256"]},
                     registered_model_name=event["name"],
                 ).registered_model_version
         self._client.set_model_version_tag(event["name"], str(number), "sha256", event["sha256"])

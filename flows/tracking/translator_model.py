@@ -27,7 +27,8 @@ class TranslatorModel(PythonModel):
         from transformer.decoding.translator import Translator
         from transformer.files import sha256_of
 
-        folder, expected = Path(context.artifacts["model"]), context.model_config["model_sha256"]
+        folder, registered = (Path(context.artifacts[name]) for name in ("model", "sha256"))
+        expected = registered.read_text(encoding="utf-8")
         if (found := sha256_of(folder)) != expected:
             raise MlflowException(f"the model has sha256 {found[:12]}, not {expected[:12]} as when it was registered")
         self._translator, self._resolved = Translator.load(folder), resolve_entities
