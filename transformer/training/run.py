@@ -37,7 +37,7 @@ from transformer.training.batching import (
 from transformer.training.gradients import Copies, Weights
 from transformer.training.memory import micro_batch_tokens
 from transformer.training.objective import Network
-from transformer.training.ranks import Alone
+from transformer.training.ranks import Alone, Ranks
 from transformer.training.resume import TrainingState
 from transformer.training.schedule import learning_rate
 from transformer.training.throughput import training_flops
@@ -301,7 +301,7 @@ def _computed(
     model: Transformer, smoothing: float, precision: torch.dtype, packed: bool, ranks: Alone
 ) -> tuple[Network, Weights]:
     """What an update computes with: on a CPU, in a single process, a copy of the model."""
-    if model.device.type != "cpu" or packed or ranks.world > 1:
+    if model.device.type != "cpu" or packed or isinstance(ranks, Ranks):
         return Network(model, smoothing, precision, compiled=packed), Weights(model)
     copies = Copies(model, precision)
     return Network(copies.network, smoothing, precision, compiled=False, projection=copies.projection), copies
