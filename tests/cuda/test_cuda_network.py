@@ -36,9 +36,15 @@ def loss_and_gradients(run: Run, seed: int = 1) -> Found:
     """Of all sentences in one update, the loss per token."""
     run.model.train()
     work = run.work([run.train_sentences])
-    seed_dropout(seed, run.device)
-    loss = torch.stack([run.network.loss(batch.to(run.device)) for _, batch in work.batches]).sum() / work.tokens
-    return loss, list(torch.autograd.grad(loss, list(run.model.parameters())))
+
+    def loss(place: int) -> Tensor:
+        seed_dropout(seed + place, run.device)
+        return run.network.loss(work.batches[place][1].to(run.device))
+
+    total = run.ranks.backward(run.weights, loss, len(work.batches), work.tokens)
+    gradients = [parameter.grad for parameter in run.model.parameters()]
+    run.optimizer.zero_grad()
+    return total / work.tokens, [gradient for gradient in gradients if gradient is not None]
 
 
 def fastest(precision: str, model: dict[str, float]) -> Run:
