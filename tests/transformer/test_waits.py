@@ -15,6 +15,8 @@ from transformer.decoding.greedy import greedy
 from transformer.decoding.search import beam_search
 from transformer.decoding.stepping import Steps
 from transformer.params import TokenizationParams, params_from
+from transformer.training.gradients import Weights
+from transformer.training.objective import Network
 
 aten = torch.ops.aten
 ASKING = {aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal, aten.is_nonzero, aten._unique2}
@@ -46,7 +48,8 @@ def test_waits_are_seen() -> None:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_an_update_waits_for_nothing(tmp_path: Path, packed: bool) -> None:
+def test_an_update_waits_for_nothing(tmp_path: Path, packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU computes it: a CPU has ways of its own, and nothing to wait for."""
     pairs = synthetic_pairs(90)
     splits = {"train": pairs[:60], "valid": pairs[60:75], "test": pairs[75:]}
     vocabulary = TokenizationParams(
@@ -54,7 +57,9 @@ def test_an_update_waits_for_nothing(tmp_path: Path, packed: bool) -> None:
     )
     model = {**TINY_PARAMS["model"], "dropout": 0.1}
     run = prepared(params_from({**TINY_PARAMS, "model": model}, "test"), write_tokens(tmp_path, splits, vocabulary))
-    run.packed = packed
+    run.packed, run.grid = packed, False
+    run.network, run.weights = Network(run.model, 0.1, run.precision, compiled=False), Weights(run.model)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     work = run.work([run.train_sentences[:20], run.train_sentences[20:40]])
     with Waits() as waits:
         loss = run.update(1, work)

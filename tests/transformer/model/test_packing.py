@@ -119,9 +119,11 @@ def test_packing_changes_neither_loss_nor_gradients(run: Run) -> None:
     for packed in False, True:
         run.packed = packed
         work = run.work(groups)
-        losses = [run.network.loss(batch) for _, batch in work.batches]
-        total = torch.stack(losses).sum()
-        found.append((total, torch.autograd.grad(total, list(run.model.parameters())), work))
+        batches = [batch for _, batch in work.batches]
+        total = run.ranks.backward(
+            run.weights, lambda place, batches=batches: run.network.loss(batches[place]), len(batches), 1
+        )
+        found.append((total, [parameter.grad for parameter in run.model.parameters()], work))
     (padded, padded_gradients, _), (packed_loss, packed_gradients, work) = found
     assert work.tokens == sum(len(run.train.target[index]) for group in groups for index in group)
     torch.testing.assert_close(packed_loss, padded, rtol=1e-5, atol=1e-4)
