@@ -21,8 +21,7 @@ from transformer.decoding.line_translator import LineTranslator
 from transformer.decoding.translation import Translation
 from transformer.export.export import export
 from transformer.files import files_below
-from transformer.model.folder import read_decoding
-from transformer.params import Quantization
+from transformer.params import Quantization, read_decoding
 
 
 def main() -> None:

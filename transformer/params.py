@@ -221,6 +221,18 @@ class DecodingParams(Section):
         return value
 
 
+DECODING_FILE = "decoding.json"
+
+
+def read_decoding(folder: Path) -> DecodingParams:
+    """The search settings with which a model folder, or the one that was exported, was scored.
+
+    Raises:
+        DataError: they are missing or malformed.
+    """
+    return DecodingParams.read(folder / DECODING_FILE)
+
+
 class EvaluationParams(Section):
     """What is scored and how finely it is broken down."""
 
@@ -244,7 +256,6 @@ class EvaluationParams(Section):
         return bounds
 
 
-DECODING_FILE = "decoding.json"  # in a model folder, and in an export: the settings that it was scored with
 ExportFormat = Literal["ctranslate2", "huggingface", "onnx"]
 Quantization = Literal["float32", "bfloat16", "int8"]  # of the weights for ctranslate2
 

@@ -11,7 +11,7 @@ from benchmarks.gpu.parts import Result, Row
 from benchmarks.gpu.setting import DEFAULT_PRESET, DEVICE, REHEARSAL, SIZES, TestText, bundled, preset
 from transformer.decoding.translator import Translator
 from transformer.evaluation.scores import bleu_and_chrf
-from transformer.model.folder import read_decoding
+from transformer.params import read_decoding
 
 SENTENCES = 12 if REHEARSAL else NEWSTEST_SENTENCES
 AIM_SECONDS = 20

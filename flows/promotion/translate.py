@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from flows.promotion.model_files import fetched
+from transformer.decoding.translator import Translator
 
 # Here, not where it is needed: a retraining must not depend on what the checkout holds when its training ends.
-from transformer.decoding.translator import Translator
-from transformer.model.folder import read_decoding
+from transformer.params import read_decoding
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ from transformer.data.prepare.prepare import read_part
 from transformer.errors import UserError
 from transformer.files import files_below
 from transformer.model.device import select_device
-from transformer.model.folder import load_model, read_config, read_decoding
-from transformer.params import DownloadParams, LanguageParams, parse_params
+from transformer.model.folder import load_model, read_config
+from transformer.params import DownloadParams, LanguageParams, parse_params, read_decoding
 
 HANG_SECONDS = 20  # in which a few kilobytes are read on any machine
 MEMORY_BYTES = 6 << 30

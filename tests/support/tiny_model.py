@@ -7,9 +7,9 @@ import torch
 
 from transformer.data.tokenize.learn import train_vocabulary
 from transformer.files import write_json
-from transformer.model.folder import DECODING_FILE, ModelConfig, write_model
+from transformer.model.folder import ModelConfig, write_model
 from transformer.model.transformer import Transformer
-from transformer.params import DecodingParams, LanguageParams, ModelParams, TokenizationParams
+from transformer.params import DECODING_FILE, DecodingParams, LanguageParams, ModelParams, TokenizationParams
 from transformer.tokens.vocabulary import Vocabulary
 
 TEXT = "the light door turns on off when motion stops in kitchen hall and garden is open closed now"

@@ -20,7 +20,8 @@ from tiny_model import (
 from transformer.cli import main
 from transformer.decoding.search import length_penalty
 from transformer.files import write_json
-from transformer.model.folder import DECODING_FILE, write_model
+from transformer.model.folder import write_model
+from transformer.params import DECODING_FILE
 
 Command = Callable[..., str]
 LINES = [sentence(1, 4), "", sentence(2, 6), sentence(3, 2), sentence(1, 4)]

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformer.errors import DataError, ParamsError
 from transformer.files import sha256_of, write_json, write_text
 from transformer.model.checkpoints import Checkpoint, read_index, read_parent, read_weights, vocabulary_hash
-from transformer.model.folder import DECODING_FILE, LIST_FILE, ModelConfig, file_hashes, read_config, write_model
-from transformer.params import AveragingParams, DecodingParams
+from transformer.model.folder import LIST_FILE, ModelConfig, file_hashes, read_config, write_model
+from transformer.params import DECODING_FILE, AveragingParams, DecodingParams
 from transformer.relations import TOLERANCE, far_apart
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from transformer.cli.output import write_out
 from transformer.cli.torch_import import import_torch
 from transformer.errors import DataError, ParamsError
-from transformer.params import DECODING_FILE, DecodingParams
+from transformer.params import DecodingParams, read_decoding
 from transformer.section import SHOWN_CHARACTERS, in_words, shown
 
 DEFAULT_MODEL = Path("models/averaged")
@@ -74,7 +74,7 @@ def search_settings(options: argparse.Namespace, *names: str) -> DecodingParams:
     asked = {name: value for name in (*names, "precision") if (value := getattr(options, name)) is not None}
     model = options.model[0] if isinstance(options.model, list) else options.model
     try:
-        return DecodingParams.model_validate({**DecodingParams.read(model / DECODING_FILE).model_dump(), **asked})
+        return DecodingParams.model_validate({**read_decoding(model).model_dump(), **asked})
     except ValidationError as error:
         raise ParamsError(f"--{in_words(error, str).replace('_', '-')}") from None
 

@@ -15,7 +15,7 @@ from transformer.decoding.translation import Options, Translation, distinct
 from transformer.errors import DataError, DeviceMemoryError, ParamsError
 from transformer.export.origin import check_export, exported_folder, not_installed
 from transformer.languages import is_unsegmented
-from transformer.params import DECODING_FILE, DecodingParams
+from transformer.params import DecodingParams, read_decoding
 from transformer.tokens.vocabulary import EOS, VOCABULARY_FILE, Vocabulary
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class CTranslate2Translator(LineTranslator):
             engine = ctranslate2.Translator(str(exported), device)
         except (RuntimeError, ValueError) as error:
             raise DataError(f"CTranslate2 can't load {exported}: {' '.join(str(error).split())}") from None
-        settings = decoding or DecodingParams.read(exported / DECODING_FILE)
+        settings = decoding or read_decoding(exported)
         space = "" if is_unsegmented(origin.languages.target) else " "
         return cls(engine, Vocabulary.load(exported / VOCABULARY_FILE), settings, origin.max_positions, space)
 

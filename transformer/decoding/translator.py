@@ -25,9 +25,9 @@ from transformer.decoding.translation import Details, Options, Translation, dist
 from transformer.errors import DataError, DeviceMemoryError
 from transformer.languages import is_unsegmented
 from transformer.model.device import autocast, select_device, select_search_precision
-from transformer.model.folder import load_model, read_decoding
+from transformer.model.folder import load_model
 from transformer.model.transformer import Transformer
-from transformer.params import DecodingParams
+from transformer.params import DecodingParams, read_decoding
 from transformer.tokens.vocabulary import EOS, PAD, Vocabulary
 
 log = logging.getLogger(__name__)

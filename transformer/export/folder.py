@@ -11,8 +11,8 @@ from typing import Any
 from transformer.errors import DataError, ParamsError
 from transformer.export.origin import ORIGIN_FILE, Origin
 from transformer.files import files_below, sha256_of, sync, sync_folder, write_json, write_text
-from transformer.model.folder import DECODING_FILE, LIST_FILE, ModelConfig, file_hashes, read_config
-from transformer.params import ExportFormat, ModelParams
+from transformer.model.folder import LIST_FILE, ModelConfig, file_hashes, read_config
+from transformer.params import DECODING_FILE, ExportFormat, ModelParams
 from transformer.tokens.vocabulary import VOCABULARY_FILE
 
 CARD_FILE = "model_card.md"

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformer.export.folder import check_network, export_folder, origin_of
 from transformer.files import write_json
 from transformer.model.checkpoints import write_tensors
-from transformer.model.folder import WEIGHTS_FILE, LoadedModel, load_model, read_decoding
+from transformer.model.folder import WEIGHTS_FILE, LoadedModel, load_model
 from transformer.model.layers import DecoderLayer, EncoderLayer, FeedForward, MultiHeadAttention
 from transformer.model.transformer import Transformer
-from transformer.params import DecodingParams
+from transformer.params import DecodingParams, read_decoding
 from transformer.tokens.vocabulary import BOS, EOS, PAD, UNK
 
 USUAL_LENGTH = 20  # tokens; where the one power of |Y| that generate has is as steep as our length penalty

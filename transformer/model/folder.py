@@ -12,13 +12,12 @@ from transformer.errors import DataError
 from transformer.files import atomic_path, files_below, sha256_of, write_json
 from transformer.model.checkpoints import read_weights, write_tensors
 from transformer.model.transformer import Transformer
-from transformer.params import DecodingParams, LanguageParams, ModelParams
+from transformer.params import LanguageParams, ModelParams
 from transformer.section import Section
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-DECODING_FILE = "decoding.json"
 LIST_FILE = "averaged.json"  # the checkpoints that were averaged, and the hashes of all other files
 
 
@@ -52,15 +51,6 @@ def read_config(folder: Path) -> ModelConfig:
         DataError: it is missing or malformed.
     """
     return ModelConfig.read(folder / CONFIG_FILE)
-
-
-def read_decoding(folder: Path) -> DecodingParams:
-    """The search settings with which the model folder was scored.
-
-    Raises:
-        DataError: they are missing or malformed.
-    """
-    return DecodingParams.read(folder / DECODING_FILE)
 
 
 def write_model(folder: Path, config: ModelConfig, weights: dict[str, Tensor], vocabulary: Vocabulary) -> None:

@@ -1,13 +1,13 @@
 """Attention on a CPU over sentences of like length: each padded to the longest, one behind the other in a single row.
 
 A row (1, tokens, d_model) ends with padding of its own, so that its length is one of a few: oneDNN compiles a kernel
-for each number of rows. Only attention has to know where a sentence stands. Its products are small and many, which
-torch's own attention computes in float32, by a softmax that is slow for short rows; here the products have the
-precision of the projections, and a row of scores fills whole vector registers.
+for each number of rows. Only attention has to know where a sentence stands. As in torch's own it is float32, whose
+products MKL computes: those of bfloat16 are oneDNN's, a kernel of 0.4 MB for each of a thousand shapes. But a row of
+scores fills whole vector registers, without which torch's softmax is slow.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,56 +32,20 @@ class Grid(NamedTuple):
         return Grid(self.sentences, self.length, change(self.positions), change(self.padding))
 
 
-class _Attention(torch.autograd.Function):
-    """softmax(Q K^T / sqrt(d_k) + mask) V and its gradient; scores and their softmax in float32."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, queries: Grid, keys: Grid, mask: Tensor
-    ) -> Tensor:
-        """Heads as `grid_attention` takes and returns them."""
-        scale = query.size(-1) ** -0.5
-        rows, key_rows = (_sentences(x, grid) for x, grid in ((query, queries), (key, keys)))
-        value_rows = _sentences(value, keys)
-        missing = mask.size(-1) - keys.length
-        if missing:
-            key_rows, value_rows = (F.pad(x, (0, 0, 0, missing)) for x in (key_rows, value_rows))
-        scores = torch.bmm(rows, key_rows.transpose(1, 2)).unflatten(0, (-1, queries.sentences))
-        weights = torch.softmax(torch.add(mask, scores, alpha=scale), -1).flatten(0, 1)
-        heads = torch.bmm(weights.to(rows.dtype), value_rows)
-        ctx.save_for_backward(rows, key_rows, value_rows, weights)
-        ctx.grids, ctx.scale, ctx.tokens = (queries, keys), scale, (query.size(2), key.size(2))
-        return _row(heads, queries, query.size(2))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients at queries, keys and values, laid out as these are."""
-        rows, key_rows, value_rows, weights = ctx.saved_tensors
-        queries, keys = ctx.grids
-        grad = _sentences(grads[0], queries)
-        grad_weights = torch.bmm(grad, value_rows.transpose(1, 2)).float()
-        grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, torch.float32)
-        grad_scores = grad_scores.mul_(ctx.scale).to(rows.dtype)
-        of_queries = torch.bmm(grad_scores, key_rows)
-        of_keys = torch.bmm(grad_scores.transpose(1, 2), rows)
-        of_values = torch.bmm(weights.to(rows.dtype).transpose(1, 2), grad)
-        query_tokens, key_tokens = ctx.tokens
-        return (
-            _row(of_queries, queries, query_tokens),
-            *(_row(of[:, : keys.length], keys, key_tokens) for of in (of_keys, of_values)),
-            None,
-            None,
-            None,
-        )
-
-
 def grid_attention(query: Tensor, key: Tensor, value: Tensor, queries: Grid, keys: Grid, causal: bool) -> Tensor:
     """Attention of each sentence to itself or its source: (1, heads, query tokens, d_v); keys and values likewise.
 
     With `causal`, where a sentence attends to itself, no mask is needed for the padding at its end.
     """
-    mask = _causal_mask(queries.length, keys.padding.size(-1)) if causal else keys.padding
-    return cast(Tensor, _Attention.apply(query, key, value, queries, keys, mask))  # type: ignore[no-untyped-call]
+    steps = keys.padding.size(-1)
+    mask = torch.full((queries.length, steps), -torch.inf).triu_(1) if causal else keys.padding
+    rows = _sentences(query, queries, queries.length)
+    key_rows, value_rows = (_sentences(x, keys, steps) for x in (key, value))
+    scores = torch.bmm(rows, key_rows.transpose(1, 2)).unflatten(0, (-1, queries.sentences))
+    weights = torch.add(mask, scores, alpha=query.size(-1) ** -0.5).softmax(-1).flatten(0, 1)
+    heads = torch.bmm(weights, value_rows).to(query.dtype).unflatten(0, (-1, queries.sentences))
+    row = heads.permute(1, 2, 0, 3).flatten(0, 1)
+    return F.pad(row, (0, 0, 0, 0, 0, query.size(2) - len(row))).transpose(0, 1)[None]
 
 
 def grid_of(lengths: Tensor, tokens: int) -> Grid:
@@ -93,22 +57,7 @@ def grid_of(lengths: Tensor, tokens: int) -> Grid:
     return Grid(sentences, length, F.pad(positions, (0, tokens - len(positions))), padding)
 
 
-def _causal_mask(queries: int, keys: int) -> Tensor:
-    return torch.full((queries, keys), -torch.inf).triu_(1)
-
-
-def _sentences(x: Tensor, grid: Grid) -> Tensor:
-    """(heads x sentences, length, size), contiguous, of a row (1, heads, tokens, size)."""
-    inside = x[0, :, : grid.sentences * grid.length]
-    return inside.reshape(x.size(1) * grid.sentences, grid.length, x.size(3))
-
-
-def _row(x: Tensor, grid: Grid, tokens: int) -> Tensor:
-    """A row (1, heads, tokens, size) whose tokens stand together in memory, of (heads x sentences, length, size)."""
-    row = x.new_empty(tokens, len(x) // grid.sentences, x.size(-1))
-    inside = grid.sentences * grid.length
-    row[:inside].unflatten(0, (grid.sentences, grid.length)).copy_(
-        x.unflatten(0, (-1, grid.sentences)).permute(1, 2, 0, 3)
-    )
-    row[inside:] = 0
-    return row.transpose(0, 1)[None]
+def _sentences(x: Tensor, grid: Grid, length: int) -> Tensor:
+    """float32 (heads x sentences, length, size) of a row (1, heads, tokens, size); zeros after the grid's length."""
+    inside = x[0, :, : grid.sentences * grid.length].unflatten(1, (grid.sentences, grid.length))
+    return F.pad(inside.float(), (0, 0, 0, length - grid.length)).flatten(0, 1)

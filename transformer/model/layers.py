@@ -6,7 +6,7 @@ Embeddings are section 3.4, positional encodings 3.5, attention 3.2, the feed-fo
 import math
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ class Dropout(nn.Module):
         """x + Dropout(y), for x and y of one shape."""
         if not self._draws_itself(y):
             return x + F.dropout(y, self.p, self.training)
-        return cast(Tensor, _AddDropped.apply(x, y, self._kept(y), 1 / (1 - self.p)))  # type: ignore[no-untyped-call]
+        return torch.add(x, y * self._kept(y), alpha=1 / (1 - self.p))
 
     def _draws_itself(self, x: Tensor) -> bool:
         return self.training and self.p > 0 and x.device.type == "cpu" and not torch.compiler.is_compiling()
@@ -103,23 +103,6 @@ class Dropout(nn.Module):
         draws = torch.from_numpy(bits.random_raw(-(-x.numel() // 4)).view(np.int16)[: x.numel()]).view(x.shape)
         least = round(self.p * DROPOUT_LEVELS) - DROPOUT_LEVELS // 2
         return torch.ge(draws, least, out=torch.empty(x.shape, dtype=x.dtype))
-
-
-class _AddDropped(torch.autograd.Function):
-    """x + y * kept * scale, in few passes where y is bfloat16 and x is not."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, kept: Tensor, scale: float) -> Tensor:
-        """All of one shape."""
-        ctx.save_for_backward(kept)
-        ctx.scale = scale
-        return torch.add(x, y * kept, alpha=scale)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """The gradient itself, and what of it reaches y."""
-        (kept,) = ctx.saved_tensors
-        return grads[0], (grads[0] * ctx.scale).to(kept.dtype).mul_(kept), None, None
 
 
 class SharedEmbedding(nn.Module):

@@ -17,7 +17,7 @@ from transformer.decoding.translation import Options, Translation
 from transformer.errors import DataError, ParamsError, UserError
 from transformer.export.origin import ORIGIN_FILE, export_places, exported_folder, read_origin
 from transformer.files import files_below, sha256_of
-from transformer.params import DECODING_FILE, DecodingParams, LanguageParams
+from transformer.params import DecodingParams, LanguageParams, read_decoding
 from transformer.serving.metrics import Metrics
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
@@ -69,7 +69,7 @@ def load_served(
         ParamsError: the engine is not installed, or this machine has no such device.
     """
     exported = (folder / ORIGIN_FILE).is_file()
-    decoding = DecodingParams.read(folder / DECODING_FILE)
+    decoding = read_decoding(folder)
     if precision is not None:
         decoding = decoding.model_copy(update={"precision": precision})
     if engine == "auto":

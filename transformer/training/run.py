@@ -19,7 +19,6 @@ from transformer.model.transformer import Transformer
 from transformer.params import ComputeParams, ModelParams, TrainingParams
 from transformer.tokens.store import OLD_VALID, TokenSide, TokenSplit, ids_file
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
-from transformer.training.allocator import keep_freed_memory
 from transformer.training.batching import (
     PACKED_STEP,
     Batch,
@@ -319,8 +318,6 @@ def _set_numerics(device: torch.device) -> None:
             f"the environment variable CUBLAS_WORKSPACE_CONFIG is {workspace!r}, with which cuBLAS adds up in no "
             f"fixed order: unset it, or set it to {' or '.join(CUBLAS_WORKSPACES)}"
         )
-    if device.type == "cpu":
-        keep_freed_memory()
     torch.use_deterministic_algorithms(True)
     # Not needed: nothing here reads memory that it has not written. The setting is missing in torch's stubs.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -20,7 +20,8 @@ from flows.promotion.registered_model import RegisteredModel
 from transformer.decoding.translator import Translator
 from transformer.errors import UserError
 from transformer.files import sha256_of, write_json
-from transformer.model.folder import DECODING_FILE, write_model
+from transformer.model.folder import write_model
+from transformer.params import DECODING_FILE
 
 NAME = "transformer-en-de"
 

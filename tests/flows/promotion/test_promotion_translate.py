@@ -18,7 +18,7 @@ from flows.promotion.translations import TranslationCache
 from transformer.decoding.translator import Translator
 from transformer.errors import UserError
 from transformer.files import sha256_of
-from transformer.model.folder import read_decoding
+from transformer.params import read_decoding
 
 NAME = "transformer-en-de"
 SOURCES = [sentence(1, 5), "", sentence(2, 7)]

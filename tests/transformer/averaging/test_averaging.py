@@ -16,8 +16,8 @@ from tiny_model import tiny_config, tiny_vocabulary, tiny_weights
 from transformer.averaging.average import average, select
 from transformer.errors import DataError, ParamsError
 from transformer.model.checkpoints import Checkpoint, kept, read_weights, write_checkpoint, write_index
-from transformer.model.folder import load_model, read_decoding, write_config
-from transformer.params import AveragingParams, DecodingParams, params_from
+from transformer.model.folder import load_model, write_config
+from transformer.params import AveragingParams, DecodingParams, params_from, read_decoding
 from transformer.relations import averaged_of, remarks
 from transformer.tokens.vocabulary import VOCABULARY_FILE, Vocabulary
 
