@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.kernels import LOSS_RANGE, OPTIMIZER_RANGE, Event, Host, Kernel, breakdown, kernels_of
-from benchmarks.gpu.machine import seconds
+from benchmarks.gpu.machine import matrix_rate
 from benchmarks.gpu.profile import traced
 from benchmarks.training import UPDATES, WARM_UP, advance, as_trained, print_row, timed
 from transformer.model.device import precision_name, select_precision
@@ -136,13 +136,6 @@ def lines_of_kernels(kernels: Sequence[Kernel], updates: int) -> list[Line]:
     return [Line(kind, share, calls[kind] / updates, {}) for kind, share in breakdown(kernels).items()]
 
 
-def matrix_rate(device: torch.device, precision: torch.dtype) -> float:
-    """FLOP/s of the product of two large square matrices, by all threads."""
-    width = WIDTH.get(device.type, 2048)
-    a, b = (torch.randn(width, width, device=device, dtype=precision) for _ in range(2))
-    return 2 * width**3 / seconds(lambda: a @ b, device)
-
-
 def table(lines: Sequence[Line], update: float) -> Iterator[str]:
     """The lines of the table of an update that took so many seconds under the profiler."""
     yield f"{'what':30} {'share':>6} {'ms':>9} {'calls':>8}  of it"
@@ -179,11 +172,12 @@ def print_profile(params: Params, tokens: Path | None, updates: int | None) -> N
     threads = f", {torch.get_num_threads()} threads" if kind == "cpu" else ""
     print(f"\n{PROFILED} updates under torch's profiler{threads}")
     print("\n".join(table(lines, update)), flush=True)
-    print(f"\nmatrix rate, {WIDTH.get(kind, 2048)}³{threads}")
+    width = WIDTH.get(kind, 2048)
+    print(f"\nmatrix rate, {width}³{threads}")
     for precision in torch.bfloat16, torch.float32:
         if precision == torch.bfloat16 != select_precision("auto", run.device):
             print("bf16: this machine does not multiply in it")
             continue
-        rate, ours = matrix_rate(run.device, precision) / 1e9, found.teraflops * 1e3
+        rate, ours = matrix_rate(run.device, precision, width) / 1e9, found.teraflops * 1e3
         share = f"; training: {ours:,.0f}, {ours / rate:.0%} of it" if precision == run.precision else ""
         print(f"{precision_name(precision)}: {rate:,.0f} GFLOP/s{share}", flush=True)

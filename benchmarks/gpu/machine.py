@@ -22,8 +22,7 @@ def measure(result: Result) -> None:
     """Names and versions first, then the two roofs, each the median of its repeats."""
     device = select_device(DEVICE)
     result.record(**names(device))
-    a, b = (torch.randn(WIDTH, WIDTH, device=device, dtype=torch.bfloat16) for _ in range(2))
-    product = 2 * WIDTH**3 / seconds(lambda: a @ b, device)
+    product = matrix_rate(device, torch.bfloat16, WIDTH)
     result.record(product_teraflops=product / 1e12, clocks_after_product=clocks())
     source = torch.randint(0, 100, (COPIED_BYTES,), device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
@@ -83,6 +82,12 @@ def clocks() -> dict[str, Any] | None:
         "celsius": pynvml.nvmlDeviceGetTemperature(card, pynvml.NVML_TEMPERATURE_GPU),
         "watts": pynvml.nvmlDeviceGetPowerUsage(card) / 1000,
     }
+
+
+def matrix_rate(device: torch.device, precision: torch.dtype, width: int) -> float:
+    """FLOP/s of the product of two square matrices; on a CPU by all threads."""
+    a, b = (torch.randn(width, width, device=device, dtype=precision) for _ in range(2))
+    return 2 * width**3 / seconds(lambda: a @ b, device)
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:

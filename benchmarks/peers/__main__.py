@@ -16,19 +16,22 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.gpu.machine import matrix_rate
 from benchmarks.peers.corpus import corpus
-from benchmarks.peers.measure import WIDTH, Measured, matrix_rate, train
+from benchmarks.peers.measure import Measured, train
 from benchmarks.peers.registry import CHECKOUT, PEERS, Peer
 from benchmarks.peers.table import Figures, Round
 from benchmarks.peers.trainings.ours import recipe_params
 from benchmarks.peers.trainings.trial import LOSS_UPDATES, Recipe, Trial
 from transformer.errors import UserError
 from transformer.files import write_text
+from transformer.model.device import select_precision
 from transformer.tokens.store import TokenSplit
 from transformer.training.throughput import training_flops
 
 FOLDER = CHECKOUT / "work" / "peers"
 PRECISIONS = ("bf16", "fp32")
+WIDTH = 2048  # of the matrices whose product is the machine's rate
 TABLE = "table.md"
 
 
@@ -75,7 +78,8 @@ def compare(
     figures = Figures(flops_per_token(data, recipe))
     pythons = installed(peers, folder, figures)
     for number in range(1, rounds + 1):
-        one = Round({precision: matrix_rate(precision) for precision in precisions})
+        cpu = torch.device("cpu")
+        one = Round({name: matrix_rate(cpu, select_precision(name, cpu), WIDTH) for name in precisions})
         figures.rounds.append(one)
         rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in one.matrix.items())
         print(f"round {number}: products of {WIDTH}³ {rates}, load {os.getloadavg()[0]:.1f}", flush=True)

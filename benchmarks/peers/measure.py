@@ -1,4 +1,4 @@
-"""One training in a process of its own, and the machine's rate at products of matrices."""
+"""One training in a process of its own, by the same clock as all others."""
 
 import json
 import os
@@ -7,15 +7,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from benchmarks.gpu.machine import seconds
 from benchmarks.peers.registry import CHECKOUT, Peer
 from benchmarks.peers.trainings.trial import RESULT, Trial
 from transformer.errors import UserError
-from transformer.model.device import select_precision
 
-WIDTH = 2048
 LOG = "log.txt"
 MOST_SECONDS = 3600
 # Of this checkout's environment, and what would have a peer ask a network.
@@ -70,10 +65,3 @@ def train(peer: Peer, python: Path, trial: Trial) -> Measured:
         told = [line.strip() for line in lines if line.strip()] or [f"exit status {done.returncode}"]
         raise UserError(f"{told[-1][:200]} (see {os.path.relpath(log)})")
     return Measured(**json.loads(result.read_text(encoding="utf-8")))
-
-
-def matrix_rate(precision: str, width: int = WIDTH) -> float:
-    """FLOP/s of a product of two square matrices, with all threads."""
-    device = torch.device("cpu")
-    a, b = (torch.randn(width, width, dtype=select_precision(precision, device)) for _ in range(2))
-    return 2 * width**3 / seconds(lambda: a @ b, device)
