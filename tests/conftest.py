@@ -40,6 +40,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: [word not in item.path.stem for word in SLOW])
 
 
+# What would have the tests that follow ask another server or checkout; which they are depends on the machine's load.
+ADDRESSES = ("MLFLOW_", "PREFECT_", "TRANSFORMER_", "GIT_")
+
+
+@pytest.fixture(autouse=True)
+def addresses_left_alone() -> Iterator[None]:
+    """A test fails that leaves them changed in the environment, and they are put right for the others."""
+    before = dict(os.environ)
+    yield
+    after = dict(os.environ)
+    changed = {name for name, _ in before.items() ^ after.items() if name.startswith(ADDRESSES)}
+    for name in changed:
+        os.environ.pop(name, None)
+        os.environ.update({name: before[name]} if name in before else {})
+    assert not changed, f"left changed for the tests that follow: {', '.join(sorted(changed))}"
+
+
 @pytest.fixture
 def tiny_params() -> Params:
     """Params that train in a second."""

@@ -1,7 +1,9 @@
 """Delivers a spool's events to an MLflow server, each once, however often the sender or the server dies."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
+from flows.checkout.tracking_credentials import ADDRESS
 from flows.checkout.workspace import artifact_folder, main_workspace, own_store_uri
 from flows.records.record import fill_in_run
 from flows.tracking.model_description import MADE_FROM, SCORES, with_part
@@ -260,12 +263,11 @@ class Delivery:
         if versions:
             number = versions[0].version
         else:
-            mlflow.set_tracking_uri(self.uri)
             translator = self.spool.kept("translator_model.py")
             write_text(translator, TRANSLATOR)
             expected = self.spool.kept("model.sha256")
             write_text(expected, event["sha256"])
-            with mlflow.start_run(run_id=self._run_id):
+            with tracking_at(self.uri), mlflow.start_run(run_id=self._run_id):
                 number = Model.log(
                     artifact_path=None,
                     name="model",
@@ -325,6 +327,19 @@ def _is_fault_of_record(error: Exception) -> bool:
 def _in_words(error: Exception) -> str:
     words = " ".join(str(error).split())[:200]
     return words if isinstance(error, _RecordError) else f"{type(error).__name__}: {words}"
+
+
+@contextmanager
+def tracking_at(uri: str) -> Iterator[None]:
+    """MLflow's global address for the body only: it sets the environment's too, which is for all spools."""
+    environment, former = dict(os.environ), mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(former)
+        del os.environ[ADDRESS]
+        os.environ.update(environment)
 
 
 def _save_model(*, validate_serving_input: bool, **given: Any) -> None:

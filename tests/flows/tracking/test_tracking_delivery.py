@@ -21,7 +21,7 @@ from prefect_server import until
 from tiny_inputs import CHECKOUT, TINY_PARAMS
 
 from flows.checkout.workspace import sender_lock
-from flows.tracking.delivery import Delivery
+from flows.tracking.delivery import Delivery, tracking_at
 from flows.tracking.problem import problem_to_tell
 from flows.tracking.send import send_all
 from flows.tracking.spool import Spool
@@ -331,8 +331,9 @@ def test_a_model_is_registered_and_loads_below_a_folder_with_an_escape_in_its_na
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     (version,) = client.search_model_versions("name = 'm'")
     assert version.tags["sha256"] == "0" * 64
-    mlflow.set_tracking_uri(client.tracking_uri)
-    copy = Path(mlflow.artifacts.download_artifacts("models:/m/1", dst_path=str(tmp_path / "copy")))
+    assert "MLFLOW_TRACKING_URI" not in os.environ  # which MLflow sets: the next record's may be another server
+    with tracking_at(client.tracking_uri):
+        copy = Path(mlflow.artifacts.download_artifacts("models:/m/1", dst_path=str(tmp_path / "copy")))
     assert (copy / "artifacts" / "model" / "weights").read_text() == "w"
     logged = mlflow.models.get_model_info(str(copy))
     assert (str(logged.signature.inputs), str(logged.signature.outputs)) == ("[string (required)]",) * 2
