@@ -334,8 +334,8 @@ def test_a_model_is_registered_and_loads_below_a_folder_with_an_escape_in_its_na
     assert "MLFLOW_TRACKING_URI" not in os.environ  # which MLflow sets: the next record's may be another server
     with tracking_at(client.tracking_uri):
         copy = Path(mlflow.artifacts.download_artifacts("models:/m/1", dst_path=str(tmp_path / "copy")))
+        logged = mlflow.models.get_model_info(str(copy))
     assert (copy / "artifacts" / "model" / "weights").read_text() == "w"
-    logged = mlflow.models.get_model_info(str(copy))
     assert (str(logged.signature.inputs), str(logged.signature.outputs)) == ("[string (required)]",) * 2
     assert json.loads((copy / "serving_input_example.json").read_text())["inputs"]
 
