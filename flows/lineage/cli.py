@@ -30,7 +30,8 @@ from transformer.errors import ExitCode, ParamsError, UserError
 from transformer.files import write_text
 
 PIPE_COLUMNS = 1000
-COLOURS = {Status.OK: "green", Status.MISSING: "yellow", Status.BROKEN: "bold red"}
+ALWAYS_COUNTED = (Status.OK, Status.MISSING, Status.BROKEN)
+COLOURS = {Status.OK: "green", Status.CHANGED: "cyan", Status.MISSING: "yellow", Status.BROKEN: "bold red"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,7 +119,8 @@ def _print_links(links: list[Link], all_of_them: bool) -> None:
             stage = f"{link.stage}: " if link.stage else ""
             console.print(Text.assemble(f"{stage}{link.what} ({link.where}) ", (str(link), COLOURS[link.status])))
     counts = {status: sum(link.status is status for link in links) for status in Status}
-    console.print(", ".join(f"[{COLOURS[status]}]{counts[status]} {status}[/]" for status in Status))
+    told = [status for status in Status if counts[status] or status in ALWAYS_COUNTED]
+    console.print(", ".join(f"[{COLOURS[status]}]{counts[status]} {status}[/]" for status in told))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -33,6 +33,7 @@ class RecordSearch:
         self._runs = runs
         self._history: list[Found] | None = None
         self._brought: list[Found] = []
+        self._sent_records: dict[str, list[Found]] = {}
 
     def bring(self, contents: Iterable[bytes | None]) -> None:
         """Know these records, too, which came with a parent: another checkout may have made it."""
@@ -92,6 +93,11 @@ class RecordSearch:
         """The record of one execution."""
         return self._local(lambda record: record.runs.spool == spool)
 
+    def of_stage(self, stage: str) -> Iterator[Found]:
+        """Every record of a stage, the nearest first."""
+        yield from (found for found in self.everywhere() if found.record.stage == stage)
+        yield from self._sent(stage)
+
     def everywhere(self) -> Iterator[Found]:
         """The workspace's records, those of git's history, newest first, those of parents; without malformed ones."""
         yield from self._workspace()
@@ -128,13 +134,17 @@ class RecordSearch:
         reachable = [one for one in held if one.commit and self._git.refs_with(one.commit)]
         return next(reversed(reachable or held), None)
 
-    def _sent(self, stage: str) -> Iterator[Found]:
+    def _sent(self, stage: str) -> list[Found]:
         """The records of all runs of the stage: MLflow knows contents by SHA-256, dvc.lock by MD5."""
-        for run, text in self._runs.records_of(stage):
-            try:
-                yield Found(parse_record(text, f"MLflow run {run}"), f"MLflow run {run}")
-            except DataError:
-                continue
+        if stage not in self._sent_records:
+            self._sent_records[stage] = []
+            for run, text in self._runs.records_of(stage):
+                try:
+                    found = Found(parse_record(text, f"MLflow run {run}"), f"MLflow run {run}")
+                except DataError:
+                    continue
+                self._sent_records[stage].append(found)
+        return self._sent_records[stage]
 
 
 def wrote_content(record: Record, path: str, md5: str) -> str | None:

@@ -11,6 +11,7 @@ class Status(StrEnum):
     OK = "ok"
     MISSING = "missing"  # one side was not found, so nothing is proved
     BROKEN = "BROKEN"  # both sides are there and differ
+    CHANGED = "changed"  # both are right, each at its time: code that decides no output
 
 
 @dataclass(frozen=True)
