@@ -26,6 +26,9 @@ class RunInfo:
     status: str
     tags: dict[str, str]
     params: dict[str, str]
+    metrics: dict[str, float]  # the last value of each
+    started: float  # Unix time, seconds
+    ended: float  # likewise; 0 while it runs
     artifacts: str  # URI
 
 
@@ -104,6 +107,12 @@ class RunStore:
             if text := self.artifact(run, name):
                 yield run.id, text
 
+    def history(self, run: str, metric: str) -> list[tuple[int, float]]:
+        """(step, value) of every point of a run's metric."""
+        return self._asked(
+            lambda: [(one.step, one.value) for one in self._client.get_metric_history(run, metric)], []
+        )
+
     def artifact(self, run: RunInfo, name: str) -> str | None:
         """The text of one of a run's artifacts; None if it has none of that name."""
         with tempfile.TemporaryDirectory() as folder:
@@ -161,4 +170,13 @@ class RunStore:
 def _run_info(run: Any) -> RunInfo:
     info, data = run.info, run.data
     status = info.status if info.lifecycle_stage == "active" else "deleted"
-    return RunInfo(info.run_id, status, dict(data.tags), dict(data.params), info.artifact_uri)
+    return RunInfo(
+        id=info.run_id,
+        status=status,
+        tags=dict(data.tags),
+        params=dict(data.params),
+        metrics=dict(data.metrics),
+        started=info.start_time / 1000,
+        ended=(info.end_time or 0) / 1000,
+        artifacts=info.artifact_uri,
+    )

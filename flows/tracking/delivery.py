@@ -14,6 +14,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from flows.checkout.workspace import artifact_folder, main_workspace, own_store_uri
+from flows.records.nested_keys import metric_key
 from flows.records.record import fill_in_run
 from flows.tracking.global_address import tracking_at
 from flows.tracking.model_description import MADE_FROM, SCORES, with_part
@@ -154,7 +155,7 @@ class Delivery:
     def _log_points(self, events: list[Event]) -> None:
         # Sending a batch twice does no harm: MLflow drops points that are equal in every field.
         points = [
-            Metric(_key(name), value, event["time"], event["step"])
+            Metric(metric_key(name), value, event["time"], event["step"])
             for event in events
             for name, value in event["values"].items()
         ]
@@ -329,8 +330,3 @@ def _in_words(error: Exception) -> str:
 def _save_model(*, validate_serving_input: bool, **given: Any) -> None:
     """As MLflow's own; `Model.log` alone knows the first, without which it would load the model, and torch, here."""
     mlflow.pyfunc.save_model(**given)
-
-
-def _key(name: str) -> str:
-    """A metric name as MLflow takes it: letters, digits and a few signs."""
-    return "".join(sign if sign.isascii() and (sign.isalnum() or sign in "_-. :/") else "_" for sign in name)
