@@ -1,5 +1,6 @@
 """Reads runs and registered models from MLflow, if its store answers within seconds."""
 
+import json
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from flows.records.record import record_path
 Answer = TypeVar("Answer")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes: it does not exist
 PROBE_SECONDS = 2.0
+ALIAS, HISTORY = "champion", "promotion.2"  # the tags of a registered model that hold its decisions begin with a time
 DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -130,6 +132,17 @@ class RunStore:
             alias = number[1:]
             return self._asked(lambda: self._version(self._client.get_model_version_by_alias(name, alias)), None)
         return self._asked(lambda: self._version(self._client.get_model_version(name, number)), None)
+
+    def champion(self, name: str) -> tuple[str, str] | None:
+        """The version with the alias `champion`, and the one that the history of decisions names last; or neither."""
+
+        def question() -> tuple[str, str]:
+            model = self._client.get_registered_model(name)
+            told = [value for key, value in sorted(model.tags.items()) if key.startswith(HISTORY)]
+            last = str(json.loads(told[-1])["champion"] or "nobody") if told else "nobody"
+            return str(model.aliases.get(ALIAS, "nobody")), last
+
+        return self._asked(question, None)
 
     def names(self) -> list[str]:
         """What versions of registered models can be called: NAME/NUMBER and NAME@ALIAS."""

@@ -92,7 +92,13 @@ def _since(project: Project, chain: Chain, step: Step, modules: dict[str, str]) 
         where = "workspace"
         differing = {path: sha for path, sha in plumbing.items() if _in_workspace(project, path) != sha}
     if differing:
-        yield Link(step.stage, "imported code", where, Status.CHANGED, f"{_named(differing)}: another one today")
+        yield Link(
+            step.stage,
+            "imported code",
+            where,
+            Status.CHANGED,
+            f"{_named(differing)}: another one today; lineage reproduce shows whether it matters",
+        )
 
 
 def _is_declared(path: str, step: Step) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.lineage.chain import Chain
 from flows.lineage.checks.link import Link, compared, compared_maps, missing
 from flows.lineage.checks.mlflow_numbers import check_numbers
-from flows.lineage.checks.registered import check_files
+from flows.lineage.checks.registered import check_champion, check_files
 from flows.lineage.project import Project
 from flows.lineage.run_store import ModelVersion, RunInfo
 from flows.records import tags
@@ -89,6 +89,8 @@ def _versions(project: Project, record: Record, run: RunInfo | None) -> Iterator
     outputs = {one.sha256: one for one in record.outputs if one.files}
     for sha256 in outputs:
         found |= {(one.name, one.version): one for one in project.runs.versions("tags.sha256", sha256)}
+    for name in sorted({name for name, _ in found}):
+        yield from check_champion(project, record.stage, name)
     for version in found.values():
         output = outputs.get(version.sha256 or "") or next(iter(outputs.values()), None)
         if output is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flows.lineage.checks.link import Link, broken, compared, compared_maps, missing
+from flows.lineage.checks.link import Link, Status, broken, compared, compared_maps, missing
 from flows.lineage.project import Project
 from flows.lineage.run_store import ModelVersion
 from flows.records.hashes import Hashes, hash_path, md5_of_bytes
@@ -40,6 +40,16 @@ def check_files(
     yield from _loading(stage, where, version, folder, record)
     if commit is not None:
         yield from _code(project, stage, where, commit, folder)
+
+
+def check_champion(project: Project, stage: str, name: str) -> Iterator[Link]:
+    """The alias is where the history of decisions says; by hand, MLflow lets anybody move it, who says nothing."""
+    champion = project.runs.champion(name)
+    if champion and champion[0] != champion[1]:
+        words = f"the history names {champion[1]}, the alias {champion[0]}: see python -m flows.promotion"
+        yield missing(stage, "champion", f"registered {name}", words)
+    elif champion:
+        yield Link(stage, "champion", f"registered {name}", Status.OK)
 
 
 def _inner(folder: Path | None, name: str) -> Hashes | None:

@@ -214,3 +214,34 @@ def test_replaced_objects_of_git_do_not_count(project: Workspace, capsys: pytest
     assert project.git("show", f"HEAD:{RUNNER}").startswith("languages:")  # git itself is deceived
     status, lines = verified(capsys)
     assert status == 0, lines
+
+
+def test_a_cheat_that_was_committed_and_taken_out_is_found_by_making_the_outputs_again(
+    project: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cheat = """
+
+_honest = write_json
+
+
+def write_json(path, content):
+    _honest(path, content)
+    if "parent" in str(path) and "lineage" not in str(path):
+        with open(path, "a") as stream:
+            stream.write(" ")
+"""
+    original = edit(project, "transformer/files.py", cheat)
+    project.git("commit", "-qam", "a cheat")
+    before = (project.folder / "dvc.lock").read_text()
+    run_again(project)
+    assert (project.folder / "dvc.lock").read_text() != before, "the cheat changed no output"
+    (project.folder / "transformer" / "files.py").write_text(original)
+    project.git("commit", "-qam", "as if nothing had been")
+    status, lines = verified(capsys, "models/parent")
+    assert "parent: imported code (workspace) changed: transformer/files.py: another one today" in lines
+    assert status == 0, lines
+    assert main(["reproduce", "models/parent"]) == 2
+    told = capsys.readouterr()
+    assert "parent: models/parent (reproduced) ok" in told.out
+    assert "parent: models/parent (reproduced at HEAD) BROKEN: expected" in told.out
+    assert "1 modules that decide no output are others at HEAD: once more, at " in told.err
