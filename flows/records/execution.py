@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.records.dvc_files import StageDefinition
-from flows.records.hashes import hash_path
+from flows.records.hashes import hash_tracked
 from flows.records.machine import this_machine, threads
 from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE, code_state
 from flows.records.record import COMPUTE, Artifact, Record, Runs
@@ -63,7 +63,7 @@ def named_params(params: Params, names: list[str]) -> dict[str, dict[str, Any]]:
 
 def hash_existing(paths: list[str]) -> list[Artifact]:
     """The artifacts that exist, hashed."""
-    return [Artifact.of(path, hash_path(Path(path))) for path in paths if Path(path).exists()]
+    return [Artifact.of(path, hash_tracked(Path(path))) for path in paths if Path(path).exists()]
 
 
 def _now() -> str:
