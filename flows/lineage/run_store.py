@@ -52,6 +52,11 @@ class RunStore:
         self.uri = uri
         self.root = root
 
+    @property
+    def own(self) -> bool:
+        """Whether it is the workspace's own store, a file, which has the runs that were made here."""
+        return self.uri.startswith("sqlite")
+
     @cached_property
     def problem(self) -> str | None:
         """Why nothing can be read; None if the store is there."""

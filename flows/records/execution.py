@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.records.dvc_files import StageDefinition
-from flows.records.hashes import hash_path
+from flows.records.hashes import hash_tracked
 from flows.records.imports import imported
 from flows.records.installed import files_digest, interpreter_sha256, strangers
 from flows.records.machine import this_machine, threads
@@ -83,7 +83,7 @@ def named_params(params: Params, names: list[str]) -> dict[str, dict[str, Any]]:
 
 def hash_existing(paths: list[str]) -> list[Artifact]:
     """The artifacts that exist, hashed."""
-    return [Artifact.of(path, hash_path(Path(path))) for path in paths if Path(path).exists()]
+    return [Artifact.of(path, hash_tracked(Path(path))) for path in paths if Path(path).exists()]
 
 
 def _now() -> str:

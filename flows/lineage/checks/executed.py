@@ -7,6 +7,7 @@ it runs may forge its outputs all the same.
 from collections.abc import Iterator
 
 from flows.lineage.chain import Chain, Step
+from flows.lineage.checks.commits import Past, no_commit
 from flows.lineage.checks.link import Link, Status, broken, missing
 from flows.lineage.project import Project
 from flows.records.imports import source_sha256
@@ -21,36 +22,34 @@ def check_executed(project: Project, chain: Chain) -> Iterator[Link]:
     for step in chain.steps:
         if record := step.record:
             if record.executed:
-                yield _modules(project, record, record.executed.modules)
+                yield _modules(project, chain, record, record.executed.modules)
                 yield from _besides(record, record.executed)
                 yield from _since(project, chain, step, record.executed.modules)
             elif record.code.commit and project.git.file(record.code.commit, WATCHED_SINCE) is not None:
                 yield broken(record.stage, "imported code", "record", "expected the modules that ran found none")
 
 
-def _modules(project: Project, record: Record, modules: dict[str, str]) -> Link:
-    """Each module as the commit has it that the stage ran at or, where it had been edited, that of its results."""
-    commit, where = record.code.commit, f"git {(record.code.commit or 'none')[:10]}"
-    if not project.git.present or commit is None:
-        return missing(record.stage, "imported code", "git", "there is no git history to compare with")
-    if project.git.commit(commit) is None:
-        return missing(record.stage, "imported code", where, f"this repository has no commit {commit}")
-    differing = _differing(project, commit, modules)
-    if not differing:
-        return Link(record.stage, "imported code", where, Status.OK)
-    committed = project.records.committed(record)
-    if committed and committed.commit:
-        differing = _differing(project, committed.commit, differing)
+def _modules(project: Project, chain: Chain, record: Record, modules: dict[str, str]) -> Link:
+    """Each module as some commit has it that may have been run: the recorded one, that of the results, the target."""
+    if not project.git.present or record.code.commit is None:
+        return missing(record.stage, "imported code", "git", "the stage ran without git")
+    past = Past(project, chain, record)
+    differing, where = modules, f"git {past.commit[:10]}"
+    for commit in dict.fromkeys(filter(None, [past.commit if past.known else None, past.results, past.tip])):
+        differing = _differing(project, commit, differing)
         if not differing:
-            return Link(record.stage, "imported code", f"git {committed.commit[:10]}", Status.OK)
-        return broken(record.stage, "imported code", where, f"{_named(differing)}: ran as no commit has it")
-    here = {path: sha256 for path, sha256 in differing.items() if _in_workspace(project, path) == sha256}
-    if here == differing:
-        return missing(record.stage, "imported code", where, f"{_named(here)}: not committed yet")
-    gone = {path: sha256 for path, sha256 in differing.items() if path not in here}
-    return broken(
-        record.stage, "imported code", where, f"{_named(gone)}: ran as neither git nor the workspace has it"
-    )
+            return Link(record.stage, "imported code", f"git {commit[:10]}", Status.OK)
+    if not past.known:
+        return no_commit(past, "imported code")
+    if past.results is None:
+        gone = {path: sha256 for path, sha256 in differing.items() if _in_workspace(project, path) != sha256}
+        if not gone:
+            do = f"git add {' '.join(differing)} && git commit"
+            return missing(record.stage, "imported code", where, f"{_named(differing)}: not committed yet", do)
+        return broken(
+            record.stage, "imported code", where, f"{_named(gone)}: ran as neither git nor the workspace has it"
+        )
+    return broken(record.stage, "imported code", where, f"{_named(differing)}: ran as no commit has it")
 
 
 def _differing(project: Project, commit: str, modules: dict[str, str]) -> dict[str, str]:

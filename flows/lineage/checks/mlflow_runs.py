@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from flows.checkout.workspace import TRACKING
 from flows.lineage.chain import Chain
 from flows.lineage.checks.link import Link, compared, compared_maps, missing
 from flows.lineage.checks.mlflow_numbers import check_numbers
@@ -15,6 +16,9 @@ from flows.records import tags
 from flows.records.nested_keys import as_texts
 from flows.records.record import Artifact, Record, digest_of, record_path
 from transformer.errors import DataError
+
+SEND = "python -m flows.tracking.send --wait"
+NAME_STORE = "MLFLOW_TRACKING_URI=ADDRESS lineage verify"  # of the server that has the runs
 
 
 def check_runs(project: Project, chain: Chain) -> Iterator[Link]:
@@ -28,10 +32,28 @@ def check_runs(project: Project, chain: Chain) -> Iterator[Link]:
             yield from _run(project, step.record, run)
             yield from check_numbers(project, step.record, run, sent)
         elif not project.runs.problem:
-            yield missing(step.stage, "run", "MLflow", f"no run has the spool {step.record.runs.spool}")
+            yield _no_run(project, step.record)
         yield from _versions(project, step.record, run)
     if project.runs.problem:
-        yield missing("", "runs and registered models", "MLflow", project.runs.problem)
+        waits = any(_waits(project, step.record) for step in chain.steps if step.record)
+        do = SEND if waits else NAME_STORE
+        yield missing(
+            "", "runs and registered models", "MLflow", project.runs.problem, do, f"MLflow ({project.runs.problem})"
+        )
+
+
+def _no_run(project: Project, record: Record) -> Link:
+    """The run was not sent yet, or went to another store than this clone's own; a server should have it."""
+    why = f"no run has the spool {record.runs.spool}"
+    if _waits(project, record):
+        return missing(record.stage, "run", "MLflow", why, SEND)
+    beyond = "runs that this clone's MLflow store has not" if project.runs.own else ""
+    return missing(record.stage, "run", "MLflow", why, NAME_STORE if beyond else "", beyond)
+
+
+def _waits(project: Project, record: Record) -> bool:
+    """Whether the run is still to be sent from this workspace."""
+    return record.runs.spool is not None and (project.runs.root / TRACKING / record.runs.spool).exists()
 
 
 def _sent(project: Project, chain: Chain) -> set[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from flows.checkout.workspace import DEFINITION, LOCK
 from flows.lineage.chain import Chain, Step
+from flows.lineage.checks.commits import BEYOND_SHALLOW, COMMIT_ALL, UNSHALLOW
 from flows.lineage.checks.link import Link, broken, compared, compared_maps, missing
 from flows.lineage.project import Project
 from flows.lineage.record_search import Found
@@ -30,7 +31,7 @@ def check_records(project: Project, chain: Chain) -> Iterator[Link]:
         if step.locked:
             yield from _lock(step.stage, LOCK, record, step.locked)
         if project.git.present:
-            yield from _committed_record(project, record)
+            yield from _committed_record(project, chain, record)
 
 
 def _head_lock(project: Project) -> dict[str, LockedStage]:
@@ -52,7 +53,9 @@ def _unexplained(project: Project, step: Step, head: LockedStage | None) -> Iter
 
     If HEAD's dvc.lock has others, or an execution that read the same made others, they were edited.
     """
-    yield missing(step.stage, "record", "workspace, git, MLflow", f"no record has the outputs of {LOCK}")
+    shallow = project.git.shallow
+    do, beyond = (UNSHALLOW, BEYOND_SHALLOW) if shallow else (f"dvc repro --force --single-item {step.stage}", "")
+    yield missing(step.stage, "record", "workspace, git, MLflow", f"no record has the outputs of {LOCK}", do, beyond)
     if head:
         yield compared_maps(step.stage, "outputs", f"{LOCK} at HEAD", head.outputs, step.outputs)
     for found in project.records.of_stage(step.stage):
@@ -80,7 +83,7 @@ def _workspace_record(project: Project, step: Step) -> Iterator[Link]:
     committed = project.git.file("HEAD", name) if project.git.present else None
     if not path.exists():
         if committed is not None:
-            yield missing(step.stage, name, "workspace", "not there, though git has it")
+            yield missing(step.stage, name, "workspace", "not there, though git has it", f"git restore {name}")
         return
     try:
         record = parse_record(path.read_bytes(), name)
@@ -89,14 +92,16 @@ def _workspace_record(project: Project, step: Step) -> Iterator[Link]:
         return
     yield compared(step.stage, name, "its stage", step.stage, record.stage)
     yield compared(step.stage, name, "its digest", record.expected_digest, record.digest)
-    known = [found.record for found in project.records.history() if found.record.runs.spool == record.runs.spool]
-    if known and committed is not None:
-        try:
-            head = parse_record(committed, f"{name} at HEAD")
-        except DataError as error:
-            yield broken(step.stage, name, "git", str(error))
-            return
-        yield compared(step.stage, name, "git", head.digest, record.digest)
+    try:
+        head = [parse_record(committed, f"{name} at HEAD")] if committed is not None else []
+    except DataError as error:
+        yield broken(step.stage, name, "git", str(error))
+        return
+    known = [*head, *(found.record for found in project.records.history())]
+    same = [one.digest for one in known if one.runs.spool == record.runs.spool]  # others are other executions'
+    if same:
+        other = next((digest for digest in same if digest != record.digest), record.digest)
+        yield compared(step.stage, name, "git", other, record.digest)
 
 
 def _definition(project: Project, chain: Chain, step: Step) -> Iterator[Link]:
@@ -134,13 +139,11 @@ def _lock(stage: str, where: str, record: Record, entry: LockedStage) -> Iterato
     yield compared_maps(stage, "params", where, flatten(record.depended), flatten(entry.params))
 
 
-def _committed_record(project: Project, record: Record) -> Iterator[Link]:
-    committed = project.records.committed(record)
+def _committed_record(project: Project, chain: Chain, record: Record) -> Iterator[Link]:
+    committed = project.records.committed(record, project.tip(chain))
     if committed is None or committed.commit is None:
-        yield missing(record.stage, "record", "git", "not committed yet")
+        yield _not_committed(project, chain, record)
         return
-    if not project.git.refs_with(committed.commit):
-        yield broken(record.stage, "record", "git", f"expected a branch or tag with {committed.commit} found none")
     yield compared(record.stage, "record", "git", committed.record.digest, record.digest)
     where = f"{LOCK} at {committed.commit[:10]}"
     try:
@@ -150,8 +153,20 @@ def _committed_record(project: Project, record: Record) -> Iterator[Link]:
         return
     if entry is None:
         yield missing(record.stage, "entry", where, "committed without it")
-    elif entry.outputs != md5s(record.outputs) and project.records.of_lock(entry):
+    elif entry.outputs != md5s(record.outputs) and project.records.of_lock(entry, chain.commit):
         # For instance the run cache restored older outputs after this execution.
         yield missing(record.stage, "entry", where, "committed beside the entry of another execution")
     else:
         yield from _lock(record.stage, where, record, entry)
+
+
+def _not_committed(project: Project, chain: Chain, record: Record) -> Link:
+    """What an experiment, another branch, a stash or the reflog holds is not committed where it was looked for."""
+    elsewhere = project.records.held_by(record)
+    held = f": only {elsewhere} has it" if elsewhere else ""
+    if chain.here:
+        return missing(record.stage, "record", "git", f"not committed yet{held}", COMMIT_ALL)
+    if project.git.shallow:
+        return missing(record.stage, "record", "git", "not in this shallow clone", UNSHALLOW, BEYOND_SHALLOW)
+    where = f" in the history of {chain.commit[:10]}" if chain.commit else ""
+    return missing(record.stage, "record", "git", f"not committed{where}{held}")

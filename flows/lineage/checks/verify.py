@@ -7,15 +7,25 @@ from flows.lineage.chain import Chain
 from flows.lineage.checks.commits import check_commits
 from flows.lineage.checks.contents import Contents
 from flows.lineage.checks.executed import check_executed
-from flows.lineage.checks.link import Link, Status, missing, of_parent
+from flows.lineage.checks.link import Link, Status, missing, of_parent, while_unfinished, without_unreachable
 from flows.lineage.checks.mlflow_runs import check_runs
 from flows.lineage.checks.records import check_records
 from flows.lineage.checks.sources import check_sources
 from flows.lineage.project import Project
 
 
-def verify(project: Project, chain: Chain) -> list[Link]:
-    """Every link of the chain, ordered by stage, then its parent's; MLflow is queried while files are hashed."""
+def verify(project: Project, chain: Chain, offline: bool = False) -> list[Link]:
+    """Every link of the chain, ordered by stage, then its parent's; MLflow is queried while files are hashed.
+
+    `offline` leaves out what is where this clone can't look.
+    """
+    links = _links(project, chain)
+    if chain.here and (command := project.git.unfinished):
+        links = [while_unfinished(link, command) for link in links]
+    return [without_unreachable(link) for link in links] if offline else links
+
+
+def _links(project: Project, chain: Chain) -> list[Link]:
     if not chain.steps:
         return [missing("", chain.name, "records", "no record knows its content: its chain ends with its hash")]
     with ThreadPoolExecutor(1) as pool:
@@ -23,7 +33,7 @@ def verify(project: Project, chain: Chain) -> list[Link]:
         links = [*_local(project, chain), *runs.result()]
     order = {step.stage: number for number, step in enumerate(chain.steps)}
     ordered = sorted(links, key=lambda link: order.get(link.stage, len(order)))
-    return [*ordered, *(of_parent(link) for link in verify(project, chain.parent))] if chain.parent else ordered
+    return [*ordered, *(of_parent(link) for link in _links(project, chain.parent))] if chain.parent else ordered
 
 
 def _local(project: Project, chain: Chain) -> Iterator[Link]:

@@ -182,16 +182,15 @@ def forge_and_commit(scene: Scene) -> None:
     scene.commit()
 
 
-def older_commit(scene: Scene) -> None:
-    """The branch points to where nothing had run; the files stay."""
-    scene.workspace.git("update-ref", "refs/heads/main", "main~2")
-
-
 def orphan(scene: Scene) -> None:
-    """The branch points to a commit without a past."""
+    """The branch points to a commit without a past, whose code is another."""
+    before = (scene.root / "transformer/model/layers.py").read_bytes()
+    scene.flip("transformer/model/layers.py")
+    scene.workspace.git("add", "-u")
     tree = scene.workspace.git("write-tree").strip()
     commit = scene.workspace.git("commit-tree", "-m", "all new", tree).strip()
     scene.workspace.git("update-ref", "refs/heads/main", commit)
+    scene.write("transformer/model/layers.py", before)
 
 
 def no_commit(scene: Scene) -> None:
@@ -245,8 +244,9 @@ PAST = [
         lambda s: s.record("train", lambda r: r["runs"].update(mlflow=s.run("average"))),
         "train: tags (MLflow run",
     ),
-    Tampering("git: branch moved back", older_commit, "record (git) BROKEN: expected a branch or tag with"),
-    Tampering("git: branch without a past", orphan, "commit (branch main) BROKEN: expected a history with"),
+    Tampering(
+        "git: branch without a past and with other code", orphan, "commit (git) BROKEN: expected a history with"
+    ),
     Tampering("git: a lost commit", no_commit, "commit (git) missing: this repository has no commit", 1),
     Tampering("git: committed lock", committed_lock, "data/corpus (made by prepare) BROKEN"),
     Tampering("git: rewritten history", rewritten, "train: params (dvc.lock at "),
