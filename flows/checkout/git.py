@@ -34,8 +34,8 @@ def _output(
     environment: dict[str, str] | None = None,
     timeout: float | None = None,
 ) -> bytes:
-    """Run git without the user's hooks, which are meant for the user's own commits."""
-    command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
+    """Run git without the user's hooks, which are meant for the user's own commits, and without replaced objects."""
+    command = ["git", "--no-replace-objects", "-c", "core.hooksPath=/dev/null", *arguments]
     try:
         done = subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, timeout=timeout)
     except (OSError, subprocess.SubprocessError) as error:

@@ -34,7 +34,14 @@ from transformer.errors import ExitCode, ParamsError, UserError
 from transformer.files import write_text
 
 PIPE_COLUMNS = 1000
-COLOURS = {Status.OK: "green", Status.MISSING: "yellow", Status.BROKEN: "bold red", Status.LEFT_OUT: "dim"}
+ALWAYS_COUNTED = (Status.OK, Status.MISSING, Status.BROKEN)
+COLOURS = {
+    Status.OK: "green",
+    Status.CHANGED: "cyan",
+    Status.MISSING: "yellow",
+    Status.BROKEN: "bold red",
+    Status.LEFT_OUT: "dim",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -125,10 +132,9 @@ def _print_links(links: list[Link], all_of_them: bool) -> None:
             stage = f"{link.stage}: " if link.stage else ""
             console.print(Text.assemble(f"{stage}{link.what} ({link.where}) ", (str(link), COLOURS[link.status])))
     counts = {status: sum(link.status is status for link in links) for status in Status}
-    shown = [status for status in Status if status is not Status.LEFT_OUT or counts[status]]
-    console.print(
-        ", ".join(f"[{COLOURS[status]}]{counts[status]} {status}[/]" for status in shown) + _left_out(links)
-    )
+    told = [status for status in Status if counts[status] or status in ALWAYS_COUNTED]
+    summary = ", ".join(f"[{COLOURS[status]}]{counts[status]} {status}[/]" for status in told)
+    console.print(summary + _left_out(links))
 
 
 def _left_out(links: list[Link]) -> str:

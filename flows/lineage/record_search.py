@@ -38,6 +38,7 @@ class RecordSearch:
         self._runs = runs
         self._all: list[Found] | None = None
         self._brought: list[Found] = []
+        self._sent_records: dict[str, list[Found]] = {}
 
     def bring(self, contents: Iterable[bytes | None]) -> None:
         """Know these records, too, which came with a parent: another checkout may have made it."""
@@ -100,6 +101,16 @@ class RecordSearch:
     def of_spool(self, spool: str) -> Found | None:
         """The record of one execution."""
         return self._local(lambda record: record.runs.spool == spool)
+
+    def of_stage(self, stage: str, revision: str | None = None) -> Iterator[Found]:
+        """Every record of a stage, the nearest first."""
+        yield from (found for found in self.everywhere(revision) if found.record.stage == stage)
+        yield from self._sent(stage)
+
+    def copies(self, record: Record, revision: str | None = None) -> Iterator[Found]:
+        """Wherever the record of the same execution is, in whichever branch, experiment, stash or reflog."""
+        known = chain(self.everywhere(revision), self.history() if revision else ())
+        return (found for found in known if found.record.runs.spool == record.runs.spool)
 
     def everywhere(self, revision: str | None = None) -> Iterator[Found]:
         """All records without malformed ones: the workspace's, HEAD's history, parents', then those of other refs.
@@ -164,13 +175,17 @@ class RecordSearch:
             return f"the reflog's {str(held[0].commit)[:10]}" if held else None
         return ref_in_words(ref)
 
-    def _sent(self, stage: str) -> Iterator[Found]:
+    def _sent(self, stage: str) -> list[Found]:
         """The records of all runs of the stage: MLflow knows contents by SHA-256, dvc.lock by MD5."""
-        for run, text in self._runs.records_of(stage):
-            try:
-                yield Found(parse_record(text, f"MLflow run {run}"), f"MLflow run {run}")
-            except DataError:
-                continue
+        if stage not in self._sent_records:
+            self._sent_records[stage] = []
+            for run, text in self._runs.records_of(stage):
+                try:
+                    found = Found(parse_record(text, f"MLflow run {run}"), f"MLflow run {run}")
+                except DataError:
+                    continue
+                self._sent_records[stage].append(found)
+        return self._sent_records[stage]
 
 
 def wrote_content(record: Record, path: str, md5: str) -> str | None:

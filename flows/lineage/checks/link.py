@@ -13,6 +13,7 @@ class Status(StrEnum):
     OK = "ok"
     MISSING = "missing"  # one side was not found, so nothing is proved
     BROKEN = "BROKEN"  # both sides are there and differ
+    CHANGED = "changed"  # both are right, each at its time: code that decides no output
     LEFT_OUT = "left out"  # one side is where this clone can't look, and `--offline` was given
 
 

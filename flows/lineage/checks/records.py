@@ -7,6 +7,7 @@ from flows.lineage.chain import Chain, Step
 from flows.lineage.checks.commits import BEYOND_SHALLOW, COMMIT_ALL, UNSHALLOW
 from flows.lineage.checks.link import Link, broken, compared, compared_maps, missing
 from flows.lineage.project import Project
+from flows.lineage.record_search import Found
 from flows.records.dvc_files import LockedStage
 from flows.records.nested_keys import flatten
 from flows.records.record import Record, md5s, parse_record, record_path
@@ -22,10 +23,11 @@ def check_records(project: Project, chain: Chain) -> Iterator[Link]:
             yield from _workspace_record(project, step)
         yield from _definition(project, chain, step)
         if step.found is None:
-            yield from _unexplained(project, step, head.get(step.stage))
+            yield from _unexplained(project, chain, step, head.get(step.stage))
             continue
         record = step.found.record
         yield compared(step.stage, "record", "its digest", record.expected_digest, record.digest)
+        yield from _told_twice(project, chain, step.found)
         if step.locked:
             yield from _lock(step.stage, LOCK, record, step.locked)
         if project.git.present:
@@ -46,13 +48,32 @@ def _absent_stages(project: Project, chain: Chain, head: dict[str, LockedStage])
             yield broken(name, "entry", LOCK, "expected the stage that HEAD has found nothing")
 
 
-def _unexplained(project: Project, step: Step, head: LockedStage | None) -> Iterator[Link]:
-    """No record has the outputs of dvc.lock; if HEAD's dvc.lock has others, it was edited."""
+def _unexplained(project: Project, chain: Chain, step: Step, head: LockedStage | None) -> Iterator[Link]:
+    """No record has the outputs of dvc.lock.
+
+    If HEAD's dvc.lock has others, or an execution that read the same made others, they were edited.
+    """
     shallow = project.git.shallow
     do, beyond = (UNSHALLOW, BEYOND_SHALLOW) if shallow else (f"dvc repro --force --single-item {step.stage}", "")
     yield missing(step.stage, "record", "workspace, git, MLflow", f"no record has the outputs of {LOCK}", do, beyond)
     if head:
         yield compared_maps(step.stage, "outputs", f"{LOCK} at HEAD", head.outputs, step.outputs)
+    for found in project.records.of_stage(step.stage, chain.commit):
+        same = (md5s(found.record.inputs), found.record.command) == (step.inputs, step.command)
+        if same and flatten(found.record.depended) == flatten(step.params):
+            where = f"the record of the same inputs, {found.origin}"
+            yield compared_maps(step.stage, "outputs", where, md5s(found.record.outputs), step.outputs)
+            return
+
+
+def _told_twice(project: Project, chain: Chain, one: Found) -> Iterator[Link]:
+    """Whatever other copy there is of the same execution's record, it says the same."""
+    for other in project.records.copies(one.record, chain.commit):
+        found = other.record.expected_digest
+        if found != one.record.expected_digest:
+            where = f"{one.origin} and {other.origin}"
+            yield broken(one.record.stage, "record", where, f"two of one execution: {one.record.digest} and {found}")
+            return
 
 
 def _workspace_record(project: Project, step: Step) -> Iterator[Link]:

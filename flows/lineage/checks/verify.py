@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from flows.lineage.chain import Chain
 from flows.lineage.checks.commits import check_commits
 from flows.lineage.checks.contents import Contents
+from flows.lineage.checks.executed import check_executed
 from flows.lineage.checks.link import Link, Status, missing, of_parent, while_unfinished, without_unreachable
 from flows.lineage.checks.mlflow_runs import check_runs
 from flows.lineage.checks.records import check_records
@@ -40,6 +41,7 @@ def _local(project: Project, chain: Chain) -> Iterator[Link]:
     yield from contents.check()
     yield from check_records(project, chain)
     yield from check_commits(project, chain)
+    yield from check_executed(project, chain)
     yield from check_sources(project, chain, contents)
 
 

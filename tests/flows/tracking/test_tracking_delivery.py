@@ -21,7 +21,8 @@ from prefect_server import until
 from tiny_inputs import CHECKOUT, TINY_PARAMS
 
 from flows.checkout.workspace import sender_lock
-from flows.tracking.delivery import Delivery, tracking_at
+from flows.tracking.delivery import Delivery
+from flows.tracking.global_address import tracking_at
 from flows.tracking.problem import problem_to_tell
 from flows.tracking.send import send_all
 from flows.tracking.spool import Spool
