@@ -1,6 +1,7 @@
 """Do a step's record, dvc.lock and dvc.yaml agree, as they are now and as they were committed?"""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from flows.checkout.workspace import DEFINITION, LOCK
 from flows.lineage.chain import Chain, Step
@@ -31,7 +32,7 @@ def check_records(project: Project, chain: Chain) -> Iterator[Link]:
         if step.locked:
             yield from _lock(step.stage, LOCK, record, step.locked)
         if project.git.present:
-            yield from _committed_record(project, chain, record)
+            yield from _committed_record(project, chain, step.found)
 
 
 def _head_lock(project: Project) -> dict[str, LockedStage]:
@@ -139,10 +140,11 @@ def _lock(stage: str, where: str, record: Record, entry: LockedStage) -> Iterato
     yield compared_maps(stage, "params", where, flatten(record.depended), flatten(entry.params))
 
 
-def _committed_record(project: Project, chain: Chain, record: Record) -> Iterator[Link]:
+def _committed_record(project: Project, chain: Chain, found: Found) -> Iterator[Link]:
+    record = found.record
     committed = project.records.committed(record, project.tip(chain))
     if committed is None or committed.commit is None:
-        yield _not_committed(project, chain, record)
+        yield _not_committed(project, chain, found)
         return
     yield compared(record.stage, "record", "git", committed.record.digest, record.digest)
     where = f"{LOCK} at {committed.commit[:10]}"
@@ -160,12 +162,19 @@ def _committed_record(project: Project, chain: Chain, record: Record) -> Iterato
         yield from _lock(record.stage, where, record, entry)
 
 
-def _not_committed(project: Project, chain: Chain, record: Record) -> Link:
+def _not_committed(project: Project, chain: Chain, found: Found) -> Link:
     """What an experiment, another branch, a stash or the reflog holds is not committed where it was looked for."""
+    record = found.record
     elsewhere = project.records.held_by(record)
     held = f": only {elsewhere} has it" if elsewhere else ""
     if chain.here:
-        return missing(record.stage, "record", "git", f"not committed yet{held}", COMMIT_ALL)
+        path = record_path(Path(), record.stage).as_posix()
+        brought = (
+            f"git restore --source={str(found.commit)[:10]} {path} && git commit --all"  # restored outputs have none
+        )
+        return missing(
+            record.stage, "record", "git", f"not committed yet{held}", brought if found.commit else COMMIT_ALL
+        )
     if project.git.shallow:
         return missing(record.stage, "record", "git", "not in this shallow clone", UNSHALLOW, BEYOND_SHALLOW)
     where = f" in the history of {chain.commit[:10]}" if chain.commit else ""
