@@ -14,6 +14,8 @@ from flows.records.hashes import directory_md5, md5_of_bytes
 from flows.records.record import Artifact, Record, md5s
 from transformer.parent_folder import DESCRIPTION_FILE, MODEL_FOLDER, RECORDS_FOLDER
 
+UNNAMED_PARENT = "its parent"  # where its description is not in this clone
+
 
 @dataclass(frozen=True)
 class Step:
@@ -178,7 +180,7 @@ def _name_of_parent(project: Project, md5: str) -> str:
     try:
         return str(json.loads(content or b"")["resolved"])
     except (ValueError, KeyError, TypeError):
-        return "its parent"
+        return UNNAMED_PARENT
 
 
 def files_of(project: Project, chain: Chain, folder: str) -> dict[str, str]:

@@ -107,6 +107,11 @@ class RecordSearch:
         yield from (found for found in self.everywhere(revision) if found.record.stage == stage)
         yield from self._sent(stage)
 
+    def copies(self, record: Record, revision: str | None = None) -> Iterator[Found]:
+        """Wherever the record of the same execution is, in whichever branch, experiment, stash or reflog."""
+        known = chain(self.everywhere(revision), self.history() if revision else ())
+        return (found for found in known if found.record.runs.spool == record.runs.spool)
+
     def everywhere(self, revision: str | None = None) -> Iterator[Found]:
         """All records without malformed ones: the workspace's, HEAD's history, parents', then those of other refs.
 

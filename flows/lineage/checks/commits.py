@@ -65,6 +65,19 @@ class Past:
         wanted = later if edited else recorded if self.in_history else [*later, *recorded]
         return list(dict.fromkeys(filter(None, wanted)))
 
+    @property
+    def lasting(self) -> list[str]:
+        """The commits of the history in question, or of any ref's, that may hold what ran, edited or not."""
+        wanted = [self.commit, self.results] if self.in_history else [self.results, self.tip]
+        return list(dict.fromkeys(filter(None, wanted)))
+
+    def not_here(self, what: str) -> Link:
+        """The commit is not in this repository, and no other has the same."""
+        stage = self.record.stage
+        do, beyond = (UNSHALLOW, BEYOND_SHALLOW) if self.project.git.shallow else ("", "")
+        why = f"no commit here has what the stage {stage} ran with"
+        return missing(stage, what, f"git {self.commit[:10]}", why, do, beyond)
+
     def rewritten_to(self, code: dict[str, str]) -> str | None:
         """The commit that took the recorded one's place: it has the same code and params."""
         for commit in filter(None, [self.results, self.tip if self.known else None]):
@@ -103,7 +116,7 @@ def _code_input(past: Past, path: str, md5: str) -> Link:
     if edited:
         return missing(stage, path, where, "had uncommitted changes", f"git add {path} && git commit")
     if not past.known:
-        return no_commit(past, path)
+        return past.not_here(path)
     if found is None:
         return missing(stage, path, where, "not in git")
     return compared(stage, path, where, md5, found)
@@ -119,16 +132,8 @@ def _params_at(past: Past) -> Link:
     if edited and past.results is None:
         return missing(past.record.stage, "params", where, "had uncommitted changes", COMMIT_ALL)
     if not edited and not past.known:
-        return no_commit(past, "params")
+        return past.not_here("params")
     return link or missing(past.record.stage, "params", where, f"no {PARAMS}")
-
-
-def no_commit(past: Past, what: str) -> Link:
-    """The commit is not here, and no other has the same."""
-    shallow = past.project.git.shallow
-    why = f"no commit here has what the stage {past.record.stage} ran with"
-    do, beyond = (UNSHALLOW, BEYOND_SHALLOW) if shallow else ("", "")
-    return missing(past.record.stage, what, f"git {past.commit[:10]}", why, do, beyond)
 
 
 def _params(record: Record, where: str, content: bytes | None, do: str = "") -> Link:

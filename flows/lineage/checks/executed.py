@@ -7,7 +7,7 @@ it runs may forge its outputs all the same.
 from collections.abc import Iterator
 
 from flows.lineage.chain import Chain, Step
-from flows.lineage.checks.commits import Past, no_commit
+from flows.lineage.checks.commits import Past
 from flows.lineage.checks.link import Link, Status, broken, missing
 from flows.lineage.project import Project
 from flows.records.imports import source_sha256
@@ -30,26 +30,33 @@ def check_executed(project: Project, chain: Chain) -> Iterator[Link]:
 
 
 def _modules(project: Project, chain: Chain, record: Record, modules: dict[str, str]) -> Link:
-    """Each module as some commit has it that may have been run: the recorded one, that of the results, the target."""
+    """Each module as the commit has it that the stage ran at or, where it had been edited, that of its results.
+
+    Where the history was rewritten, as by a rebase, what took that commit's place has to have them.
+    """
+    where = f"git {(record.code.commit or 'none')[:10]}"
     if not project.git.present or record.code.commit is None:
-        return missing(record.stage, "imported code", "git", "the stage ran without git")
-    past = Past(project, chain, record)
-    differing, where = modules, f"git {past.commit[:10]}"
-    for commit in dict.fromkeys(filter(None, [past.commit if past.known else None, past.results, past.tip])):
+        return missing(record.stage, "imported code", "git", "there is no git history to compare with")
+    past, differing = Past(project, chain, record), modules
+    for commit in past.lasting:
         differing = _differing(project, commit, differing)
         if not differing:
             return Link(record.stage, "imported code", f"git {commit[:10]}", Status.OK)
+    named = _named(differing)
     if not past.known:
-        return no_commit(past, "imported code")
-    if past.results is None:
-        gone = {path: sha256 for path, sha256 in differing.items() if _in_workspace(project, path) != sha256}
-        if not gone:
-            do = f"git add {' '.join(differing)} && git commit"
-            return missing(record.stage, "imported code", where, f"{_named(differing)}: not committed yet", do)
-        return broken(
-            record.stage, "imported code", where, f"{_named(gone)}: ran as neither git nor the workspace has it"
-        )
-    return broken(record.stage, "imported code", where, f"{_named(differing)}: ran as no commit has it")
+        return past.not_here("imported code")
+    if not past.in_history and not _differing(project, past.commit, differing):
+        why = f"{named}: ran as only {past.commit[:10]} has it, which is in no branch"
+        return missing(record.stage, "imported code", where, why, f"git branch NAME {past.commit[:10]}")
+    if past.results:
+        return broken(record.stage, "imported code", where, f"{named}: ran as no commit has it")
+    here = {path: sha256 for path, sha256 in differing.items() if _in_workspace(project, path) == sha256}
+    if chain.here and here == differing:
+        return missing(record.stage, "imported code", where, f"{named}: not committed yet", "git commit --all")
+    gone = {path: sha256 for path, sha256 in differing.items() if path not in here}
+    return broken(
+        record.stage, "imported code", where, f"{_named(gone)}: ran as neither git nor the workspace has it"
+    )
 
 
 def _differing(project: Project, commit: str, modules: dict[str, str]) -> dict[str, str]:

@@ -4,7 +4,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-KEPT_ELSEWHERE = ("cache", "remote ", "MLflow", "registered ")  # places that no merge changes
+# Beginnings of the places that are the workspace's, or compared with its dvc.lock: what a merge changes half.
+OF_WORKSPACE = (
+    "workspace",
+    "dvc.lock at HEAD",
+    "made by ",
+    "its definition",
+    "its stage",
+    "the record of the same inputs",
+    "data/",  # lists that are files of it
+    "models/",
+    "the file itself",
+)
 
 
 class Status(StrEnum):
@@ -83,7 +94,7 @@ def without_unreachable(link: Link) -> Link:
 
 def while_unfinished(link: Link, command: str) -> Link:
     """In the midst of a merge, rebase, … the workspace is nobody's result yet; what is kept elsewhere still is."""
-    if link.status is not Status.BROKEN or link.where == "its digest" or link.where.startswith(KEPT_ELSEWHERE):
+    if link.status is not Status.BROKEN or not (link.where == "dvc.lock" or link.where.startswith(OF_WORKSPACE)):
         return link
     why = f"not committed yet, as a {command} is unfinished; {link.detail}"
     return replace(link, status=Status.MISSING, detail=why, do=f"git {command} --continue, or git {command} --abort")

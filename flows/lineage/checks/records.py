@@ -1,6 +1,7 @@
 """Do a step's record, dvc.lock and dvc.yaml agree, as they are now and as they were committed?"""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from flows.checkout.workspace import DEFINITION, LOCK
 from flows.lineage.chain import Chain, Step
@@ -23,15 +24,15 @@ def check_records(project: Project, chain: Chain) -> Iterator[Link]:
             yield from _workspace_record(project, step)
         yield from _definition(project, chain, step)
         if step.found is None:
-            yield from _unexplained(project, step, head.get(step.stage))
+            yield from _unexplained(project, chain, step, head.get(step.stage))
             continue
         record = step.found.record
         yield compared(step.stage, "record", "its digest", record.expected_digest, record.digest)
-        yield from _told_twice(project, step.found)
+        yield from _told_twice(project, chain, step.found)
         if step.locked:
             yield from _lock(step.stage, LOCK, record, step.locked)
         if project.git.present:
-            yield from _committed_record(project, chain, record)
+            yield from _committed_record(project, chain, step.found)
 
 
 def _head_lock(project: Project) -> dict[str, LockedStage]:
@@ -48,7 +49,7 @@ def _absent_stages(project: Project, chain: Chain, head: dict[str, LockedStage])
             yield broken(name, "entry", LOCK, "expected the stage that HEAD has found nothing")
 
 
-def _unexplained(project: Project, step: Step, head: LockedStage | None) -> Iterator[Link]:
+def _unexplained(project: Project, chain: Chain, step: Step, head: LockedStage | None) -> Iterator[Link]:
     """No record has the outputs of dvc.lock.
 
     If HEAD's dvc.lock has others, or an execution that read the same made others, they were edited.
@@ -58,7 +59,7 @@ def _unexplained(project: Project, step: Step, head: LockedStage | None) -> Iter
     yield missing(step.stage, "record", "workspace, git, MLflow", f"no record has the outputs of {LOCK}", do, beyond)
     if head:
         yield compared_maps(step.stage, "outputs", f"{LOCK} at HEAD", head.outputs, step.outputs)
-    for found in project.records.of_stage(step.stage):
+    for found in project.records.of_stage(step.stage, chain.commit):
         same = (md5s(found.record.inputs), found.record.command) == (step.inputs, step.command)
         if same and flatten(found.record.depended) == flatten(step.params):
             where = f"the record of the same inputs, {found.origin}"
@@ -66,11 +67,11 @@ def _unexplained(project: Project, step: Step, head: LockedStage | None) -> Iter
             return
 
 
-def _told_twice(project: Project, one: Found) -> Iterator[Link]:
+def _told_twice(project: Project, chain: Chain, one: Found) -> Iterator[Link]:
     """Whatever other copy there is of the same execution's record, it says the same."""
-    for other in project.records.everywhere():
+    for other in project.records.copies(one.record, chain.commit):
         found = other.record.expected_digest
-        if other.record.runs.spool == one.record.runs.spool and found != one.record.expected_digest:
+        if found != one.record.expected_digest:
             where = f"{one.origin} and {other.origin}"
             yield broken(one.record.stage, "record", where, f"two of one execution: {one.record.digest} and {found}")
             return
@@ -139,10 +140,11 @@ def _lock(stage: str, where: str, record: Record, entry: LockedStage) -> Iterato
     yield compared_maps(stage, "params", where, flatten(record.depended), flatten(entry.params))
 
 
-def _committed_record(project: Project, chain: Chain, record: Record) -> Iterator[Link]:
+def _committed_record(project: Project, chain: Chain, found: Found) -> Iterator[Link]:
+    record = found.record
     committed = project.records.committed(record, project.tip(chain))
     if committed is None or committed.commit is None:
-        yield _not_committed(project, chain, record)
+        yield _not_committed(project, chain, found)
         return
     yield compared(record.stage, "record", "git", committed.record.digest, record.digest)
     where = f"{LOCK} at {committed.commit[:10]}"
@@ -160,12 +162,19 @@ def _committed_record(project: Project, chain: Chain, record: Record) -> Iterato
         yield from _lock(record.stage, where, record, entry)
 
 
-def _not_committed(project: Project, chain: Chain, record: Record) -> Link:
+def _not_committed(project: Project, chain: Chain, found: Found) -> Link:
     """What an experiment, another branch, a stash or the reflog holds is not committed where it was looked for."""
+    record = found.record
     elsewhere = project.records.held_by(record)
     held = f": only {elsewhere} has it" if elsewhere else ""
     if chain.here:
-        return missing(record.stage, "record", "git", f"not committed yet{held}", COMMIT_ALL)
+        path = record_path(Path(), record.stage).as_posix()
+        brought = (
+            f"git restore --source={str(found.commit)[:10]} {path} && git commit --all"  # restored outputs have none
+        )
+        return missing(
+            record.stage, "record", "git", f"not committed yet{held}", brought if found.commit else COMMIT_ALL
+        )
     if project.git.shallow:
         return missing(record.stage, "record", "git", "not in this shallow clone", UNSHALLOW, BEYOND_SHALLOW)
     where = f" in the history of {chain.commit[:10]}" if chain.commit else ""

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from flows.lineage.chain import Chain
+from flows.checkout.workspace import PARENT
+from flows.lineage.chain import UNNAMED_PARENT, Chain
 from flows.lineage.checks.commits import check_commits
 from flows.lineage.checks.contents import Contents
 from flows.lineage.checks.executed import check_executed
@@ -27,7 +28,9 @@ def verify(project: Project, chain: Chain, offline: bool = False) -> list[Link]:
 
 def _links(project: Project, chain: Chain) -> list[Link]:
     if not chain.steps:
-        return [missing("", chain.name, "records", "no record knows its content: its chain ends with its hash")]
+        fetched = Contents(project, chain).fetched(PARENT) if chain.name == UNNAMED_PARENT else ("", "")
+        why = "no record knows its content: its chain ends with its hash"
+        return [missing("", chain.name, "records", why, *fetched)]
     with ThreadPoolExecutor(1) as pool:
         runs = pool.submit(lambda: list(check_runs(project, chain)))
         links = [*_local(project, chain), *runs.result()]

@@ -38,13 +38,13 @@ def project(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def copy(source: Path, target: Path) -> None:
-    """Put the file or folder `source` in the place of `target`."""
+    """Put the file or folder `source` in the place of `target`, with a time of now, by which git sees it."""
     if source.is_dir():
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, copy_function=shutil.copy)
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, target)
+        shutil.copy(source, target)
 
 
 class Everyday(Scene):
@@ -99,6 +99,11 @@ class Everyday(Scene):
         self.git("checkout", results, "--", *RESULTS)
         self.git("commit", "-qm", "results, rebased")
 
+    def without_experiments(self) -> None:
+        """As DVC's experiments are removed."""
+        for ref in self.git("for-each-ref", "--format=%(refname)", "refs/exps").split():
+            self.git("update-ref", "-d", ref)
+
     def enter_clone(self, *options: str) -> Workspace:
         """Make a clone the current folder, without caches or an MLflow store."""
         folder = self.root.parent / "clone"
@@ -134,6 +139,12 @@ class Situation:
 
 def nothing(scene: Everyday) -> None:
     """The finished project as it is."""
+
+
+def from_the_run_cache(scene: Everyday) -> None:
+    """`dvc repro` restored what the experiment had made: no stage ran, none left a record."""
+    scene.after_experiment()
+    scene.git("restore", "reports/lineage")
 
 
 def stashed(scene: Everyday) -> None:
@@ -191,9 +202,7 @@ def cherry_picked(scene: Everyday) -> None:
 
 def rewritten_and_pruned(scene: Everyday) -> None:
     scene.rewrite()
-    scene.git("update-ref", "-d", scene.experiment)
-    for ref in scene.git("for-each-ref", "--format=%(refname)", "refs/exps").split():
-        scene.git("update-ref", "-d", ref)
+    scene.without_experiments()
     shutil.rmtree(scene.root / ".git" / "logs")
     (scene.root / ".git" / "ORIG_HEAD").unlink(missing_ok=True)
     scene.git("prune", "--expire=now")
@@ -318,6 +327,13 @@ SITUATIONS = [
         "evaluate: record (git) missing: not committed yet: only experiment s2 has it: git add ",
     ),
     Situation("after dvc exp run or apply: HEAD", Everyday.after_experiment, ("HEAD",)),
+    Situation(
+        "restored from the run cache",
+        from_the_run_cache,
+        (),
+        1,
+        "not committed yet: only experiment s2 has it: git restore --source=",
+    ),
     Situation("results stashed", stashed),
     Situation("results on another branch", Everyday.branch),
     Situation("results on another branch, asked for", Everyday.branch, ("beams",)),
@@ -415,6 +431,55 @@ def test_an_honest_situation_is_not_broken(
     assert "BROKEN" not in printed.replace(" 0 BROKEN", ""), printed
     assert status == situation.status, printed
     assert situation.says in printed, printed
+
+
+def rewritten_plumbing(scene: Everyday) -> None:
+    """The history has another runner now than that with which the stages ran, and no stage depends on it."""
+    scene.rewrite(lambda: scene.replace("flows/stages/runner.py", "\n", "\n\n# another one\n"))
+    scene.without_experiments()
+
+
+def in_pruned_clone(scene: Everyday) -> None:
+    rewritten_plumbing(scene)
+    scene.enter_clone()
+
+
+DISHONEST = [
+    (
+        "a byte in a clone",
+        lambda s: Scene(s.enter_clone()).flip("reports/metrics.json"),
+        OFFLINE,
+        2,
+        "(workspace) BROKEN",
+    ),
+    (
+        "the cache, while a merge is unfinished",
+        lambda s: (half_merged(s), s.flip(s.object("cache", "data/corpus", "train.parquet"))),
+        (),
+        2,
+        "data/corpus (cache) BROKEN: train.parquet",
+    ),
+    ("code that only a dropped commit has", rewritten_plumbing, (), 1, "which is in no branch: git branch NAME "),
+    ("code that no clone gets", in_pruned_clone, OFFLINE, 1, "imported code (git "),
+]
+
+
+@pytest.mark.parametrize(
+    ("do", "verify", "status", "says"), [case[1:] for case in DISHONEST], ids=[case[0] for case in DISHONEST]
+)
+def test_a_dishonest_one_is_not_taken_for_honest(
+    do: Callable[[Everyday], object],
+    verify: tuple[str, ...],
+    status: int,
+    says: str,
+    scene: Everyday,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    do(scene)
+    found = main(["verify", *verify])
+    printed = capsys.readouterr().out
+    assert says in printed, printed
+    assert found == status, printed
 
 
 def test_a_revision_is_shown_and_compared_as_if_there_were_no_workspace(
