@@ -1,7 +1,7 @@
 """The `lineage` command.
 
     lineage show      [TARGET] [--json | --mermaid | --html FILE]   the chain back to the published sources
-    lineage verify    [TARGET] [--json] [--all] [--offline]         every hash of it computed again
+    lineage verify    [TARGET] [--json | --html FILE] [--all] [--offline]         every hash of it computed again
     lineage diff      A B [--json]                                  data, params, code, environment, scores
     lineage reproduce TARGET [--keep]                               run its stages again and compare the outputs
     lineage export    [TARGET] --format openlineage|prov|ro-crate --output PATH
@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from flows.checkout.workspace import LOCK
+from flows.lineage.chain import Chain
 from flows.lineage.checks.link import Link, Status, missing
 from flows.lineage.checks.verify import exit_status, verify
 from flows.lineage.page import page
@@ -73,9 +74,12 @@ def _show(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     project = Project(Path.cwd())
     try:
-        links = verify(project, resolve(project, options.target), options.offline)
+        chain = resolve(project, options.target)
+        links = verify(project, chain, options.offline)
     except UnfinishedError as error:
-        links = [missing("", LOCK, "workspace", str(error))]
+        chain, links = Chain("the workspace", []), [missing("", LOCK, "workspace", str(error))]
+    if options.html:
+        write_text(options.html, page(chain, links))
     if options.json:
         print(json.dumps([vars(link) for link in links], indent=2, ensure_ascii=False))
     else:
@@ -159,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("verify", help="compute every hash of the chain again")
     check.add_argument("target", nargs="?")
     check.add_argument("--json", action="store_true")
+    check.add_argument("--html", type=Path, metavar="FILE", help="write a page with the graph and each verdict, too")
     check.add_argument("--all", action="store_true", help="print the links that are ok, too")
     check.add_argument(
         "--offline", action="store_true", help="leave out, and count, what is where this clone can't look"

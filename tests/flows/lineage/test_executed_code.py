@@ -65,8 +65,10 @@ def edit(project: Workspace, path: str, more: str) -> str:
 
 def test_honest_runs_of_the_committed_code_are_clean(project: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     run_again(project)
-    status, lines = verified(capsys)
+    status, lines = verified(capsys, "--html", "page.html")
     assert (status, "BROKEN" in lines.replace("0 BROKEN", "")) == (0, False), lines
+    ok = lines.split(" ok, ")[0]
+    assert f">{ok} ok</span>" in (project.folder / "page.html").read_text()
 
 
 def test_a_module_that_puts_itself_back_as_it_runs_is_known_by_what_was_run(
