@@ -16,6 +16,9 @@ from tampered_project import Scene, restore
 from workspace import Workspace
 
 from flows.lineage.cli import main
+from flows.lineage.committed import compare_with_commit
+from flows.lineage.project import Project
+from flows.restore.outputs import restore as bring_back
 
 CHANGED = ("models/averaged", "models/export", "reports/attention", "reports/translations")  # by another beam
 RESULTS = ("dvc.lock", "params.yaml", "reports")
@@ -514,6 +517,19 @@ def test_a_model_that_is_not_quite_one_names_the_nearest(
         f"{count - 2} of its {count} files: .DS_Store is not one of its files, config.json differs, spm.model is mis"
     )
     assert words in capsys.readouterr().err
+
+
+def test_litter_makes_no_other_output(scene: Everyday) -> None:
+    """Neither for the last line of `make repro` nor for `make undo`, as for DVC."""
+    litter(scene)
+    found = compare_with_commit(Project(scene.root))
+    assert found is not None
+    assert (found.differing, found.missing) == ({}, [])
+    assert bring_back(scene.root, []).lines == []
+    scene.flip("models/averaged/config.json")
+    found = compare_with_commit(Project(scene.root))
+    assert found is not None
+    assert found.differing == {"average": ["models/averaged"]}
 
 
 def test_a_slip_in_a_name_is_answered_with_close_ones(scene: Everyday, capsys: pytest.CaptureFixture[str]) -> None:
