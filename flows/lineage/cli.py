@@ -5,6 +5,7 @@
     lineage diff      A B [--json]                                  data, params, code, environment, scores
     lineage reproduce TARGET [--keep]                               run its stages again and compare the outputs
     lineage export    [TARGET] --format openlineage|prov|ro-crate --output PATH
+    lineage keygen    [NAME] [--output FILE]                        a key that signs the records of stages
 
 TARGET is a model folder, a file, an MLflow run, a model version (NAME/NUMBER, NAME@ALIAS) or a git revision; without
 one, everything in the workspace's dvc.lock. The exit status of `verify` and `reproduce` is 0 if every link is ok, 1
@@ -12,6 +13,7 @@ if some could not be checked and 2 if some are broken; other problems give 3 or 
 """
 
 import argparse
+import getpass
 import json
 import sys
 from pathlib import Path
@@ -26,11 +28,17 @@ from flows.lineage.project import Project
 from flows.lineage.reproduce import reproduce
 from flows.lineage.show import as_json, mermaid, tree
 from flows.lineage.targets import resolve
+from flows.signatures.keys import default_key_file, generate
+from flows.signatures.policy import POLICY, entry
 from transformer.errors import ExitCode, ParamsError, UserError
 from transformer.files import write_text
 
 PIPE_COLUMNS = 1000
-COLOURS = {Status.OK: "green", Status.MISSING: "yellow", Status.BROKEN: "bold red"}
+COLOURS = {
+    Status.OK: "green", Status.ACCEPTED: "cyan", Status.UNSIGNED: "magenta",
+    Status.MISSING: "yellow", Status.BROKEN: "bold red",
+}  # fmt: skip
+ALWAYS_COUNTED = (Status.OK, Status.MISSING, Status.BROKEN)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,8 +73,8 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([vars(link) for link in links], indent=2, ensure_ascii=False))
     else:
-        _print_links(links, all_of_them=options.all)
-    return exit_status(links)
+        _print_links(links, options.all, options.require_signatures)
+    return exit_status(links, options.require_signatures)
 
 
 def _diff(options: argparse.Namespace) -> int:
@@ -106,19 +114,30 @@ def _export(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
+def _keygen(options: argparse.Namespace) -> int:
+    path = options.output or default_key_file()
+    signer = generate(path, Path.cwd())
+    print(f"{path}: the private key, which signs what runs here from now on; {POLICY} gets what others need:")
+    print(f"signers:\n{entry(options.name, signer.public_key)}")
+    return ExitCode.OK
+
+
 def _console() -> Console:
     """The terminal at its own width; in a pipe lines are not cut."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
-def _print_links(links: list[Link], all_of_them: bool) -> None:
+def _print_links(links: list[Link], all_of_them: bool, unsigned: bool = False) -> None:
+    """Those that are ok, and without `unsigned` those that nobody ever signed, are counted only."""
     console = _console()
     for link in links:
-        if all_of_them or link.status is not Status.OK:
+        quiet = link.status is Status.OK or (link.status is Status.UNSIGNED and not link.detail and not unsigned)
+        if all_of_them or not quiet:
             stage = f"{link.stage}: " if link.stage else ""
             console.print(Text.assemble(f"{stage}{link.what} ({link.where}) ", (str(link), COLOURS[link.status])))
     counts = {status: sum(link.status is status for link in links) for status in Status}
-    console.print(", ".join(f"[{COLOURS[status]}]{counts[status]} {status}[/]" for status in Status))
+    told = [status for status in Status if counts[status] or status in ALWAYS_COUNTED]
+    console.print(", ".join(f"[{COLOURS[status]}]{counts[status]} {status}[/]" for status in told))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("target", nargs="?")
     check.add_argument("--json", action="store_true")
     check.add_argument("--all", action="store_true", help="print the links that are ok, too")
+    check.add_argument("--require-signatures", action="store_true", help="an unsigned record counts as a broken link")
     check.set_defaults(run=_verify)
     compare = commands.add_parser("diff", help="what differs between two models")
     compare.add_argument("a")
@@ -152,4 +172,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", required=True, choices=["openlineage", "prov", "ro-crate"])
     export.add_argument("--output", required=True, type=Path, help="a file; for ro-crate a new folder")
     export.set_defaults(run=_export)
+    key = commands.add_parser("keygen", help="make a key that signs the records of stages")
+    key.add_argument("name", nargs="?", default=getpass.getuser(), help="the signer's, by default the user's")
+    key.add_argument("--output", type=Path, metavar="FILE", help=f"by default {default_key_file()}")
+    key.set_defaults(run=_keygen)
     return parser

@@ -9,6 +9,8 @@ class Status(StrEnum):
     """How a comparison came out."""
 
     OK = "ok"
+    ACCEPTED = "accepted"  # they differ, and somebody answers for that it changes no result
+    UNSIGNED = "unsigned"  # nobody answers for it with a signature
     MISSING = "missing"  # one side was not found, so nothing is proved
     BROKEN = "BROKEN"  # both sides are there and differ
 

@@ -7,8 +7,10 @@ from flows.lineage.chain import Chain
 from flows.lineage.checks.commits import check_commits
 from flows.lineage.checks.contents import Contents
 from flows.lineage.checks.link import Link, Status, missing, of_parent
+from flows.lineage.checks.log import check_log
 from flows.lineage.checks.mlflow_runs import check_runs
 from flows.lineage.checks.records import check_records
+from flows.lineage.checks.signatures import check_signatures
 from flows.lineage.checks.sources import check_sources
 from flows.lineage.project import Project
 
@@ -31,9 +33,13 @@ def _local(project: Project, chain: Chain) -> Iterator[Link]:
     yield from check_records(project, chain)
     yield from check_commits(project, chain)
     yield from check_sources(project, chain, contents)
+    yield from check_log(project, chain)
+    yield from check_signatures(project, chain)
 
 
-def exit_status(links: list[Link]) -> int:
-    """0: every link is ok; 1: some could not be checked; 2: some are broken."""
+def exit_status(links: list[Link], require_signatures: bool = False) -> int:
+    """0: every link is ok; 1: some could not be checked; 2: some are broken, or unsigned where that is not enough."""
     found = {link.status for link in links}
+    if require_signatures and Status.UNSIGNED in found:
+        return 2
     return 2 if Status.BROKEN in found else 1 if Status.MISSING in found else 0
