@@ -291,6 +291,12 @@ class ComputeParams(Section):
         return self
 
 
+class PromotionParams(Section):
+    """What a model needs to become champion; no stage of dvc.yaml depends on it."""
+
+    require_signatures: bool  # each record behind it is signed by who may, docs/lineage.md
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -305,6 +311,7 @@ class Params(Section):
     evaluation: EvaluationParams
     export: ExportParams
     compute: ComputeParams
+    promotion: PromotionParams
 
     @property
     def decoding_device(self) -> Literal["auto", "cuda", "mps", "cpu"]:

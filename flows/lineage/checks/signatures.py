@@ -19,14 +19,14 @@ SIGNATURE = "signature"
 STRIPPED = "the log says that it was signed, and its envelope is gone"
 
 
-def policy_of(project: Project, chain: Chain) -> tuple[Policy | None, list[Link]]:
-    """The committed signers.yaml, the workspace's where none is committed; and what is to be said of it."""
-    at = chain.commit or project.git.commit("HEAD")
+def policy_of(project: Project, commit: str | None) -> tuple[Policy | None, list[Link]]:
+    """The signers.yaml of HEAD or another commit, the workspace's where none is committed; what is wrong with it."""
+    at = commit or project.git.commit("HEAD")
     text, where, links = project.git.file(at, POLICY) if at else None, "git", list[Link]()
     file = project.root / POLICY
-    if chain.commit is None:
+    if commit is None:
         here = file.read_bytes() if file.is_file() else None
-        if here != text and project.git.present and chain.here:
+        if here != text and project.git.present:
             counts = "what is committed counts" if text is not None else "anybody may have written it"
             links.append(missing("", POLICY, "git", f"not committed yet: {counts}"))
         if text is None:
@@ -34,15 +34,13 @@ def policy_of(project: Project, chain: Chain) -> tuple[Policy | None, list[Link]
     if text is None:
         return None, links
     try:
-        return parse_policy(text, POLICY, list(project.definition(chain.commit))), links
+        return parse_policy(text, POLICY, list(project.definition(commit))), links
     except DataError as error:
         return None, [*links, broken("", POLICY, where, str(error))]
 
 
-def check_signatures(project: Project, chain: Chain) -> Iterator[Link]:
+def check_signatures(project: Project, chain: Chain, policy: Policy | None) -> Iterator[Link]:
     """Every envelope of every step's record; `unsigned` for one that has none anywhere."""
-    policy, links = policy_of(project, chain)
-    yield from links
     for step in chain.steps:
         if chain.here:
             yield from _of_another(project, step, policy)

@@ -10,7 +10,7 @@ from flows.lineage.checks.link import Link, Status, missing, of_parent
 from flows.lineage.checks.log import check_log
 from flows.lineage.checks.mlflow_runs import check_runs
 from flows.lineage.checks.records import check_records
-from flows.lineage.checks.signatures import check_signatures
+from flows.lineage.checks.signatures import check_signatures, policy_of
 from flows.lineage.checks.sources import check_sources
 from flows.lineage.project import Project
 
@@ -34,7 +34,9 @@ def _local(project: Project, chain: Chain) -> Iterator[Link]:
     yield from check_commits(project, chain)
     yield from check_sources(project, chain, contents)
     yield from check_log(project, chain)
-    yield from check_signatures(project, chain)
+    policy, links = policy_of(project, chain.commit)
+    yield from links if chain.here or chain.commit else ()
+    yield from check_signatures(project, chain, policy)
 
 
 def exit_status(links: list[Link], require_signatures: bool = False) -> int:

@@ -15,12 +15,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from tampered_project import Scene, restore
 from workspace import STAGES, Workspace
 
+from flows.lineage.chain import Chain
 from flows.lineage.checks.link import Link, Status
 from flows.lineage.checks.log import check_log
-from flows.lineage.checks.signatures import check_signatures
+from flows.lineage.checks.signatures import check_signatures, policy_of
 from flows.lineage.cli import main
 from flows.lineage.project import Project
 from flows.lineage.targets import resolve
+from flows.promotion.provenance import unsigned
 from flows.records.record import Record, digest_of, parse_record
 from flows.signatures.attest import attest
 from flows.signatures.keys import KEY_VARIABLE, generate, load_signer
@@ -54,7 +56,7 @@ def policy(**signers: tuple[Any, list[str]]) -> str:
 
 @pytest.fixture(scope="module")
 def signed(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A finished project: `average` ran with a key in its environment, the records of the others were signed later."""
+    """A finished project: `average` ran with a key in its environment, the others were signed later."""
     workspace = reproduced.copy_to(tmp_path_factory.mktemp("signed") / "checkout")
     key = workspace.folder.parent / "key.pem"
     signer = generate(key, workspace.folder)
@@ -92,9 +94,14 @@ def signer_of(scene: Scene) -> Any:
 
 def links(target: str | None = None) -> list[Link]:
     """What the checks of signatures and of the log say of the current folder."""
+    project, chain = project_and_chain(target)
+    policy, told = policy_of(project, chain.commit)
+    return [*check_log(project, chain), *told, *check_signatures(project, chain, policy)]
+
+
+def project_and_chain(target: str | None = None) -> tuple[Project, Chain]:
     project = Project(Path.cwd())
-    chain = resolve(project, target)
-    return [*check_log(project, chain), *check_signatures(project, chain)]
+    return project, resolve(project, target)
 
 
 def pae(envelope_of: dict[str, Any]) -> bytes:
@@ -129,9 +136,8 @@ def test_subjects_and_materials_are_what_the_tools_of_others_compute(scene: Scen
     materials = payload["predicate"]["buildDefinition"]["resolvedDependencies"]
     (commit,) = [one for one in materials if one["name"] == "git"]
     assert scene.workspace.git("cat-file", "-t", commit["digest"]["gitCommit"]).strip() == "commit"
-    folder = (
-        "find . -type f ! -name '*.pyc' | cut -c3- | LC_ALL=C sort | xargs -r sha256sum | sha256sum | cut -f1 -d' '"
-    )
+    folder = "find . -type f ! -name '*.pyc' | cut -c3- | LC_ALL=C sort | xargs -r sha256sum"
+    folder += " | sha256sum | cut -f1 -d' '"
     described = [*payload["subject"], *(one for one in materials if one is not commit)]
     assert len(described) > 10
     for one in described:
@@ -225,10 +231,10 @@ def drop_line(scene: Scene) -> None:
     scene.workspace.git("commit", "-q", "--amend", "-a", "-m", "results")
 
 
-def rewrite_log(scene: Scene) -> None:
-    """All new, chained as it should be, and the commits that held the old one amended: signatures name the old lines."""
+def rewrite_log(scene: Scene, stages: list[str] = STAGES) -> None:
+    """All new, and chained as it should be, but signatures name the old lines."""
     scene.write(LOG, b"")
-    for stage in STAGES:
+    for stage in stages:
         kept = envelope(stage).read_bytes()
         attest(scene.root, read_record(scene.root, stage), None)
         scene.write(envelope(stage), kept)
@@ -279,7 +285,11 @@ FORGERIES: dict[str, tuple[Callable[[Scene], object], str]] = {
         lambda s: committed_policy(s, "signers: {alice: {key: 12, stages: [all]}}"),
         "signers.yaml (git) BROKEN: signers.yaml: signers.alice.key = 12: ",
     ),
-    "log: a line dropped": (drop_line, "evaluate: record (reports/lineage/log.jsonl) BROKEN: expected a line with "),
+    "log: a line dropped": (drop_line, f"evaluate: {WHERE}the line of the log that it was signed with is gone"),
+    "log: all new, without one": (
+        lambda s: rewrite_log(s, STAGES[:-1]),
+        "evaluate: record (reports/lineage/log.jsonl) BROKEN: expected a line with ",
+    ),
     "log: a line rewritten": (
         lambda s: s.replace(LOG.as_posix(), '"stage":"prepare"', '"stage":"parent"'),
         "reports/lineage/log.jsonl (workspace) BROKEN: before ",
@@ -344,11 +354,7 @@ def test_branches_that_both_append_merge_without_a_conflict(scene: Scene) -> Non
     git("checkout", "-q", "main")
     execution("export", 2)
     git("merge", "-q", "--no-edit", "other")
-    assert not [
-        str(link)
-        for link in check_log(Project(Path.cwd()), resolve(Project(Path.cwd()), None))
-        if link.status is Status.BROKEN
-    ]
+    assert not [link for link in check_log(*project_and_chain()) if link.status is Status.BROKEN]
     execution("export", 3)
     assert len(json.loads(LOG.read_text().splitlines()[-1])["previous"]) == 2
     git("merge", "-q", "--no-edit", "other")
@@ -374,3 +380,53 @@ def test_signing_takes_less_than_50_ms(scene: Scene) -> None:
         attest(scene.root, record, signer)
         seconds.append(time.perf_counter() - began)
     assert min(seconds) < 0.05, seconds
+
+
+MODEL = "transformer-en-de/1"
+
+
+def test_the_gate_takes_a_model_that_is_signed_by_who_may(scene: Scene) -> None:
+    assert unsigned(scene.root, scene.root, "models/averaged") is None
+    assert unsigned(scene.root, scene.root, MODEL) is None
+
+
+UNSIGNED: dict[str, tuple[Callable[[Scene], object], str]] = {
+    "no policy": (lambda s: committed_policy(s, "signers: {}"), "download: signature (workspace) BROKEN: "),
+    "a wrong policy": (lambda s: committed_policy(s, "signers: 1"), "signers.yaml is missing or wrong"),
+    "forged": (forged_record, "train: signature (workspace) BROKEN: expected the record "),
+    "another branch": (
+        lambda s: committed_policy(s, policy(alice=(signer_of(s), ["all"])).replace('"main"', '"retraining/*"')),
+        "signers.yaml lets nobody who signed average promote models of the branch 'main'",
+    ),
+    "a stage by nobody": (
+        lambda s: s.workspace.run("sh", "-c", "git rm -q reports/lineage/*.intoto.jsonl reports/lineage/log.jsonl"),
+        "download: signature",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNSIGNED)
+def test_the_gate_refuses_what_is_not(name: str, scene: Scene) -> None:
+    tamper, says = UNSIGNED[name]
+    tamper(scene)
+    if name == "a stage by nobody":
+        scene.workspace.git("checkout", "-q", "--orphan", "all-new")
+        scene.workspace.git("commit", "-qm", "all new")
+        scene.workspace.git("branch", "-q", "-D", "main")
+        scene.workspace.git("reflog", "expire", "--expire=now", "--all")
+    told = unsigned(scene.root, scene.root, "models/averaged")
+    assert told is not None
+    assert told.startswith("promotion.require_signatures is true")
+    assert says in told
+
+
+def test_by_hand_the_champion_has_to_be_signed_too(scene: Scene) -> None:
+    scene.replace("params.yaml", "require_signatures: false", "require_signatures: true")
+    asked = scene.workspace.run("python", "-m", "flows.promotion", "--dry-run")
+    assert " would be promoted: not significantly worse" in asked
+    committed_policy(scene, "signers: {}")
+    asked = scene.workspace.run("python", "-m", "flows.promotion", "--dry-run")
+    assert "would be refused: promotion.require_signatures is true: download: signature (workspace) BROKEN" in asked
+    asked = scene.workspace.run("python", "-m", "flows.promotion", "--to", "1", succeeds=False)
+    assert "error: version 1 may not be champion: promotion.require_signatures is true: " in asked
+    assert "Traceback" not in asked
