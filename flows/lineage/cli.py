@@ -5,6 +5,7 @@
     lineage diff      A B [--json]                                  data, params, code, environment, scores
     lineage reproduce TARGET [--keep]                               run its stages again and compare the outputs
     lineage export    [TARGET] --format openlineage|prov|ro-crate --output PATH
+    lineage accept    STAGE|PATH --reason TEXT                      an edit of its code changes no result
     lineage keygen    [NAME] [--output FILE]                        a key that signs the records of stages
 
 TARGET is a model folder, a file, an MLflow run, a model version (NAME/NUMBER, NAME@ALIAS) or a git revision; without
@@ -21,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from flows.lineage.accept import accept
 from flows.lineage.checks.link import Link, Status
 from flows.lineage.checks.verify import exit_status, verify
 from flows.lineage.page import page
@@ -114,6 +116,13 @@ def _export(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
+def _accept(options: argparse.Namespace) -> int:
+    project = Project(Path.cwd())
+    for line in accept(project, resolve(project, None), options.what, options.reason):
+        print(line)
+    return ExitCode.OK
+
+
 def _keygen(options: argparse.Namespace) -> int:
     path = options.output or default_key_file()
     signer = generate(path, Path.cwd())
@@ -172,6 +181,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", required=True, choices=["openlineage", "prov", "ro-crate"])
     export.add_argument("--output", required=True, type=Path, help="a file; for ro-crate a new folder")
     export.set_defaults(run=_export)
+    answer = commands.add_parser("accept", help="answer for that an edit of code changes no result")
+    answer.add_argument("what", metavar="STAGE|PATH")
+    answer.add_argument("--reason", required=True, help="why, for whoever reads it in a year")
+    answer.set_defaults(run=_accept)
     key = commands.add_parser("keygen", help="make a key that signs the records of stages")
     key.add_argument("name", nargs="?", default=getpass.getuser(), help="the signer's, by default the user's")
     key.add_argument("--output", type=Path, metavar="FILE", help=f"by default {default_key_file()}")

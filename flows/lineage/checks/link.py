@@ -26,7 +26,8 @@ class Link:
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.status}{': ' if self.detail else ''}{self.detail}"
+        joint = "" if not self.detail else " " if self.status is Status.ACCEPTED else ": "
+        return f"{self.status}{joint}{self.detail}"
 
 
 def compared(stage: str, what: str, where: str, expected: Any, found: Any, name: str = "") -> Link:

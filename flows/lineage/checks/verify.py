@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from flows.lineage.chain import Chain
+from flows.lineage.checks.accepted import AcceptedEdits
 from flows.lineage.checks.commits import check_commits
 from flows.lineage.checks.contents import Contents
 from flows.lineage.checks.link import Link, Status, missing, of_parent
@@ -21,7 +22,10 @@ def verify(project: Project, chain: Chain) -> list[Link]:
         return [missing("", chain.name, "records", "no record knows its content: its chain ends with its hash")]
     with ThreadPoolExecutor(1) as pool:
         runs = pool.submit(lambda: list(check_runs(project, chain)))
-        links = [*_local(project, chain), *runs.result()]
+        policy, told = policy_of(project, chain.commit)
+        local = [*_local(project, chain), *check_signatures(project, chain, policy)]
+        links = [*local, *runs.result(), *(told if chain.here or chain.commit else ())]
+    links = list(AcceptedEdits(project, chain, policy).applied(links))
     order = {step.stage: number for number, step in enumerate(chain.steps)}
     ordered = sorted(links, key=lambda link: order.get(link.stage, len(order)))
     return [*ordered, *(of_parent(link) for link in verify(project, chain.parent))] if chain.parent else ordered
@@ -34,9 +38,6 @@ def _local(project: Project, chain: Chain) -> Iterator[Link]:
     yield from check_commits(project, chain)
     yield from check_sources(project, chain, contents)
     yield from check_log(project, chain)
-    policy, links = policy_of(project, chain.commit)
-    yield from links if chain.here or chain.commit else ()
-    yield from check_signatures(project, chain, policy)
 
 
 def exit_status(links: list[Link], require_signatures: bool = False) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tampered_project import Scene, restore
-from workspace import Workspace
+from workspace import STAGES, Workspace
 
 from flows.lineage.cli import main
 
@@ -366,7 +366,8 @@ TAMPERINGS = [*BYTES, *FILES, *PAST, *PLACES, *RUNS]
 
 
 def test_an_untouched_project_is_ok(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (main(["verify"]), capsys.readouterr().out.split(", ")[1:]) == (0, ["0 missing", "0 BROKEN\n"])
+    status, counts = main(["verify"]), capsys.readouterr().out.split(", ")[1:]
+    assert (status, counts) == (0, [f"{len(STAGES)} unsigned", "0 missing", "0 BROKEN\n"])
 
 
 def test_there_are_enough_and_all_differ() -> None:
