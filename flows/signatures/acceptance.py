@@ -4,9 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from securesystemslib.signer import CryptoSigner
+from typing import TYPE_CHECKING, Any
 
 from flows.checkout.workspace import RECORDS
 from flows.signatures.envelope import opened, sealed
@@ -14,6 +12,9 @@ from flows.signatures.policy import POLICY, Policy
 from flows.signatures.statement import STATEMENT
 from transformer.errors import DataError
 from transformer.files import locked, write_text
+
+if TYPE_CHECKING:  # see keys.py
+    from securesystemslib.signer import CryptoSigner
 
 ACCEPTED = f"{RECORDS}/accepted.jsonl"  # an envelope a line
 PREDICATE = "urn:attention-pipeline:accepted:v1"
@@ -31,7 +32,7 @@ class Acceptance:
     by: str  # of a signed one the signer's name in signers.yaml
 
 
-def add_acceptance(root: Path, acceptance: Acceptance, signer: CryptoSigner | None) -> None:
+def add_acceptance(root: Path, acceptance: Acceptance, signer: "CryptoSigner | None") -> None:
     """Append it to the accepted edits of the checkout `root`."""
     statement = {
         "_type": STATEMENT,

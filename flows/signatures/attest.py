@@ -1,14 +1,16 @@
 """A record is written, logged and, where there is a key, signed."""
 
 from pathlib import Path
-
-from securesystemslib.signer import CryptoSigner
+from typing import TYPE_CHECKING
 
 from flows.records.record import Record, record_path, write_record
 from flows.signatures.envelope import envelope_file, sealed
 from flows.signatures.log import append, hash_of_line, next_line
 from flows.signatures.statement import statement_of
 from transformer.files import locked, write_text
+
+if TYPE_CHECKING:  # see keys.py
+    from securesystemslib.signer import CryptoSigner
 
 
 def keep_record(root: Path, record: Record) -> Path:
@@ -17,7 +19,7 @@ def keep_record(root: Path, record: Record) -> Path:
     return write_record(root, record)
 
 
-def attest(root: Path, record: Record, signer: CryptoSigner | None) -> Path | None:
+def attest(root: Path, record: Record, signer: "CryptoSigner | None") -> Path | None:
     """Log a record that is written and, with a signer, sign it: the path of its envelope.
 
     Raises:

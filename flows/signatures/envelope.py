@@ -3,14 +3,14 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import FormatError
-from securesystemslib.signer import Signer
+from typing import TYPE_CHECKING, Any
 
 from flows.checkout.workspace import RECORDS
 from transformer.errors import DataError
+
+if TYPE_CHECKING:  # see keys.py
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import Signer
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 SUFFIX = ".intoto.jsonl"  # as in-toto's bundles are called
@@ -25,12 +25,14 @@ def envelope_name(stage: str) -> str:
 class Sealed:
     """An envelope with the statement in it."""
 
-    envelope: Envelope
+    envelope: "Envelope"
     statement: dict[str, Any]
 
 
-def sealed(statement: dict[str, Any], signer: Signer | None) -> str:
+def sealed(statement: dict[str, Any], signer: "Signer | None") -> str:
     """The envelope as a line of text; without a signer one that nobody signed."""
+    from securesystemslib.dsse import Envelope
+
     payload = json.dumps(statement, separators=(",", ":"), ensure_ascii=False).encode()
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
     if signer is not None:
@@ -44,6 +46,9 @@ def opened(text: str | bytes, origin: str) -> Sealed:
     Raises:
         DataError: it is malformed.
     """
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.exceptions import FormatError
+
     try:
         envelope = Envelope.from_dict(json.loads(text))
         if envelope.payload_type != PAYLOAD_TYPE:

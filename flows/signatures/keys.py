@@ -2,14 +2,14 @@
 
 import os
 from pathlib import Path
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from typing import TYPE_CHECKING
 
 from transformer.errors import ParamsError
 from transformer.files import OWNER_ONLY
+
+# Imported where there is something to sign or verify: securesystemslib imports the clouds' libraries that it finds.
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner, SSlibKey
 
 KEY_VARIABLE = "TRANSFORMER_SIGNING_KEY"  # a file's path or the PEM itself; empty: nothing is signed
 PEM = "-----BEGIN"
@@ -21,7 +21,7 @@ def default_key_file() -> Path:
     return Path(folder, "attention-pipeline", "signing-key.pem")
 
 
-def load_signer() -> CryptoSigner | None:
+def load_signer() -> "CryptoSigner | None":
     """What signs in this process; None where no key is configured.
 
     Raises:
@@ -46,7 +46,7 @@ def load_signer() -> CryptoSigner | None:
         raise ParamsError(f"{KEY_VARIABLE} is neither a path nor a key in PEM") from None
 
 
-def take_signer() -> CryptoSigner | None:
+def take_signer() -> "CryptoSigner | None":
     """As `load_signer`; a key in the environment is not left there for the processes that this one starts."""
     signer = load_signer()
     if PEM in os.environ.get(KEY_VARIABLE, ""):
@@ -54,7 +54,12 @@ def take_signer() -> CryptoSigner | None:
     return signer
 
 
-def _parsed(content: bytes, where: str) -> CryptoSigner:
+def _parsed(content: bytes, where: str) -> "CryptoSigner":
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from securesystemslib.signer import CryptoSigner
+
     try:
         key = load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
@@ -64,12 +69,14 @@ def _parsed(content: bytes, where: str) -> CryptoSigner:
     return CryptoSigner(key)
 
 
-def generate(path: Path, checkout: Path) -> CryptoSigner:
+def generate(path: Path, checkout: Path) -> "CryptoSigner":
     """Write a new key that only its owner can read.
 
     Raises:
         ParamsError: there is a file already, or `path` lies in the checkout, where it would be committed.
     """
+    from securesystemslib.signer import CryptoSigner
+
     if path.resolve().is_relative_to(checkout.resolve()):
         raise ParamsError(f"{path} is inside the checkout, where a key gets committed: name a path outside")
     signer = CryptoSigner.generate_ed25519()
@@ -83,10 +90,13 @@ def generate(path: Path, checkout: Path) -> CryptoSigner:
     return signer
 
 
-def public_key(code: str) -> SSlibKey:
+def public_key(code: str) -> "SSlibKey":
     """The key that 64 hexadecimal digits stand for.
 
     Raises:
         ValueError: they stand for none.
     """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from securesystemslib.signer import SSlibKey
+
     return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(code)))

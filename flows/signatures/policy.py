@@ -1,17 +1,18 @@
 """signers.yaml: whose key may sign the records of which stages, and models of which branches may become champion."""
 
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
-from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import SSlibKey
 
 from flows.signatures.keys import public_key
 from transformer.errors import DataError
 from transformer.section import Names, Section, did_you_mean, in_words
 from transformer.yaml12 import InvalidYamlError, parse_yaml
+
+if TYPE_CHECKING:  # see keys.py
+    from securesystemslib.dsse import Envelope
+    from securesystemslib.signer import SSlibKey
 
 POLICY = "signers.yaml"
 ALL = "all"
@@ -54,12 +55,14 @@ class Policy(Section):
                 raise ValueError(f"{other} and {name} have the same key: whose signature would it be?")
         return self
 
-    def signer_of(self, envelope: Envelope) -> str:
+    def signer_of(self, envelope: "Envelope") -> str:
         """The name of who signed the envelope.
 
         Raises:
             DataError: nobody did whom the policy names, or a signature is forged.
         """
+        from securesystemslib.exceptions import UnverifiedSignatureError
+
         if not envelope.signatures:
             raise DataError("it holds no signature")
         keys = {key.keyid: (name, key) for name, entry in self.signers.items() for key in [public_key(entry.key)]}
@@ -96,6 +99,6 @@ def parse_policy(text: bytes, origin: str, stages: list[str]) -> Policy:
     return policy
 
 
-def entry(name: str, key: SSlibKey) -> str:
+def entry(name: str, key: "SSlibKey") -> str:
     """The lines of a signer in signers.yaml who may sign and promote everything."""
     return f'  {name}: {{key: "{key.keyval["public"]}", stages: [{ALL}], branches: ["*"]}}'

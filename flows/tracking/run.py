@@ -9,9 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
-
-from securesystemslib.signer import CryptoSigner
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import transformer
 from flows.checkout.tracking_credentials import ADDRESS, checked_address
@@ -32,6 +30,9 @@ from transformer.credentials import without_credentials
 from transformer.errors import InterruptedTrainingError, UserError
 from transformer.files import sha256_of
 from transformer.params import Params
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
 
 Arguments = ParamSpec("Arguments")
 
@@ -57,7 +58,7 @@ def _never_failing(
 class StageRun:
     """Writes a stage's params, metrics, files and outcome to a spool, and starts the sender."""
 
-    def __init__(self, stage: str, params: Params, signer: CryptoSigner | None = None) -> None:
+    def __init__(self, stage: str, params: Params, signer: "CryptoSigner | None" = None) -> None:
         self.broken = False
         self._signer = signer
         self._system: SystemMetrics | None = None
@@ -186,7 +187,7 @@ def _numbers(content: dict[str, Any]) -> dict[str, float]:
 
 
 @contextmanager
-def recorded(stage: str, params: Params, signer: CryptoSigner | None = None) -> Iterator[StageRun]:
+def recorded(stage: str, params: Params, signer: "CryptoSigner | None" = None) -> Iterator[StageRun]:
     """Record the body as a run of `stage`: FINISHED, FAILED, or KILLED if it was asked to stop.
 
     `signer` signs the record of one that finished.

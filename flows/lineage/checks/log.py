@@ -59,8 +59,8 @@ def _chained(log: Log, where: str) -> Iterator[Link]:
 def _listed(project: Project, chain: Chain, found: Found) -> Iterator[Link]:
     """The record has a line in the log that lies where it was found, unless that began later."""
     record = found.record
-    for log in project.logs.beside(found, chain.here):
+    for where, log in project.logs.beside(found, chain.here):
         if log.of(record):
-            yield Link(record.stage, "record", LOG, Status.OK)
+            yield Link(record.stage, "record", where, Status.OK)
         elif log.began and record.ended >= log.began:
-            yield broken(record.stage, "record", LOG, f"expected a line with {record.expected_digest} found nothing")
+            yield broken(record.stage, "record", where, f"expected {record.expected_digest} found nothing")

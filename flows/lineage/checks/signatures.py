@@ -111,9 +111,9 @@ def _without(project: Project, chain: Chain, step: Step) -> Link:
     """No envelope was found: the record never had one, or has lost it."""
     assert step.found is not None
     record = step.found.record
-    for log in project.logs.beside(step.found, chain.here):
+    for where, log in project.logs.beside(step.found, chain.here):
         if any(entry.signer for entry in log.of(record)):
-            return broken(step.stage, SIGNATURE, "log", STRIPPED)
+            return broken(step.stage, SIGNATURE, where, STRIPPED)
     return Link(step.stage, SIGNATURE, "record", Status.UNSIGNED)
 
 

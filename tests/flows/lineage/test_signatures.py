@@ -288,7 +288,7 @@ FORGERIES: dict[str, tuple[Callable[[Scene], object], str]] = {
     "log: a line dropped": (drop_line, f"evaluate: {WHERE}the line of the log that it was signed with is gone"),
     "log: all new, without one": (
         lambda s: rewrite_log(s, STAGES[:-1]),
-        "evaluate: record (reports/lineage/log.jsonl) BROKEN: expected a line with ",
+        "evaluate: record (log) BROKEN: expected ",
     ),
     "log: a line rewritten": (
         lambda s: s.replace(LOG.as_posix(), '"stage":"prepare"', '"stage":"parent"'),
