@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tiny_inputs import CHECKOUT, TINY_PARAMS, once_a_test_run, traced_imports
+from tiny_inputs import TINY_PARAMS, once_a_test_run
 
 from transformer.params import Params, params_from
 
@@ -105,12 +105,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
 
     def reproduce(folder: Path) -> None:
         made = tiny_checkout(folder / "checkout")
-        traces = traced_imports(folder)
-        traces.mkdir()
-        tracing = {"PYTHONPATH": str(CHECKOUT / "tests" / "support" / "traced_imports"), "IMPORTS_TO": str(traces)}
-        made.environment |= tracing
         assert made.repro() == STAGES
-        made.environment = {name: value for name, value in made.environment.items() if name not in tracing}
         made.send()
         made.git("add", ".")
         made.git("commit", "-m", "results")

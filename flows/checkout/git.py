@@ -2,11 +2,20 @@
 
 import subprocess
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 from transformer.errors import UserError
 
 ANSWER_SECONDS = 60.0  # at most, for a command that only reads
+# What git leaves in its folder while a command waits for the user, and that command.
+UNFINISHED = {
+    "MERGE_HEAD": "merge",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
 
 
 def git(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
@@ -25,8 +34,8 @@ def _output(
     environment: dict[str, str] | None = None,
     timeout: float | None = None,
 ) -> bytes:
-    """Run git without the user's hooks, which are meant for the user's own commits."""
-    command = ["git", "-c", "core.hooksPath=/dev/null", *arguments]
+    """Run git without the user's hooks, which are meant for the user's own commits, and without replaced objects."""
+    command = ["git", "--no-replace-objects", "-c", "core.hooksPath=/dev/null", *arguments]
     try:
         done = subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, timeout=timeout)
     except (OSError, subprocess.SubprocessError) as error:
@@ -47,6 +56,7 @@ class Git:
         self._commits: dict[str, str | None] = {}
         self._trees: dict[str, list[str]] = {}
         self._refs: dict[str, list[str]] = {}
+        self._ancestors: dict[str, frozenset[str]] = {}
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> bytes | None:
         """What git prints; None if it fails."""
@@ -64,9 +74,30 @@ class Git:
             self._commits[revision] = found.decode().strip() if found else None
         return self._commits[revision]
 
-    def contains(self, descendant: str, commit: str) -> bool:
-        """Whether the history of `descendant` holds `commit`."""
-        return self.run("merge-base", "--is-ancestor", commit, descendant) is not None
+    def ancestors(self, tip: str) -> frozenset[str]:
+        """The ids of all commits in the history of `tip`, itself included, as far as this clone has it."""
+        if tip not in self._ancestors:
+            self._ancestors[tip] = frozenset((self.run("rev-list", tip) or b"").decode().split())
+        return self._ancestors[tip]
+
+    @cached_property
+    def shallow(self) -> bool:
+        """Whether the clone was cut off below some commit (`git clone --depth`)."""
+        return (self.run("rev-parse", "--is-shallow-repository") or b"").strip() == b"true"
+
+    @cached_property
+    def unfinished(self) -> str | None:
+        """The command that has begun to change the working folder and waits for the user: merge, rebase, …"""
+        for name, command in UNFINISHED.items():
+            path = self.run("rev-parse", "--git-path", name)
+            if path and (self.root / path.decode().strip()).exists():
+                return command
+        return None
+
+    def refs(self, *patterns: str) -> dict[str, str]:
+        """The refs below the patterns (default: all) with the commits that they name."""
+        found = self.run("for-each-ref", "--format=%(objectname) %(refname)", *patterns) or b""
+        return {name: commit for commit, _, name in (line.partition(" ") for line in found.decode().splitlines())}
 
     def refs_with(self, commit: str) -> list[str]:
         """Every ref whose history holds `commit`."""

@@ -14,6 +14,8 @@ from flows.records.hashes import directory_md5, md5_of_bytes
 from flows.records.record import Artifact, Record, md5s
 from transformer.parent_folder import DESCRIPTION_FILE, MODEL_FOLDER, RECORDS_FOLDER
 
+UNNAMED_PARENT = "its parent"  # where its description is not in this clone
+
 
 @dataclass(frozen=True)
 class Step:
@@ -90,7 +92,7 @@ def chain_of_lock(
     _add_locked(project, chain, lock, targets)
     chain.steps = _makers_first(chain, list(lock))
     chain.sources = _sources(project, chain)
-    chain.parent = _parent(project, chain)
+    chain.parent = _parent(project, chain, commit)
     return chain
 
 
@@ -109,29 +111,31 @@ def _add_locked(project: Project, chain: Chain, lock: dict[str, LockedStage], pa
         makers = [stage for stage in lock.values() if owner_of(path, stage.outputs)]
         for stage in makers:
             if chain.step(stage.name) is None:
-                found = project.records.of_lock(stage)
+                found = project.records.of_lock(stage, chain.commit)
                 step = Step(stage.name, stage.command, stage.inputs, stage.outputs, stage.params, found, stage)
                 chain.steps.append(step)
                 _add_locked(project, chain, lock, list(stage.inputs))
 
 
-def chain_of_record(project: Project, name: str, found: Found, targets: list[str]) -> Chain:
-    """The chain behind the outputs of one execution, joined by hashes alone."""
+def chain_of_record(
+    project: Project, name: str, found: Found, targets: list[str], revision: str | None = None
+) -> Chain:
+    """The chain behind the outputs of one execution, joined by hashes alone, by a `revision`'s records or by all."""
     chain = Chain(name, targets)
-    _add_recorded(project, chain, found)
+    _add_recorded(project, chain, found, revision)
     chain.sources = _sources(project, chain)
-    chain.parent = _parent(project, chain)
+    chain.parent = _parent(project, chain, revision)
     return chain
 
 
-def _add_recorded(project: Project, chain: Chain, found: Found) -> None:
+def _add_recorded(project: Project, chain: Chain, found: Found, revision: str | None) -> None:
     record = found.record
     if chain.step(record.stage):
         return
     for one in record.inputs:
-        maker = project.records.maker(one.path, one.md5, before=record.started)
+        maker = project.records.maker(one.path, one.md5, before=record.started, revision=revision)
         if maker:
-            _add_recorded(project, chain, maker)
+            _add_recorded(project, chain, maker, revision)
     locked = None
     if found.commit:
         entry = project.lock_at(found.commit).get(record.stage)
@@ -149,7 +153,7 @@ def _add_recorded(project: Project, chain: Chain, found: Found) -> None:
     )
 
 
-def _parent(project: Project, chain: Chain) -> Chain | None:
+def _parent(project: Project, chain: Chain, revision: str | None) -> Chain | None:
     """The chain of the model that was brought to models/parent; empty where no record knows its content."""
     files = files_of(project, chain, PARENT)
     model = {
@@ -161,10 +165,10 @@ def _parent(project: Project, chain: Chain) -> Chain | None:
     project.records.bring(project.content(f"{PARENT}/{path}", md5) for path, md5 in files.items() if _is_record(path))
     step = chain.maker(PARENT)
     before = step.record.started if step and step.record else None
-    known = project.records.writer_of(directory_md5(model), before=before)
+    known = project.records.writer_of(directory_md5(model), before=before, revision=revision)
     if known is None or chain.made_by(known[0].record):
         return Chain(name, [])
-    return chain_of_record(project, name, known[0], [known[1]])
+    return chain_of_record(project, name, known[0], [known[1]], revision)
 
 
 def _is_record(path: str) -> bool:
@@ -176,7 +180,7 @@ def _name_of_parent(project: Project, md5: str) -> str:
     try:
         return str(json.loads(content or b"")["resolved"])
     except (ValueError, KeyError, TypeError):
-        return "its parent"
+        return UNNAMED_PARENT
 
 
 def files_of(project: Project, chain: Chain, folder: str) -> dict[str, str]:

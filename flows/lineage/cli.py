@@ -1,32 +1,37 @@
 """The `lineage` command.
 
     lineage show      [TARGET] [--json | --mermaid | --html FILE]   the chain back to the published sources
-    lineage verify    [TARGET] [--json] [--all]                     every hash of it computed again
+    lineage verify    [TARGET] [--json | --html FILE] [--all] [--offline]         every hash of it computed again
     lineage diff      A B [--json]                                  data, params, code, environment, scores
     lineage reproduce TARGET [--keep]                               run its stages again and compare the outputs
     lineage export    [TARGET] --format openlineage|prov|ro-crate --output PATH
     lineage accept    STAGE|PATH --reason TEXT                      an edit of its code changes no result
     lineage keygen    [NAME] [--output FILE]                        a key that signs the records of stages
 
-TARGET is a model folder, a file, an MLflow run, a model version (NAME/NUMBER, NAME@ALIAS) or a git revision; without
-one, everything in the workspace's dvc.lock. The exit status of `verify` and `reproduce` is 0 if every link is ok, 1
-if some could not be checked and 2 if some are broken; other problems give 3 or more.
+TARGET is a model folder, a file, an MLflow run, a model version (NAME/NUMBER, NAME@ALIAS), a git revision or one of
+DVC's experiments; without one, everything in the workspace's dvc.lock. The exit status of `verify` and `reproduce` is
+0 if every link is ok, 1 if some could not be checked and 2 if some are broken; other problems give 3 or more.
+`--offline` leaves out what is where this clone can't look, and says in the last line how much that is.
 """
 
 import argparse
 import getpass
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
+from flows.checkout.workspace import LOCK
 from flows.lineage.accept import accept
-from flows.lineage.checks.link import Link, Status
+from flows.lineage.chain import Chain
+from flows.lineage.checks.link import Link, Status, missing
 from flows.lineage.checks.verify import exit_status, verify
 from flows.lineage.page import page
-from flows.lineage.project import Project
+from flows.lineage.project import Project, UnfinishedError
 from flows.lineage.reproduce import reproduce
 from flows.lineage.show import as_json, mermaid, tree
 from flows.lineage.targets import resolve
@@ -36,11 +41,16 @@ from transformer.errors import ExitCode, ParamsError, UserError
 from transformer.files import write_text
 
 PIPE_COLUMNS = 1000
-COLOURS = {
-    Status.OK: "green", Status.ACCEPTED: "cyan", Status.UNSIGNED: "magenta",
-    Status.MISSING: "yellow", Status.BROKEN: "bold red",
-}  # fmt: skip
 ALWAYS_COUNTED = (Status.OK, Status.MISSING, Status.BROKEN)
+COLOURS = {
+    Status.OK: "green",
+    Status.ACCEPTED: "cyan",
+    Status.UNSIGNED: "magenta",
+    Status.MISSING: "yellow",
+    Status.BROKEN: "bold red",
+    Status.CHANGED: "cyan",
+    Status.LEFT_OUT: "dim",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,7 +81,13 @@ def _show(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     project = Project(Path.cwd())
-    links = verify(project, resolve(project, options.target))
+    try:
+        chain = resolve(project, options.target)
+        links = verify(project, chain, options.offline)
+    except UnfinishedError as error:
+        chain, links = Chain("the workspace", []), [missing("", LOCK, "workspace", str(error))]
+    if options.html:
+        write_text(options.html, page(chain, links))
     if options.json:
         print(json.dumps([vars(link) for link in links], indent=2, ensure_ascii=False))
     else:
@@ -140,13 +156,23 @@ def _print_links(links: list[Link], all_of_them: bool, unsigned: bool = False) -
     """Those that are ok, and without `unsigned` those that nobody ever signed, are counted only."""
     console = _console()
     for link in links:
-        quiet = link.status is Status.OK or (link.status is Status.UNSIGNED and not link.detail and not unsigned)
-        if all_of_them or not quiet:
+        counted = link.status in (Status.OK, Status.LEFT_OUT) or (
+            link.status is Status.UNSIGNED and not link.detail and not unsigned
+        )
+        if all_of_them or not counted:
             stage = f"{link.stage}: " if link.stage else ""
             console.print(Text.assemble(f"{stage}{link.what} ({link.where}) ", (str(link), COLOURS[link.status])))
     counts = {status: sum(link.status is status for link in links) for status in Status}
-    told = [status for status in Status if counts[status] or status in ALWAYS_COUNTED]
-    console.print(", ".join(f"[{COLOURS[status]}]{counts[status]} {status}[/]" for status in told))
+    shown = [status for status in Status if counts[status] or status in ALWAYS_COUNTED]
+    console.print(
+        ", ".join(f"[{COLOURS[status]}]{counts[status]} {status}[/]" for status in shown) + _left_out(links)
+    )
+
+
+def _left_out(links: list[Link]) -> str:
+    """What `--offline` left out, with counts; nothing if it was nothing."""
+    counts = Counter(link.beyond for link in links if link.status is Status.LEFT_OUT)
+    return ": " * bool(counts) + ", ".join(escape(f"{count} {beyond}") for beyond, count in counts.items())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -164,8 +190,12 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("verify", help="compute every hash of the chain again")
     check.add_argument("target", nargs="?")
     check.add_argument("--json", action="store_true")
+    check.add_argument("--html", type=Path, metavar="FILE", help="write a page with the graph and each verdict, too")
     check.add_argument("--all", action="store_true", help="print the links that are ok, too")
     check.add_argument("--require-signatures", action="store_true", help="an unsigned record counts as a broken link")
+    check.add_argument(
+        "--offline", action="store_true", help="leave out, and count, what is where this clone can't look"
+    )
     check.set_defaults(run=_verify)
     compare = commands.add_parser("diff", help="what differs between two models")
     compare.add_argument("a")

@@ -1,8 +1,9 @@
-"""`lineage show --html`: the chain as a single self-contained page.
+"""`lineage show --html` and `lineage verify --html`: the chain, with its verdicts, as a single self-contained page.
 
 grandalf places the boxes (Sugiyama's layered layout); Jinja writes page.html and escapes every value in it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from grandalf.graphs import Graph, Vertex
 from grandalf.layouts import SugiyamaLayout
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from flows.lineage.chain import Chain
+from flows.lineage.chain import Chain, Step
+from flows.lineage.checks.link import Link, Status
 from flows.lineage.show import Edge, Node, edges
 from flows.records.dvc_files import owner_of
 
+WORST = (Status.MISSING, Status.BROKEN)
 WIDTH, HEIGHT, GAP, ROW = 216, 50, 28, 46  # pixels: a box, the space beside it, and from one row to the next
+GRAVITY = [Status.OK, *(status for status in Status if status not in WORST), *WORST]
 SWEEPS = 4  # over the rows, to reduce crossings
 
 
@@ -34,8 +38,11 @@ class _View:
         self.points = tuple(points)
 
 
-def page(chain: Chain) -> str:
-    """A whole HTML document: the graph, the sources with their licences, and each stage's record."""
+def page(chain: Chain, links: list[Link] | None = None) -> str:
+    """A whole HTML document: the graph, the sources with their licences, and each stage's record.
+
+    With the links that `verify` found it begins with their verdicts, and each stage has its own.
+    """
     folder = FileSystemLoader(Path(__file__).parent)
     template = Environment(loader=folder, autoescape=True, undefined=StrictUndefined).get_template("page.html")
     vertices, lines = _lay_out(edges(chain, by_corpus=True))
@@ -44,12 +51,58 @@ def page(chain: Chain) -> str:
     bottom = max((vertex.view.xy[1] for vertex in vertices), default=0) + HEIGHT
     return template.render(
         chain=chain,
+        verified=links is not None,
+        counts={status: sum(link.status is status for link in links or []) for status in Status},
+        verdicts=_verdicts(chain, links or []),
         generations=list(chain.generations()),
         boxes=[_box(chain, vertex.data, *vertex.view.xy) for vertex in vertices],
         lines=[_curve(line.view.points) for line in lines],
         sheet=(left, -HEIGHT, right - left, bottom + HEIGHT),
         size=(WIDTH, HEIGHT),
     )
+
+
+@dataclass
+class _Verdict:
+    """The links of one stage; of the chain as a whole where it belongs to none."""
+
+    name: str
+    aim: str  # the id of the stage's details
+    links: list[Link]
+
+    @property
+    def worst(self) -> Status:
+        """What a reader has to know first."""
+        return max((link.status for link in self.links), key=GRAVITY.index, default=Status.OK)
+
+    @property
+    def counts(self) -> str:
+        """`41 ok, 1 missing`, the gravest last; without what there is none of."""
+        found = {status: sum(link.status is status for link in self.links) for status in GRAVITY}
+        return ", ".join(f"{count} {status}" for status, count in found.items() if count)
+
+    @property
+    def noted(self) -> list[Link]:
+        """All that is not simply ok, the gravest first."""
+        return sorted((one for one in self.links if one.status is not Status.OK), key=self._gravity, reverse=True)
+
+    @staticmethod
+    def _gravity(link: Link) -> int:
+        return GRAVITY.index(link.status)
+
+
+def _verdicts(chain: Chain, links: list[Link]) -> list[_Verdict]:
+    """By stage, in the order of the links; of a stage that has no details of its own there is no aim."""
+    ids = {f"{'parent ' * age}{step.stage}": f"stage-{age}-{step.stage}" for age, step in _steps(chain)}
+    found: dict[str, _Verdict] = {}
+    for link in links:
+        found.setdefault(link.stage, _Verdict(link.stage or "all", ids.get(link.stage, ""), [])).links.append(link)
+    return list(found.values())
+
+
+def _steps(chain: Chain) -> Iterator[tuple[int, Step]]:
+    for age, one in enumerate(chain.generations()):
+        yield from ((age, step) for step in one.steps)
 
 
 def _lay_out(graph_edges: list[Edge]) -> tuple[list[Any], list[Any]]:

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.checkout.git import Git
 from flows.checkout.workspace import DEFINITION, LOCK, check_is_checkout, main_workspace, tracking_uri
@@ -11,6 +12,20 @@ from flows.lineage.run_store import RunStore
 from flows.records.dvc_files import LockedStage, StageDefinition, parse_definition, parse_lock
 from flows.records.dvc_stores import DvcStores
 from flows.records.hashes import directory_md5, hash_file, md5_of_bytes
+from transformer.errors import DataError
+
+if TYPE_CHECKING:
+    from flows.lineage.chain import Chain
+
+
+class UnfinishedError(DataError):
+    """A file of the workspace can't be read since a merge, rebase, … of git's is not finished."""
+
+    def __init__(self, path: str, command: str) -> None:
+        super().__init__(
+            f"{path} holds both sides of a {command} that is not committed yet: "
+            f"git {command} --continue, or git {command} --abort"
+        )
 
 
 class Project:
@@ -41,11 +56,25 @@ class Project:
             return parse_definition((self.root / DEFINITION).read_bytes(), DEFINITION)
         return parse_definition(self.git.file(commit, DEFINITION) or b"", f"{DEFINITION} at {commit[:10]}")
 
+    def tip(self, chain: "Chain") -> str | None:
+        """The commit whose history has to hold a chain's records: the revision's, or HEAD; None: any ref will do."""
+        return chain.commit or (self.git.commit("HEAD") if chain.here else None)
+
     @cached_property
     def lock(self) -> dict[str, LockedStage]:
-        """The stages of the workspace's dvc.lock; none if nothing has been run yet."""
+        """The stages of the workspace's dvc.lock; none if nothing has been run yet.
+
+        Raises:
+            UnfinishedError: a merge has left both sides in it.
+            DataError: it is malformed.
+        """
         path = self.root / LOCK
-        return parse_lock(path.read_bytes(), LOCK) if path.exists() else {}
+        try:
+            return parse_lock(path.read_bytes(), LOCK) if path.exists() else {}
+        except DataError:
+            if self.git.unfinished:
+                raise UnfinishedError(LOCK, self.git.unfinished) from None
+            raise
 
     def lock_at(self, commit: str) -> dict[str, LockedStage]:
         """The stages of dvc.lock at a commit; none if it has no dvc.lock.

@@ -38,11 +38,11 @@ class RecordLogs:
         logs = {one: self.at(one) for one in (listing or b"").decode().split()}
         return {one: log for one, log in logs.items() if log is not None}
 
-    def beside(self, found: Found, here: bool) -> Iterator[tuple[str, Log]]:
-        """The logs where the record was found, each with what to call it; `here`: the workspace counts."""
+    def beside(self, found: Found, here: bool, tip: str | None) -> Iterator[tuple[str, Log]]:
+        """The logs where the record was found, and what to call them: the workspace's, one in `tip`'s history."""
         if here and found.origin == "workspace" and (log := self.workspace):
             yield "log", log
-        committed = self._records.committed(found.record)
+        committed = self._records.committed(found.record, tip)
         if committed and committed.commit and (log := self.at(committed.commit)):
             yield f"log at {committed.commit[:10]}", log
 

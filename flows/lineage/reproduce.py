@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from flows.checkout.site_cache import use_private_site_cache
 from flows.checkout.workspace import (
     DOWNLOADS,
     LOCK,
+    PARAMS,
     PARENT,
     PARENT_VARIABLE,
     TRACKING,
@@ -19,11 +21,13 @@ from flows.checkout.workspace import (
     sender_lock,
 )
 from flows.checkout.worktree import detached
-from flows.lineage.chain import Chain, files_of
+from flows.lineage.chain import Chain, Step, files_of
 from flows.lineage.checks.link import Link, Status, compared, missing, of_parent
 from flows.lineage.project import Project
 from flows.records.dvc_files import parse_lock
+from flows.records.nested_keys import flatten
 from transformer.errors import DataError, UserError
+from transformer.yaml12 import parse_yaml
 
 FOLDER = f"{WORK}/reproduced"
 STDERR = 2  # the file descriptor: progress is not part of the result
@@ -64,11 +68,38 @@ def reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
     if not chain.steps:
         return [missing("", chain.name, "reproduced", "no record knows who made it")]
     before = [of_parent(link) for link in reproduce(project, chain.parent, keep)] if chain.parent else []
-    return [*before, *_reproduce(project, chain, keep)]
+    links = [*before, *_reproduce(project, chain, keep, commit := commit_of(project, chain), "reproduced")]
+    head = project.git.commit("HEAD")
+    if head and head != commit and (edited := _edited_besides(project, chain, commit, head)):
+        told = f"{len(edited)} modules that decide no output are others at HEAD: once more, at {head[:10]}"
+        print(told, file=sys.stderr, flush=True)
+        links += _reproduce(project, chain, keep, head, "reproduced at HEAD")
+    return links
 
 
-def _reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
-    commit = commit_of(project, chain)
+def _edited_besides(project: Project, chain: Chain, commit: str, head: str) -> list[str]:
+    """Imported modules that HEAD has otherwise, although its stages and params are those of the commit.
+
+    Such code should decide no output; a cheat in it that was committed, and later taken out, did.
+    """
+    if any(not _same_at(project, step, commit, head) for step in chain.steps):
+        return []  # other outputs are to be expected of HEAD
+    ran = {
+        path for step in chain.steps if step.record and step.record.executed for path in step.record.executed.modules
+    }
+    contents = [project.git.blobs(f"{one}:{path}" for path in sorted(ran)) for one in (commit, head)]
+    return [path for path, then, now in zip(sorted(ran), *contents, strict=True) if then != now]
+
+
+def _same_at(project: Project, step: Step, commit: str, head: str) -> bool:
+    """Whether both commits define the stage alike, and hold the same code and params for it."""
+    then, now = (project.definition(one).get(step.stage) for one in (commit, head))
+    code = all(project.md5_at(commit, path) == project.md5_at(head, path) for path in (then.inputs if then else []))
+    params = [flatten(parse_yaml(project.git.file(one, PARAMS) or b"", PARAMS)) for one in (commit, head)]
+    return then == now and code and all(params[0].get(key) == params[1].get(key) for key in flatten(step.params))
+
+
+def _reproduce(project: Project, chain: Chain, keep: bool, commit: str, where: str) -> list[Link]:
     use_private_site_cache(project.root)
     # While we hold the sender's lock, the runs in this temporary worktree are not sent to MLflow.
     folder = project.root / FOLDER / commit[:10]
@@ -95,18 +126,22 @@ def _reproduce(project: Project, chain: Chain, keep: bool) -> list[Link]:
         links: list[Link] = []
         for step in chain.steps:
             made = lock[step.stage].outputs
-            links += [_compared(project, folder, step.stage, path, md5, made) for path, md5 in step.outputs.items()]
+            links += [
+                _compared(project, folder, Link(step.stage, path, where, Status.OK), md5, made)
+                for path, md5 in step.outputs.items()
+            ]
         return links
 
 
-def _compared(project: Project, folder: Path, stage: str, path: str, md5: str, made: dict[str, str]) -> Link:
+def _compared(project: Project, folder: Path, if_ok: Link, md5: str, made: dict[str, str]) -> Link:
+    stage, path, where = if_ok.stage, if_ok.what, if_ok.where
     if path not in made:
-        return missing(stage, path, "reproduced", "not made any more")
-    link = compared(stage, path, "reproduced", md5, made[path])
+        return missing(stage, path, where, "not made any more")
+    link = compared(stage, path, where, md5, made[path])
     if link.status is Status.BROKEN and path.endswith(".json"):
         before = project.content(path, md5)
         if before and without_times(json.loads(before)) == without_times(json.loads((folder / path).read_bytes())):
-            return Link(stage, path, "reproduced", Status.OK, "but for times")
+            return replace(if_ok, detail="but for times")
     return link
 
 

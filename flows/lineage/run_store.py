@@ -1,5 +1,6 @@
 """Reads runs and registered models from MLflow, if its store answers within seconds."""
 
+import json
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from flows.records.record import record_path
 Answer = TypeVar("Answer")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes: it does not exist
 PROBE_SECONDS = 2.0
+ALIAS, HISTORY = "champion", "promotion.2"  # the tags of a registered model that hold its decisions begin with a time
 DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -26,6 +28,9 @@ class RunInfo:
     status: str
     tags: dict[str, str]
     params: dict[str, str]
+    metrics: dict[str, float]  # the last value of each
+    started: float  # Unix time, seconds
+    ended: float  # likewise; 0 while it runs
     artifacts: str  # URI
 
 
@@ -46,6 +51,11 @@ class RunStore:
     def __init__(self, uri: str, root: Path) -> None:
         self.uri = uri
         self.root = root
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the workspace's own store, a file, which has the runs that were made here."""
+        return self.uri.startswith("sqlite")
 
     @cached_property
     def problem(self) -> str | None:
@@ -104,6 +114,12 @@ class RunStore:
             if text := self.artifact(run, name):
                 yield run.id, text
 
+    def history(self, run: str, metric: str) -> list[tuple[int, float]]:
+        """(step, value) of every point of a run's metric."""
+        return self._asked(
+            lambda: [(one.step, one.value) for one in self._client.get_metric_history(run, metric)], []
+        )
+
     def artifact(self, run: RunInfo, name: str) -> str | None:
         """The text of one of a run's artifacts; None if it has none of that name."""
         with tempfile.TemporaryDirectory() as folder:
@@ -121,6 +137,17 @@ class RunStore:
             alias = number[1:]
             return self._asked(lambda: self._version(self._client.get_model_version_by_alias(name, alias)), None)
         return self._asked(lambda: self._version(self._client.get_model_version(name, number)), None)
+
+    def champion(self, name: str) -> tuple[str, str] | None:
+        """The version with the alias `champion`, and the one that the history of decisions names last; or neither."""
+
+        def question() -> tuple[str, str]:
+            model = self._client.get_registered_model(name)
+            told = [value for key, value in sorted(model.tags.items()) if key.startswith(HISTORY)]
+            last = str(json.loads(told[-1])["champion"] or "nobody") if told else "nobody"
+            return str(model.aliases.get(ALIAS, "nobody")), last
+
+        return self._asked(question, None)
 
     def names(self) -> list[str]:
         """What versions of registered models can be called: NAME/NUMBER and NAME@ALIAS."""
@@ -161,4 +188,13 @@ class RunStore:
 def _run_info(run: Any) -> RunInfo:
     info, data = run.info, run.data
     status = info.status if info.lifecycle_stage == "active" else "deleted"
-    return RunInfo(info.run_id, status, dict(data.tags), dict(data.params), info.artifact_uri)
+    return RunInfo(
+        id=info.run_id,
+        status=status,
+        tags=dict(data.tags),
+        params=dict(data.params),
+        metrics=dict(data.metrics),
+        started=info.start_time / 1000,
+        ended=(info.end_time or 0) / 1000,
+        artifacts=info.artifact_uri,
+    )

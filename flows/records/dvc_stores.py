@@ -39,6 +39,10 @@ class DvcStore:
             digest.update(chunk)
         return digest.hexdigest() + (DIRECTORY_SUFFIX if md5.endswith(DIRECTORY_SUFFIX) else "")
 
+    def has(self, md5: str) -> bool:
+        """Whether there is an object of this name, whatever its content."""
+        return bool(self._odb.fs.exists(self._odb.oid_to_path(md5)))
+
     def listing(self, md5: str) -> dict[str, str] | None:
         """A folder's files with their MD5s; None if the listing is not there or malformed."""
         content = self.read(md5)
@@ -108,6 +112,11 @@ class DvcStores:
         except OSError as error:
             return f"{host}:{port} does not answer ({error})"
         return None
+
+    @cached_property
+    def remote_answers(self) -> bool:
+        """Whether there is a default remote that can be read."""
+        return self.remote_name is not None and not self.remote_problem
 
     @cached_property
     def remote(self) -> DvcStore:

@@ -2,14 +2,18 @@
 
 import os
 from datetime import UTC, datetime
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from flows.records.dvc_files import StageDefinition
-from flows.records.hashes import hash_path
+from flows.records.hashes import hash_tracked
+from flows.records.imports import imported
+from flows.records.installed import files_digest, interpreter_sha256, strangers
 from flows.records.machine import this_machine, threads
+from flows.records.plumbing import is_known
 from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE, code_state
-from flows.records.record import COMPUTE, Artifact, Record, Runs
+from flows.records.record import COMPUTE, Artifact, Executed, Record, Runs
 from transformer.params import Params
 
 
@@ -42,6 +46,7 @@ class Execution:
                 "started": self.started,
                 "ended": _now(),
                 "measured": self.measured,
+                "executed": executed(self.files).model_dump(),
                 "runs": Runs(
                     spool=spool,
                     mlflow=None,
@@ -50,6 +55,21 @@ class Execution:
                 ).model_dump(),
             }
         )
+
+
+def executed(files: StageDefinition) -> Executed:
+    """The code that has run by now."""
+    modules = imported()
+    altered, foreign = strangers()
+    return Executed(
+        modules=modules,
+        undeclared=[path for path in modules if not is_known(path, files.inputs)],
+        altered=altered,
+        strangers=foreign,
+        python_path=list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))),
+        installed=files_digest(list(distributions())),
+        interpreter=interpreter_sha256(),
+    )
 
 
 def named_params(params: Params, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -63,7 +83,7 @@ def named_params(params: Params, names: list[str]) -> dict[str, dict[str, Any]]:
 
 def hash_existing(paths: list[str]) -> list[Artifact]:
     """The artifacts that exist, hashed."""
-    return [Artifact.of(path, hash_path(Path(path))) for path in paths if Path(path).exists()]
+    return [Artifact.of(path, hash_tracked(Path(path))) for path in paths if Path(path).exists()]
 
 
 def _now() -> str:

@@ -4,10 +4,16 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from transformer.files import CHUNK_BYTES, files_below
 
+OVERLOOKED = (
+    "*.swp",
+    "*~",
+    ".DS_Store",
+)  # as in .dvcignore, of what may lie beside what stages read
 DIRECTORY_SUFFIX = ".dir"  # DVC's mark of an MD5 that stands for a folder's listing
 
 
@@ -64,6 +70,21 @@ def hash_path(path: Path) -> Hashes:
     return folder_hashes(files)
 
 
+def hash_tracked(path: Path) -> Hashes:
+    """The hashes as DVC has them: what editors and desktops leave in a folder, .dvcignore has it overlook.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+    """
+    found = hash_path(path)
+    kept = {name: one for name, one in found.files.items() if not _is_overlooked(name)}
+    return found if len(kept) == len(found.files) else folder_hashes(kept)
+
+
+def _is_overlooked(name: str) -> bool:
+    return any(fnmatchcase(part, pattern) for part in name.split("/") for pattern in OVERLOOKED)
+
+
 def folder_hashes(files: dict[str, FileHashes]) -> Hashes:
     """A folder's hashes from those of its files by relative path."""
     ordered = dict(sorted(files.items()))
@@ -90,3 +111,9 @@ def listing_text(listing: dict[str, str]) -> str:
 def md5_of_bytes(content: bytes) -> str:
     """A file's MD5 by its content."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def md5_with_lf(path: Path) -> str:
+    """A file's MD5 if its lines ended with LF alone; what holds a zero byte is no text, as for git."""
+    content = path.read_bytes()
+    return md5_of_bytes(content if b"\0" in content else content.replace(b"\r\n", b"\n"))

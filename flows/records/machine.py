@@ -1,8 +1,5 @@
 """The machine and the software that a stage runs on."""
 
-import base64
-import csv
-import hashlib
 import os
 import platform
 import sys
@@ -11,6 +8,7 @@ from pathlib import Path
 
 import pynvml
 
+from flows.records.installed import files_digest
 from flows.records.record import Machine
 
 
@@ -38,16 +36,8 @@ def threads() -> int | None:
 
 
 def torch_files() -> str | None:
-    """SHA-256 of what pip says it has installed for torch, whose build, unlike all else, no lock pins.
-
-    Of the sorted lines 'sha256  path'; left out is what names the environment.
-    """
-    lines = []
-    for path, coded, _size in csv.reader((distribution("torch").read_text("RECORD") or "").splitlines()):
-        if coded and not path.split("/")[0].endswith((".dist-info", "..")):
-            digest = base64.urlsafe_b64decode(f"{coded.removeprefix('sha256=')}=")
-            lines.append(f"{digest.hex()}  {path}\n")
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest() if lines else None
+    """`files_digest` of torch, whose build, unlike all else, no lock pins."""
+    return files_digest([distribution("torch")])
 
 
 def gpu_names() -> list[str]:

@@ -70,6 +70,26 @@ class Machine(Frozen):
     )
 
 
+class Executed(Frozen):
+    """The code that really ran, wherever it came from."""
+
+    modules: dict[str, str] = Field(
+        description="SHA-256 of each module of the checkout that a process of the stage imported, line ends aside"
+    )
+    undeclared: list[str] = Field(
+        description="Those that the stage does not declare, though they may decide its outputs"
+    )
+    altered: dict[str, str] = Field(description="Imported files that are not as they were installed: path, SHA-256")
+    strangers: dict[str, str] = Field(
+        description="Imported files of no commit and no installed package, as PYTHONPATH brings them: path, SHA-256"
+    )
+    python_path: list[str] = Field(description="PYTHONPATH")
+    installed: str | None = Field(
+        pattern=SHA256, description="SHA-256 of the sorted lines 'sha256  path' of all that pip has installed"
+    )
+    interpreter: str = Field(pattern=SHA256, description="SHA-256 of the Python that ran")
+
+
 class Runs(Frozen):
     """The same execution elsewhere."""
 
@@ -96,6 +116,7 @@ class Record(Frozen):
     measured: dict[str, Any] = Field(
         default={}, description="What clock and machine decided: times, speeds, device, precision"
     )
+    executed: Executed | None = Field(default=None, description="null in records of before there was any")
     runs: Runs
     digest: str = Field(pattern=SHA256, description="SHA-256 of all else, as compact JSON, runs.mlflow being null")
 
@@ -133,7 +154,9 @@ def digest_of(content: dict[str, Any]) -> str:
     plain = {**content, "runs": {**content["runs"], "mlflow": None}}
     if not plain.get("measured"):  # as in records of before there were any
         plain.pop("measured", None)
-    if plain["machine"].get("torch_files") is None:  # likewise
+    if plain.get("executed") is None:  # likewise
+        plain.pop("executed", None)
+    if plain["machine"].get("torch_files") is None:
         plain["machine"] = {key: value for key, value in plain["machine"].items() if key != "torch_files"}
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -5,12 +5,17 @@ import sys
 from types import FrameType
 
 from flows.processes.die_with_parent import die_with_parent
+from flows.records.imports import FILE_VARIABLE, watch_imports
 from transformer.stopping import handle_stop_signals
 
 # Here, before a stage's own imports, which take seconds. `dvc` does not pass signals on to its stages: if it is
 # killed, the training would go on without it. Without DVC the parent is a shell, which people may close on purpose.
 if "DVC_STAGE" in os.environ:
     die_with_parent()
+
+# This process is a stage, or one of its workers.
+if FILE_VARIABLE in os.environ or any(word.startswith(f"{__name__}.") for word in sys.orig_argv):
+    watch_imports()
 
 
 def _stopped_while_importing(_number: int, _frame: FrameType | None) -> None:

@@ -1,9 +1,7 @@
 """Delivers a spool's events to an MLflow server, each once, however often the sender or the server dies."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +13,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
-from flows.checkout.tracking_credentials import ADDRESS
 from flows.checkout.workspace import artifact_folder, main_workspace, own_store_uri
+from flows.records.nested_keys import metric_key
 from flows.records.record import fill_in_run
+from flows.tracking.global_address import tracking_at
 from flows.tracking.model_description import MADE_FROM, SCORES, with_part
 from flows.tracking.pipeline_run import PipelineRun, parent_tag
 from flows.tracking.problem import Problem
@@ -30,8 +29,7 @@ MAX_POINTS = 1000  # of one MLflow request
 MAX_TAG_CHARACTERS = 5000
 EXAMPLE = ["The password is wrong.", "Turn on the light."]
 SIGNATURE = ModelSignature(Schema([ColSpec("string")]), Schema([ColSpec("string")]))  # lines, translations
-# What must be installed to load the registered model.
-MODEL_REQUIREMENTS = [
+MODEL_REQUIREMENTS = [  # to load the registered model
     "langcodes", "language-data", "mlflow", "numpy", "protobuf", "pydantic", "regex", "rich", "ruamel.yaml",
     "safetensors", "sentencepiece", "torch",
 ]  # fmt: skip
@@ -157,7 +155,7 @@ class Delivery:
     def _log_points(self, events: list[Event]) -> None:
         # Sending a batch twice does no harm: MLflow drops points that are equal in every field.
         points = [
-            Metric(_key(name), value, event["time"], event["step"])
+            Metric(metric_key(name), value, event["time"], event["step"])
             for event in events
             for name, value in event["values"].items()
         ]
@@ -329,24 +327,6 @@ def _in_words(error: Exception) -> str:
     return words if isinstance(error, _RecordError) else f"{type(error).__name__}: {words}"
 
 
-@contextmanager
-def tracking_at(uri: str) -> Iterator[None]:
-    """MLflow's global address for the body only: it sets the environment's too, which is for all spools."""
-    environment, former = dict(os.environ), mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(former)
-        del os.environ[ADDRESS]
-        os.environ.update(environment)
-
-
 def _save_model(*, validate_serving_input: bool, **given: Any) -> None:
     """As MLflow's own; `Model.log` alone knows the first, without which it would load the model, and torch, here."""
     mlflow.pyfunc.save_model(**given)
-
-
-def _key(name: str) -> str:
-    """A metric name as MLflow takes it: letters, digits and a few signs."""
-    return "".join(sign if sign.isascii() and (sign.isalnum() or sign in "_-. :/") else "_" for sign in name)

@@ -3,7 +3,6 @@
 import functools
 import getpass
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from flows.checkout.workspace import DEFINITION, METRICS, MODEL, main_workspace,
 from flows.records import tags
 from flows.records.dvc_files import parse_definition
 from flows.records.execution import Execution
-from flows.records.nested_keys import as_texts, flatten
+from flows.records.nested_keys import as_texts, numbers
 from flows.records.provenance import pipeline_id
 from flows.records.record import Artifact, Record, record_path
 from flows.signatures.attest import attest, keep_record
@@ -107,7 +106,7 @@ class StageRun:
     @_never_failing
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Record metrics at a step; may be called from any thread."""
-        self._spool.append("metrics", step=step, values=_numbers(metrics))
+        self._spool.append("metrics", step=step, values=numbers(metrics))
 
     @_never_failing
     def measure(self, figures: dict[str, Any]) -> None:
@@ -134,8 +133,8 @@ class StageRun:
         for report in self._execution.files.reports:
             self._send_file(Path(report))
             if report.endswith(".json"):
-                self._spool.append("metrics", step=0, values=_numbers(json.loads(Path(report).read_text("utf-8"))))
-        self._spool.append("metrics", step=0, values=_numbers(record.measured))
+                self._spool.append("metrics", step=0, values=numbers(json.loads(Path(report).read_text("utf-8"))))
+        self._spool.append("metrics", step=0, values=numbers(record.measured))
         self._describe_scores(record)
         self._end("FINISHED")
 
@@ -179,11 +178,6 @@ def _pipeline_name(params: Params, commit: str | None) -> str:
     """What was trained on, the direction, and the code's commit."""
     direction = f"{params.languages.source}-{params.languages.target}"
     return " ".join(["+".join(params.download.corpora), direction, *([commit[:8]] if commit else [])])
-
-
-def _numbers(content: dict[str, Any]) -> dict[str, float]:
-    numbers = {key: value for key, value in flatten(content).items() if isinstance(value, int | float)}
-    return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
 
 
 @contextmanager

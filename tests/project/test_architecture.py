@@ -1,16 +1,18 @@
 """A stage depends on the code that it runs; modules stay short. Who may import whom stands in pyproject.toml."""
 
 import ast
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import yaml
-from tiny_inputs import traced_imports
 from workspace import Workspace
 
 from flows.checkout import workspace as workspace_names
 from flows.records.dvc_files import parse_definition
+from flows.records.plumbing import CHECKS, PLUMBING, is_known
+from flows.records.record import parse_record
 from transformer.data.prepare import prepare
 from transformer.data.tokenize import tokenize
 from transformer.params import ComputeParams, Params, PromotionParams
@@ -20,46 +22,6 @@ CHECKOUT = Path(__file__).parents[2]
 DEFINITIONS = yaml.safe_load((CHECKOUT / "dvc.yaml").read_text())["stages"]
 STAGES = sorted(DEFINITIONS)
 MODULES = sorted(path for package in ("transformer", "flows") for path in (CHECKOUT / package).rglob("*.py"))
-# What every stage runs and no output depends on, with the reason.
-PLUMBING = {
-    "flows/checkout": "where things are",
-    "flows/markdown.py": "how pages show texts",
-    "flows/parent": "where a parent is found; what it was resolved to is in the output",
-    "flows/processes": "how a stage ends with what started it",
-    "flows/records": "what is written down about a stage that has run",
-    "flows/signatures": "who answers for what is written down",
-    "flows/stages/executor.py": "where chunks are computed; the same ones everywhere",
-    "flows/stages/gpu_lock.py": "who may use the GPU now",
-    "flows/stages/runner.py": "exit statuses and errors",
-    "flows/tracking": "what MLflow is told",
-    "transformer/chunks.py": "chunks in order, wherever they are computed",
-    "transformer/credentials.py": "what is left out of words",
-    "transformer/errors.py": "the words of errors",
-    "transformer/files.py": "hashing, and writing whole files",
-    "transformer/known_keys.py": "what is said of unknown params",
-    "transformer/params.py": "the checks of params; stages depend on their values",
-    "transformer/parent_folder.py": "where the parts of a parent are",
-    "transformer/progress.py": "what a person sees meanwhile",
-    "transformer/stopping.py": "how a stage is asked to stop",
-    "transformer/section.py": "the words of wrong params",
-    "transformer/working_folder.py": "where unfinished work is found again",
-    "transformer/yaml12.py": "how params.yaml and data/corpora.yaml are read",
-}
-# What every stage runs to check params.yaml before it works; the outputs of those that name it depend on it.
-CHECKS = (
-    "flows/restore",
-    "transformer/bleu.py",
-    "transformer/data/compression.py",
-    "transformer/data/download/archive.py",
-    "transformer/data/download/chosen.py",
-    "transformer/data/download/corpora.py",
-    "transformer/data/download/local.py",
-    "transformer/data/download/recognition.py",
-    "transformer/data/parts.py",
-    "transformer/evaluation/comet_score.py",
-    "transformer/languages.py",
-    "transformer/relations.py",
-)
 # Params that change no byte: how to fetch, and how much to hold at a time.
 WITHOUT_RESULT = {
     "download.retries",
@@ -69,11 +31,25 @@ WITHOUT_RESULT = {
 }
 
 
-@pytest.fixture(scope="session")
-def executed(reproduced: Workspace) -> dict[str, set[str]]:
+@pytest.fixture(scope="module")
+def traced(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A checkout in which every stage has run once more, watched from its process's first line on by another hook."""
+    folder = tmp_path_factory.mktemp("traced")
+    made = reproduced.copy_to(folder / "checkout")
+    (folder / "imports").mkdir()
+    made.environment |= {
+        "PYTHONPATH": str(CHECKOUT / "tests" / "support" / "traced_imports"),
+        "IMPORTS_TO": str(folder / "imports"),
+    }
+    assert sorted(made.repro("--force")) == STAGES
+    return made
+
+
+@pytest.fixture(scope="module")
+def executed(traced: Workspace) -> dict[str, set[str]]:
     """The Python files that each stage's processes executed: below the checkout, or of third parties, as paths."""
-    root = f"{reproduced.folder.resolve()}/"
-    folder = traced_imports(reproduced.folder.parent)
+    root = f"{traced.folder.resolve()}/"
+    folder = traced.folder.parent / "imports"
     return {
         stage: {line.removeprefix(root) for line in (folder / stage).read_text().splitlines()} for stage in STAGES
     }
@@ -84,6 +60,23 @@ def code_of(stage: str) -> set[str]:
     return {dep for dep in DEFINITIONS[stage]["deps"] if dep.startswith("transformer/")}
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_record_has_every_module_that_the_stages_processes_executed(
+    stage: str, traced: Workspace, executed: dict[str, set[str]]
+) -> None:
+    record = parse_record((traced.folder / "reports" / "lineage" / f"{stage}.json").read_bytes(), stage)
+    assert record.executed is not None
+    assert record.executed.modules == {
+        path: hashlib.sha256((traced.folder / path).read_bytes()).hexdigest()
+        for path in executed[stage]
+        if path.startswith(("transformer/", "flows/"))
+    }
+    assert record.executed.undeclared == []
+    assert record.executed.altered == {}
+    tracer = CHECKOUT / "tests" / "support" / "traced_imports" / "sitecustomize.py"
+    assert record.executed.strangers == {str(tracer): hashlib.sha256(tracer.read_bytes()).hexdigest()}
+
+
 def is_below(path: str, folders: Iterable[str]) -> bool:
     return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
@@ -91,10 +84,9 @@ def is_below(path: str, folders: Iterable[str]) -> bool:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_the_code_that_it_runs_and_on_no_other(stage: str, executed: dict[str, set[str]]) -> None:
     ours = {path for path in executed[stage] if path.startswith(("transformer/", "flows/"))}
-    ours = {path for path in ours if not path.endswith("/__init__.py")}
     declared = code_of(stage) | {f"flows/stages/{stage}.py"}
     assert declared <= set(DEFINITIONS[stage]["deps"])
-    assert {path for path in ours if not is_below(path, [*declared, *PLUMBING, *CHECKS])} == set()
+    assert {path for path in ours if not is_known(path, declared)} == set()
     assert {dep for dep in declared if not any(is_below(path, [dep]) for path in ours)} == set()
 
 

@@ -175,8 +175,3 @@ def once_a_test_run(factory: pytest.TempPathFactory, name: str, fill: Callable[[
             fill(folder)
             done.touch()
     return folder
-
-
-def traced_imports(folder: Path) -> Path:
-    """Beside the checkout of `reproduced`: for each stage a list of the Python files that its processes executed."""
-    return folder / "imports"

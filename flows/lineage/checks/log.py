@@ -59,7 +59,7 @@ def _chained(log: Log, where: str) -> Iterator[Link]:
 def _listed(project: Project, chain: Chain, found: Found) -> Iterator[Link]:
     """The record has a line in the log that lies where it was found, unless that began later."""
     record = found.record
-    for where, log in project.logs.beside(found, chain.here):
+    for where, log in project.logs.beside(found, chain.here, project.tip(chain)):
         if log.of(record):
             yield Link(record.stage, "record", where, Status.OK)
         elif log.began and record.ended >= log.began:

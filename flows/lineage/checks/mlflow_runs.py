@@ -5,32 +5,63 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from flows.checkout.workspace import TRACKING
 from flows.lineage.chain import Chain
 from flows.lineage.checks.link import Link, compared, compared_maps, missing
+from flows.lineage.checks.mlflow_numbers import check_numbers
+from flows.lineage.checks.registered import check_champion, check_files
 from flows.lineage.project import Project
 from flows.lineage.run_store import ModelVersion, RunInfo
 from flows.records import tags
-from flows.records.hashes import Hashes, hash_path, md5_of_bytes
 from flows.records.nested_keys import as_texts
 from flows.records.record import Artifact, Record, digest_of, record_path
+from transformer.errors import DataError
 
-MODEL_ARTIFACT = "artifacts/model"  # of a registered version: the model folder
-CODE_ARTIFACT = "code/transformer"  # of a registered version: the code that loads it
+SEND = "python -m flows.tracking.send --wait"
+NAME_STORE = "MLFLOW_TRACKING_URI=ADDRESS lineage verify"  # of the server that has the runs
 
 
 def check_runs(project: Project, chain: Chain) -> Iterator[Link]:
     """Each record's run, and every registered version that a step made or that claims its output."""
+    sent = _sent(project, chain)
     for step in chain.steps if not project.runs.problem else ():
         if step.record is None:
             continue
         run = run_of(project, step.record)
         if run:
             yield from _run(project, step.record, run)
+            yield from check_numbers(project, step.record, run, sent)
         elif not project.runs.problem:
-            yield missing(step.stage, "run", "MLflow", f"no run has the spool {step.record.runs.spool}")
+            yield _no_run(project, step.record)
         yield from _versions(project, step.record, run)
     if project.runs.problem:
-        yield missing("", "runs and registered models", "MLflow", project.runs.problem)
+        waits = any(_waits(project, step.record) for step in chain.steps if step.record)
+        do = SEND if waits else NAME_STORE
+        yield missing(
+            "", "runs and registered models", "MLflow", project.runs.problem, do, f"MLflow ({project.runs.problem})"
+        )
+
+
+def _no_run(project: Project, record: Record) -> Link:
+    """The run was not sent yet, or went to another store than this clone's own; a server should have it."""
+    why = f"no run has the spool {record.runs.spool}"
+    if _waits(project, record):
+        return missing(record.stage, "run", "MLflow", why, SEND)
+    beyond = "runs that this clone's MLflow store has not" if project.runs.own else ""
+    return missing(record.stage, "run", "MLflow", why, NAME_STORE if beyond else "", beyond)
+
+
+def _waits(project: Project, record: Record) -> bool:
+    """Whether the run is still to be sent from this workspace."""
+    return record.runs.spool is not None and (project.runs.root / TRACKING / record.runs.spool).exists()
+
+
+def _sent(project: Project, chain: Chain) -> set[str]:
+    """What dvc.yaml calls metrics or plots, which each run has as files."""
+    try:
+        return {path for stage in project.definition(chain.commit).values() for path in stage.reports}
+    except DataError:
+        return set()  # the check of dvc.yaml itself says so
 
 
 def run_of(project: Project, record: Record) -> RunInfo | None:
@@ -81,6 +112,8 @@ def _versions(project: Project, record: Record, run: RunInfo | None) -> Iterator
     outputs = {one.sha256: one for one in record.outputs if one.files}
     for sha256 in outputs:
         found |= {(one.name, one.version): one for one in project.runs.versions("tags.sha256", sha256)}
+    for name in sorted({name for name, _ in found}):
+        yield from check_champion(project, record.stage, name)
     for version in found.values():
         output = outputs.get(version.sha256 or "") or next(iter(outputs.values()), None)
         if output is not None:
@@ -99,33 +132,13 @@ def _version(project: Project, record: Record, output: Artifact, version: ModelV
     else:
         tag = source.tags.get(f"output.{output.path}", "nothing")
         yield compared(stage, "run", where, output.sha256, tag, f"output of run {version.run[:8]}")
+    recorded = None if record.code.changed else record.code.commit
     with tempfile.TemporaryDirectory() as folder:
         path = project.runs.fetch(version.artifacts, Path(folder))
-        model = hash_path(path / MODEL_ARTIFACT) if path and (path / MODEL_ARTIFACT).is_dir() else None
-        code = hash_path(path / CODE_ARTIFACT) if path and (path / CODE_ARTIFACT).is_dir() else None
-    yield _copy(stage, output, where, model)
-    recorded = None if record.code.changed else record.code.commit
-    yield from _registered_code(project, stage, where, recorded if own else _commit_of(source), code)
+        commit = recorded if own else _commit_of(source)
+        yield from check_files(project, record, output, version, path, commit)
 
 
 def _commit_of(run: RunInfo | None) -> str | None:
     """The commit that a run says that it was made at, if nothing was uncommitted."""
     return run.tags.get("git.commit") if run and run.tags.get("git.dirty") == "false" else None
-
-
-def _copy(stage: str, output: Artifact, where: str, found: Hashes | None) -> Link:
-    if found is None:
-        return missing(stage, output.path, where, "its files were not found")
-    return compared_maps(stage, output.path, where, output.files, found.listing)
-
-
-def _registered_code(
-    project: Project, stage: str, where: str, commit: str | None, found: Hashes | None
-) -> Iterator[Link]:
-    """The code in a registered model is that of the commit."""
-    if found is None or commit is None:
-        return
-    files = project.git.below(commit, "transformer")
-    expected = {name: md5_of_bytes(content) for name, content in files.items()}
-    if expected:
-        yield compared_maps(stage, "transformer", where, expected, found.listing)

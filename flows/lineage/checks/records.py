@@ -1,11 +1,14 @@
 """Do a step's record, dvc.lock and dvc.yaml agree, as they are now and as they were committed?"""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from flows.checkout.workspace import DEFINITION, LOCK
 from flows.lineage.chain import Chain, Step
+from flows.lineage.checks.commits import BEYOND_SHALLOW, COMMIT_ALL, UNSHALLOW
 from flows.lineage.checks.link import Link, broken, compared, compared_maps, missing
 from flows.lineage.project import Project
+from flows.lineage.record_search import Found
 from flows.records.dvc_files import LockedStage
 from flows.records.nested_keys import flatten
 from flows.records.record import Record, md5s, parse_record, record_path
@@ -21,14 +24,15 @@ def check_records(project: Project, chain: Chain) -> Iterator[Link]:
             yield from _workspace_record(project, step)
         yield from _definition(project, chain, step)
         if step.found is None:
-            yield from _unexplained(step, head.get(step.stage))
+            yield from _unexplained(project, chain, step, head.get(step.stage))
             continue
         record = step.found.record
         yield compared(step.stage, "record", "its digest", record.expected_digest, record.digest)
+        yield from _told_twice(project, chain, step.found)
         if step.locked:
             yield from _lock(step.stage, LOCK, record, step.locked)
         if project.git.present:
-            yield from _committed_record(project, record)
+            yield from _committed_record(project, chain, step.found)
 
 
 def _head_lock(project: Project) -> dict[str, LockedStage]:
@@ -45,11 +49,32 @@ def _absent_stages(project: Project, chain: Chain, head: dict[str, LockedStage])
             yield broken(name, "entry", LOCK, "expected the stage that HEAD has found nothing")
 
 
-def _unexplained(step: Step, head: LockedStage | None) -> Iterator[Link]:
-    """No record has the outputs of dvc.lock; if HEAD's dvc.lock has others, it was edited."""
-    yield missing(step.stage, "record", "workspace, git, MLflow", f"no record has the outputs of {LOCK}")
+def _unexplained(project: Project, chain: Chain, step: Step, head: LockedStage | None) -> Iterator[Link]:
+    """No record has the outputs of dvc.lock.
+
+    If HEAD's dvc.lock has others, or an execution that read the same made others, they were edited.
+    """
+    shallow = project.git.shallow
+    do, beyond = (UNSHALLOW, BEYOND_SHALLOW) if shallow else (f"dvc repro --force --single-item {step.stage}", "")
+    yield missing(step.stage, "record", "workspace, git, MLflow", f"no record has the outputs of {LOCK}", do, beyond)
     if head:
         yield compared_maps(step.stage, "outputs", f"{LOCK} at HEAD", head.outputs, step.outputs)
+    for found in project.records.of_stage(step.stage, chain.commit):
+        same = (md5s(found.record.inputs), found.record.command) == (step.inputs, step.command)
+        if same and flatten(found.record.depended) == flatten(step.params):
+            where = f"the record of the same inputs, {found.origin}"
+            yield compared_maps(step.stage, "outputs", where, md5s(found.record.outputs), step.outputs)
+            return
+
+
+def _told_twice(project: Project, chain: Chain, one: Found) -> Iterator[Link]:
+    """Whatever other copy there is of the same execution's record, it says the same."""
+    for other in project.records.copies(one.record, chain.commit):
+        found = other.record.expected_digest
+        if found != one.record.expected_digest:
+            where = f"{one.origin} and {other.origin}"
+            yield broken(one.record.stage, "record", where, f"two of one execution: {one.record.digest} and {found}")
+            return
 
 
 def _workspace_record(project: Project, step: Step) -> Iterator[Link]:
@@ -59,7 +84,7 @@ def _workspace_record(project: Project, step: Step) -> Iterator[Link]:
     committed = project.git.file("HEAD", name) if project.git.present else None
     if not path.exists():
         if committed is not None:
-            yield missing(step.stage, name, "workspace", "not there, though git has it")
+            yield missing(step.stage, name, "workspace", "not there, though git has it", f"git restore {name}")
         return
     try:
         record = parse_record(path.read_bytes(), name)
@@ -68,14 +93,16 @@ def _workspace_record(project: Project, step: Step) -> Iterator[Link]:
         return
     yield compared(step.stage, name, "its stage", step.stage, record.stage)
     yield compared(step.stage, name, "its digest", record.expected_digest, record.digest)
-    known = [found.record for found in project.records.history() if found.record.runs.spool == record.runs.spool]
-    if known and committed is not None:
-        try:
-            head = parse_record(committed, f"{name} at HEAD")
-        except DataError as error:
-            yield broken(step.stage, name, "git", str(error))
-            return
-        yield compared(step.stage, name, "git", head.digest, record.digest)
+    try:
+        head = [parse_record(committed, f"{name} at HEAD")] if committed is not None else []
+    except DataError as error:
+        yield broken(step.stage, name, "git", str(error))
+        return
+    known = [*head, *(found.record for found in project.records.history())]
+    same = [one.digest for one in known if one.runs.spool == record.runs.spool]  # others are other executions'
+    if same:
+        other = next((digest for digest in same if digest != record.digest), record.digest)
+        yield compared(step.stage, name, "git", other, record.digest)
 
 
 def _definition(project: Project, chain: Chain, step: Step) -> Iterator[Link]:
@@ -113,13 +140,12 @@ def _lock(stage: str, where: str, record: Record, entry: LockedStage) -> Iterato
     yield compared_maps(stage, "params", where, flatten(record.depended), flatten(entry.params))
 
 
-def _committed_record(project: Project, record: Record) -> Iterator[Link]:
-    committed = project.records.committed(record)
+def _committed_record(project: Project, chain: Chain, found: Found) -> Iterator[Link]:
+    record = found.record
+    committed = project.records.committed(record, project.tip(chain))
     if committed is None or committed.commit is None:
-        yield missing(record.stage, "record", "git", "not committed yet")
+        yield _not_committed(project, chain, found)
         return
-    if not project.git.refs_with(committed.commit):
-        yield broken(record.stage, "record", "git", f"expected a branch or tag with {committed.commit} found none")
     yield compared(record.stage, "record", "git", committed.record.digest, record.digest)
     where = f"{LOCK} at {committed.commit[:10]}"
     try:
@@ -129,8 +155,27 @@ def _committed_record(project: Project, record: Record) -> Iterator[Link]:
         return
     if entry is None:
         yield missing(record.stage, "entry", where, "committed without it")
-    elif entry.outputs != md5s(record.outputs) and project.records.of_lock(entry):
+    elif entry.outputs != md5s(record.outputs) and project.records.of_lock(entry, chain.commit):
         # For instance the run cache restored older outputs after this execution.
         yield missing(record.stage, "entry", where, "committed beside the entry of another execution")
     else:
         yield from _lock(record.stage, where, record, entry)
+
+
+def _not_committed(project: Project, chain: Chain, found: Found) -> Link:
+    """What an experiment, another branch, a stash or the reflog holds is not committed where it was looked for."""
+    record = found.record
+    elsewhere = project.records.held_by(record)
+    held = f": only {elsewhere} has it" if elsewhere else ""
+    if chain.here:
+        path = record_path(Path(), record.stage).as_posix()
+        brought = (
+            f"git restore --source={str(found.commit)[:10]} {path} && git commit --all"  # restored outputs have none
+        )
+        return missing(
+            record.stage, "record", "git", f"not committed yet{held}", brought if found.commit else COMMIT_ALL
+        )
+    if project.git.shallow:
+        return missing(record.stage, "record", "git", "not in this shallow clone", UNSHALLOW, BEYOND_SHALLOW)
+    where = f" in the history of {chain.commit[:10]}" if chain.commit else ""
+    return missing(record.stage, "record", "git", f"not committed{where}{held}")

@@ -76,7 +76,7 @@ def commit_of(project: Project, chain: Chain, record: Record) -> str | None:
                 return chain.commit
         except DataError:
             pass
-    found = project.records.committed(record)
+    found = project.records.committed(record, project.tip(chain))
     return found.commit if found else None
 
 
@@ -111,7 +111,7 @@ def _without(project: Project, chain: Chain, step: Step) -> Link:
     """No envelope was found: the record never had one, or has lost it."""
     assert step.found is not None
     record = step.found.record
-    for where, log in project.logs.beside(step.found, chain.here):
+    for where, log in project.logs.beside(step.found, chain.here, project.tip(chain)):
         if any(entry.signer for entry in log.of(record)):
             return broken(step.stage, SIGNATURE, where, STRIPPED)
     return Link(step.stage, SIGNATURE, "record", Status.UNSIGNED)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flows.checkout.workspace import MANIFEST, RAW, REGISTRY
 from flows.lineage.chain import Chain, registry_of
+from flows.lineage.checks.commits import BEYOND_SHALLOW, UNSHALLOW
 from flows.lineage.checks.contents import Contents
 from flows.lineage.checks.link import Link, broken, compared, compared_maps, missing
 from flows.lineage.project import Project
@@ -19,7 +20,8 @@ def check_sources(project: Project, chain: Chain, contents: Contents) -> Iterato
     if step is None:
         return
     if not chain.sources:
-        yield missing(step.stage, "sources", MANIFEST, "neither the manifest nor the registry was found")
+        why = "neither the manifest nor the registry was found"
+        yield missing(step.stage, "sources", MANIFEST, why, *contents.fetched(MANIFEST))
         return
     text = registry_of(project, chain, step)
     corpora = step.params.get("download", {}).get("corpora", [])
@@ -30,9 +32,12 @@ def check_sources(project: Project, chain: Chain, contents: Contents) -> Iterato
         return
     for source in chain.sources:
         if not source.in_manifest:
-            yield missing(step.stage, source.file, MANIFEST, "the manifest was not found; this is from the registry")
+            why = "the manifest was not found; this is from the registry"
+            yield missing(step.stage, source.file, MANIFEST, why, *contents.fetched(MANIFEST))
         elif text is None:
-            yield missing(step.stage, source.file, REGISTRY, "the registry of that download was not found")
+            do, beyond = (UNSHALLOW, BEYOND_SHALLOW) if project.git.shallow else ("", "")
+            why = "the registry of that download was not found"
+            yield missing(step.stage, source.file, REGISTRY, why, do, beyond)
         else:
             yield _listed(step.stage, source, listed)
             yield from _raw(step.stage, source, chain, contents)
@@ -54,5 +59,5 @@ def _raw(stage: str, source: Source, chain: Chain, contents: Contents) -> Iterat
         found = raw.files.get(source.file) if raw else None
         yield compared(stage, source.file, RAW, source.sha256, found and found.sha256, "sha256")
     own = Path(source.origin)
-    if "://" not in source.origin and own.is_file():
+    if chain.here and "://" not in source.origin and own.is_file():
         yield compared(stage, source.origin, "the file itself", source.sha256, hash_file(own).sha256, "sha256")

@@ -314,7 +314,9 @@ def test_a_fresh_clone_after_dvc_pull_is_verified_offline(
     clone.dvc("pull")
     assert main(["verify"]) == 1
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "runs and registered models (MLflow) missing: no run store in this workspace"
+    assert printed[0].startswith(
+        "runs and registered models (MLflow) missing: no run store in this workspace: MLFLOW_"
+    )
     assert printed[1].endswith(f" ok, {len(STAGES)} unsigned, 1 missing, 0 BROKEN")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -322,6 +324,8 @@ def test_a_fresh_clone_after_dvc_pull_is_verified_offline(
         assert main(["verify"]) == 1
     assert "does not answer" in capsys.readouterr().out
     assert main(["verify", "HEAD"]) == 1
+    assert main(["verify", "--offline"]) == 0
+    assert "0 missing, 0 BROKEN, 1 left out: 1 MLflow (http://127.0.0.1:" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_an_mlflow_server_that_says_nothing_holds_nobody_up(

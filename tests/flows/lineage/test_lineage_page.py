@@ -15,6 +15,7 @@ from rich.console import Console
 from tiny_inputs import CHECKOUT
 
 from flows.lineage.chain import Chain, Step
+from flows.lineage.checks.link import Link, Status
 from flows.lineage.page import GAP, HEIGHT, WIDTH, page
 from flows.lineage.record_search import Found
 from flows.lineage.show import mermaid, tree
@@ -95,6 +96,31 @@ def test_no_value_becomes_a_part_of_the_page(attack: str) -> None:
     harmless, attacked = Elements(page(chain())), Elements(page(chain(attack)))
     assert attacked.tags == harmless.tags
     assert attacked.words.count(attack) > 30
+
+
+def links_of(hostile: str = "") -> list[Link]:
+    """For a stage with details, one of the parent's and the chain as a whole; of each status one."""
+    stages = [f"first{hostile}", f"first{hostile}", f"parent x{hostile}", ""]
+    return [
+        Link(stage, f"file{hostile}", f"place{hostile}", status, f"why{hostile}", f"do{hostile}")
+        for stage, status in zip(stages, (Status.OK, Status.BROKEN, Status.MISSING, Status.CHANGED), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_value_of_a_verdict_becomes_markup(attack: str) -> None:
+    harmless, attacked = (Elements(page(chain(hostile), links_of(hostile))) for hostile in ("", attack))
+    assert attacked.tags == harmless.tags
+    assert attacked.words.count(f"why{attack}") == 3
+
+
+def test_verdicts_stand_above_the_graph_the_gravest_word_for_each_stage() -> None:
+    text = " ".join(re.sub(r"<[^>]*>", " ", page(chain(), links_of())).split())
+    assert "Verified: 1 ok , 1 missing , 1 BROKEN , 1 changed" in text
+    assert text.index("first 1 ok, 1 BROKEN file place BROKEN why do") < text.index("How it was made")
+    assert "parent x 1 missing file place missing why do" in text
+    assert "all 1 changed file place changed why do" in text
+    assert "Verified" not in page(chain())
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ The project is put back between the tests at the same path; MLflow's store stays
 
 import hashlib
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tampered_project import Scene, restore
+from tampered_project import STORE, Scene, restore
 from workspace import STAGES, Workspace
 
 from flows.lineage.cli import main
@@ -181,16 +182,15 @@ def forge_and_commit(scene: Scene) -> None:
     scene.commit()
 
 
-def older_commit(scene: Scene) -> None:
-    """The branch points to where nothing had run; the files stay."""
-    scene.workspace.git("update-ref", "refs/heads/main", "main~2")
-
-
 def orphan(scene: Scene) -> None:
-    """The branch points to a commit without a past."""
+    """The branch points to a commit without a past, whose code is another."""
+    before = (scene.root / "transformer/model/layers.py").read_bytes()
+    scene.flip("transformer/model/layers.py")
+    scene.workspace.git("add", "-u")
     tree = scene.workspace.git("write-tree").strip()
     commit = scene.workspace.git("commit-tree", "-m", "all new", tree).strip()
     scene.workspace.git("update-ref", "refs/heads/main", commit)
+    scene.write("transformer/model/layers.py", before)
 
 
 def no_commit(scene: Scene) -> None:
@@ -244,8 +244,9 @@ PAST = [
         lambda s: s.record("train", lambda r: r["runs"].update(mlflow=s.run("average"))),
         "train: tags (MLflow run",
     ),
-    Tampering("git: branch moved back", older_commit, "record (git) BROKEN: expected a branch or tag with"),
-    Tampering("git: branch without a past", orphan, "commit (branch main) BROKEN: expected a history with"),
+    Tampering(
+        "git: branch without a past and with other code", orphan, "commit (git) BROKEN: expected a history with"
+    ),
     Tampering("git: a lost commit", no_commit, "commit (git) missing: this repository has no commit", 1),
     Tampering("git: committed lock", committed_lock, "data/corpus (made by prepare) BROKEN"),
     Tampering("git: rewritten history", rewritten, "train: params (dvc.lock at "),
@@ -325,6 +326,124 @@ def forged_version(scene: Scene) -> None:
     scene.undo.append(lambda: scene.client.delete_model_version(true.name, forged.version))
 
 
+def metric(stage: str, key: str, value: float, step: int = 0) -> Tamper:
+    def do(scene: Scene) -> None:
+        run = scene.run(stage)
+        with sqlite3.connect(scene.root / STORE) as store:
+            tables = ("metrics", "latest_metrics")
+            kept = {
+                table: store.execute(f"select * from {table} where run_uuid = ?", [run]).fetchall()
+                for table in tables
+            }
+        scene.undo.append(lambda: put_back(scene, run, kept))
+        scene.client.log_metric(run, key, value, step=step)
+
+    return do
+
+
+def put_back(scene: Scene, run: str, kept: dict[str, list[Any]]) -> None:
+    with sqlite3.connect(scene.root / STORE) as store:
+        for table, rows in kept.items():
+            store.execute(f"delete from {table} where run_uuid = ?", [run])
+            store.executemany(f"insert into {table} values ({', '.join('?' * len(rows[0]))})", rows)
+
+
+def another_point(scene: Scene) -> None:
+    """Of a curve, one point is rewritten in the database."""
+    run = scene.run("train")
+    change = "update metrics set value = value + ? where run_uuid = ? and key = 'valid/bleu'"
+    scene.undo.append(lambda: execute(scene, change, -1, run))
+    execute(scene, change, 1, run)
+
+
+def another_time(column: str, milliseconds: int) -> Tamper:
+    def do(scene: Scene) -> None:
+        change = f"update runs set {column} = {column} + ? where run_uuid = ?"
+        run = scene.run("evaluate")
+        scene.undo.append(lambda: execute(scene, change, -milliseconds, run))
+        execute(scene, change, milliseconds, run)
+
+    return do
+
+
+def execute(scene: Scene, statement: str, *values: Any) -> None:
+    with sqlite3.connect(scene.root / STORE) as store:
+        assert store.execute(statement, values).rowcount > 0
+
+
+def add_to_version(name: str, content: str) -> Tamper:
+    """A file of a registered version, or a line more of one."""
+
+    def do(scene: Scene) -> None:
+        path = scene.registered(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as stream:
+            stream.write(content)
+
+    return do
+
+
+def edit_version(name: str, old: str, new: str) -> Tamper:
+    def do(scene: Scene) -> None:
+        path = scene.registered(name)
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return do
+
+
+def file_of_run(stage: str, path: str) -> Tamper:
+    return lambda scene: scene.flip(scene.root / "mlartifacts" / scene.run(stage) / "artifacts" / path)
+
+
+SHOWN = [
+    Tampering("metric: a better score", metric("evaluate", "test.bleu", 99.0, 1), "metrics (MLflow run"),
+    Tampering("metric: an invented one", metric("evaluate", "test.comet", 0.9), "metrics (MLflow run"),
+    Tampering("metric: of the corpus", metric("prepare", "train.kept", 1e6, 1), "metrics (MLflow run"),
+    Tampering("curve: one point", another_point, "reports/curves/validation.csv (MLflow run"),
+    Tampering("times: started", another_time("start_time", -3_600_000), "evaluate: times (MLflow run"),
+    Tampering("times: ended", another_time("end_time", -60_000), "evaluate: times (MLflow run"),
+    Tampering("machine: torch", lambda s: s.tag("train", "host.torch", "1.0"), "train: machine (MLflow run"),
+    Tampering("machine: GPUs", lambda s: s.tag("train", "host.gpus", "eight of them"), "train: machine (MLflow run"),
+    Tampering("machine: clean", lambda s: s.tag("train", "git.dirty", "perhaps"), "train: machine (MLflow run"),
+    Tampering("file: metrics", file_of_run("evaluate", "reports/metrics.json"), "its files) BROKEN: reports/metr"),
+    Tampering("file: a picture", file_of_run("evaluate", "reports/plots/loss.png"), "its files) BROKEN: loss.png: "),
+    Tampering("file: a curve", file_of_run("train", "reports/curves/training.csv"), "its files) BROKEN: training.c"),
+    Tampering("version: loader", add_to_version("translator_model.py", "print()"), "translator_model.py (reg"),
+    Tampering("version: one more file", add_to_version("run.py", "print()"), "run.py (registered"),
+    Tampering(
+        "version: one more module", add_to_version("code/sitecustomize.py", "1"), "code/sitecustomize.py (regist"
+    ),
+    Tampering(
+        "version: description",
+        edit_version("MLmodel", "code: code", "code: artifacts"),
+        "MLmodel (registered transformer-en-de/1) BROKEN: code: ",
+    ),
+    Tampering(
+        "version: its run",
+        edit_version("MLmodel", "run_id: ", "run_id: 0"),
+        "MLmodel (registered transformer-en-de/1) BROKEN: run_id: ",
+    ),
+    Tampering(
+        "version: a requirement", add_to_version("requirements.txt", "\nevil==1"), "requirements.txt (registered"
+    ),
+    Tampering(
+        "version: a pin", edit_version("requirements.txt", "torch==", "torch==1"), "requirements.txt (registered"
+    ),
+    Tampering(
+        "version: an environment", edit_version("conda.yaml", "- torch==", "- torch==9"), "conda.yaml (registered"
+    ),
+    Tampering(
+        "version: another environment",
+        edit_version("python_env.yaml", "-r requirements.txt", "-r more.txt"),
+        "python_env.yaml (registered",
+    ),
+    Tampering(
+        "version: its hash", edit_version("artifacts/model.sha256", "", "0"), "artifacts/model.sha256 (registered"
+    ),
+]
+
 RUNS = [
     Tampering(
         "tag: output", lambda s: s.tag("average", "output.models/averaged", "0" * 64), "average: tags (MLflow run"
@@ -362,7 +481,7 @@ RUNS = [
         "train: reports/lineage/train.json (MLflow run",
     ),
 ]
-TAMPERINGS = [*BYTES, *FILES, *PAST, *PLACES, *RUNS]
+TAMPERINGS = [*BYTES, *FILES, *PAST, *PLACES, *RUNS, *SHOWN]
 
 
 def test_an_untouched_project_is_ok(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:

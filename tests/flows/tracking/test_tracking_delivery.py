@@ -21,7 +21,8 @@ from prefect_server import until
 from tiny_inputs import CHECKOUT, TINY_PARAMS
 
 from flows.checkout.workspace import sender_lock
-from flows.tracking.delivery import Delivery, tracking_at
+from flows.tracking.delivery import Delivery
+from flows.tracking.global_address import tracking_at
 from flows.tracking.problem import problem_to_tell
 from flows.tracking.send import send_all
 from flows.tracking.spool import Spool
@@ -314,10 +315,11 @@ def test_records_of_a_server_that_is_gone_go_to_another_one(workspace: Workspace
 
 
 def test_a_model_is_registered_and_loads_below_a_folder_with_an_escape_in_its_name(
-    tmp_path: Path, empty_store: Path
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "50%20 ü&1"
     (folder / "model").mkdir(parents=True)
+    monkeypatch.chdir(folder)  # where its store keeps artifacts
     (folder / "code").mkdir()
     (folder / "model" / "weights").write_text("w")
     shutil.copy(empty_store, folder / "mlflow.db")
