@@ -27,6 +27,7 @@ from transformer.section import LARGEST, Count, CountFromZero, Names, Section, d
 from transformer.yaml12 import InvalidYamlError, parse_yaml
 
 MINUTES_OF_A_YEAR = 525_600
+DECODING_FILE = "decoding.json"
 LARGEST_MODEL = 10**11  # weights; with their gradients and Adam's moments they fill 1.6 TB
 
 
@@ -208,20 +209,14 @@ class DecodingParams(Section):
     batch_tokens: int = Field(ge=1)  # padded source tokens translated at a time
     # Params files and model folders from before these two keys mean what `auto` means.
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on a GPU that multiplies in it, fp32 on a CPU
-    device: Literal["auto", "cuda", "mps", "cpu"] = (
-        "auto"  # of evaluation; auto: compute.device; a model folder has none
-    )
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"  # of evaluation; auto: compute.device; not a model's
 
     @field_validator("alpha", "max_extra_length", "batch_tokens")
     @classmethod
     def _is_no_mistake(cls, value: float, field: ValidationInfo) -> float:
-        most = 10 if field.field_name == "alpha" else LARGEST
-        if value > most:
+        if value > (most := 10 if field.field_name == "alpha" else LARGEST):
             raise ValueError(f"more than {most} is no search")
         return value
-
-
-DECODING_FILE = "decoding.json"
 
 
 def read_decoding(folder: Path) -> DecodingParams:
@@ -291,6 +286,12 @@ class ComputeParams(Section):
         return self
 
 
+class PromotionParams(Section):
+    """What a model needs to become champion; no stage of dvc.yaml depends on it."""
+
+    require_signatures: bool  # each record behind it is signed by who may, docs/lineage.md
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -305,6 +306,7 @@ class Params(Section):
     evaluation: EvaluationParams
     export: ExportParams
     compute: ComputeParams
+    promotion: PromotionParams
 
     @property
     def decoding_device(self) -> Literal["auto", "cuda", "mps", "cpu"]:
@@ -333,10 +335,9 @@ def load_params(path: Path) -> Params:
 def parse_params(text: str | bytes, origin: str) -> Params:
     """Check the text of a params file; `origin` names it in errors, as in `load_params`."""
     try:
-        content = parse_yaml(text, origin)
+        return params_from(parse_yaml(text, origin), origin)
     except InvalidYamlError as error:
         raise ParamsError(str(error)) from None
-    return params_from(content, origin)
 
 
 def params_from(content: Any, origin: str) -> Params:

@@ -5,6 +5,8 @@
     lineage diff      A B [--json]                                  data, params, code, environment, scores
     lineage reproduce TARGET [--keep]                               run its stages again and compare the outputs
     lineage export    [TARGET] --format openlineage|prov|ro-crate --output PATH
+    lineage accept    STAGE|PATH --reason TEXT                      an edit of its code changes no result
+    lineage keygen    [NAME] [--output FILE]                        a key that signs the records of stages
 
 TARGET is a model folder, a file, an MLflow run, a model version (NAME/NUMBER, NAME@ALIAS), a git revision or one of
 DVC's experiments; without one, everything in the workspace's dvc.lock. The exit status of `verify` and `reproduce` is
@@ -13,6 +15,7 @@ DVC's experiments; without one, everything in the workspace's dvc.lock. The exit
 """
 
 import argparse
+import getpass
 import json
 import sys
 from collections import Counter
@@ -23,6 +26,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from flows.checkout.workspace import LOCK
+from flows.lineage.accept import accept
 from flows.lineage.chain import Chain
 from flows.lineage.checks.link import Link, Status, missing
 from flows.lineage.checks.verify import exit_status, verify
@@ -31,6 +35,8 @@ from flows.lineage.project import Project, UnfinishedError
 from flows.lineage.reproduce import reproduce
 from flows.lineage.show import as_json, mermaid, tree
 from flows.lineage.targets import resolve
+from flows.signatures.keys import default_key_file, generate
+from flows.signatures.policy import POLICY, entry
 from transformer.errors import ExitCode, ParamsError, UserError
 from transformer.files import write_text
 
@@ -38,6 +44,8 @@ PIPE_COLUMNS = 1000
 ALWAYS_COUNTED = (Status.OK, Status.MISSING, Status.BROKEN)
 COLOURS = {
     Status.OK: "green",
+    Status.ACCEPTED: "cyan",
+    Status.UNSIGNED: "magenta",
     Status.MISSING: "yellow",
     Status.BROKEN: "bold red",
     Status.CHANGED: "cyan",
@@ -83,8 +91,8 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([vars(link) for link in links], indent=2, ensure_ascii=False))
     else:
-        _print_links(links, all_of_them=options.all)
-    return exit_status(links)
+        _print_links(links, options.all, options.require_signatures)
+    return exit_status(links, options.require_signatures)
 
 
 def _diff(options: argparse.Namespace) -> int:
@@ -124,15 +132,34 @@ def _export(options: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
+def _accept(options: argparse.Namespace) -> int:
+    project = Project(Path.cwd())
+    for line in accept(project, resolve(project, None), options.what, options.reason):
+        print(line)
+    return ExitCode.OK
+
+
+def _keygen(options: argparse.Namespace) -> int:
+    path = options.output or default_key_file()
+    signer = generate(path, Path.cwd())
+    print(f"{path}: the private key, which signs what runs here from now on; {POLICY} gets what others need:")
+    print(f"signers:\n{entry(options.name, signer.public_key)}")
+    return ExitCode.OK
+
+
 def _console() -> Console:
     """The terminal at its own width; in a pipe lines are not cut."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
-def _print_links(links: list[Link], all_of_them: bool) -> None:
+def _print_links(links: list[Link], all_of_them: bool, unsigned: bool = False) -> None:
+    """Those that are ok, and without `unsigned` those that nobody ever signed, are counted only."""
     console = _console()
     for link in links:
-        if all_of_them or link.status not in (Status.OK, Status.LEFT_OUT):
+        counted = link.status in (Status.OK, Status.LEFT_OUT) or (
+            link.status is Status.UNSIGNED and not link.detail and not unsigned
+        )
+        if all_of_them or not counted:
             stage = f"{link.stage}: " if link.stage else ""
             console.print(Text.assemble(f"{stage}{link.what} ({link.where}) ", (str(link), COLOURS[link.status])))
     counts = {status: sum(link.status is status for link in links) for status in Status}
@@ -165,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true")
     check.add_argument("--html", type=Path, metavar="FILE", help="write a page with the graph and each verdict, too")
     check.add_argument("--all", action="store_true", help="print the links that are ok, too")
+    check.add_argument("--require-signatures", action="store_true", help="an unsigned record counts as a broken link")
     check.add_argument(
         "--offline", action="store_true", help="leave out, and count, what is where this clone can't look"
     )
@@ -183,4 +211,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", required=True, choices=["openlineage", "prov", "ro-crate"])
     export.add_argument("--output", required=True, type=Path, help="a file; for ro-crate a new folder")
     export.set_defaults(run=_export)
+    answer = commands.add_parser("accept", help="answer for that an edit of code changes no result")
+    answer.add_argument("what", metavar="STAGE|PATH")
+    answer.add_argument("--reason", required=True, help="why, for whoever reads it in a year")
+    answer.set_defaults(run=_accept)
+    key = commands.add_parser("keygen", help="make a key that signs the records of stages")
+    key.add_argument("name", nargs="?", default=getpass.getuser(), help="the signer's, by default the user's")
+    key.add_argument("--output", type=Path, metavar="FILE", help=f"by default {default_key_file()}")
+    key.set_defaults(run=_keygen)
     return parser

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flows.checkout.git import Git
 from flows.checkout.workspace import DEFINITION, LOCK, check_is_checkout, main_workspace, tracking_uri
+from flows.lineage.record_logs import RecordLogs
 from flows.lineage.record_search import RecordSearch
 from flows.lineage.run_store import RunStore
 from flows.records.dvc_files import LockedStage, StageDefinition, parse_definition, parse_lock
@@ -41,6 +42,7 @@ class Project:
         workspace = workspace or main_workspace(self.root)
         self.runs = RunStore(tracking_uri(workspace), workspace)
         self.records = RecordSearch(self.root, self.git, self.runs)
+        self.logs = RecordLogs(self.root, self.git, self.records)
         self.stores = DvcStores(self.root)
         self._locks: dict[str, dict[str, LockedStage]] = {}
 

@@ -9,9 +9,10 @@ from rich.table import Table
 
 from flows.checkout.workspace import PARAMS, check_is_checkout, main_workspace, model_name, tracking_uri
 from flows.promotion.preview import preview
+from flows.promotion.provenance import demanded
 from flows.promotion.registered_model import RegisteredModel, deciding, errors_in_one_line
-from transformer.errors import ParamsError
-from transformer.params import load_params
+from transformer.errors import DataError, ParamsError
+from transformer.params import PromotionParams, load_params
 
 SIGNIFICANCE = 0.05  # the default of a retraining's parameter
 EXAMPLES = """\
@@ -27,7 +28,8 @@ examples:
   python -m flows.promotion                     the history: each decision, its reason, the champion then
   python -m flows.promotion --dry-run           what the gate would say of the workspace's own model
   python -m flows.promotion --dry-run --to 2    what it would say of version 2
-  python -m flows.promotion --to 2              make version 2 the champion, whatever the gate says
+  python -m flows.promotion --to 2              make version 2 the champion, whatever the gate says of its
+                                                scores; promotion.require_signatures holds here, too
 
 A first champion is the best of the registered models. Without any, a candidate has to beat the committed
 reports/metrics.json. What is done to the alias in MLflow itself is noticed and kept in the history.
@@ -52,13 +54,16 @@ def _nobody(registered: RegisteredModel) -> str:
     return f"no champion any more; the last was version {former[0]}" if former else "no champion yet"
 
 
-def move(registered: RegisteredModel, number: str, reason: str) -> str:
+def move(registered: RegisteredModel, number: str, reason: str, promotion: PromotionParams) -> str:
     """Make a version the champion; returns one line for the user.
 
     Raises:
         ParamsError: there is no such version.
+        DataError: it is not signed, though params demand it.
     """
     version = registered.version(number)
+    if why := demanded(promotion, main_workspace(), Path(), registered.name)(version):
+        raise DataError(f"version {number} may not be champion: {why}")
     with deciding(main_workspace()):
         registered.notice()
         former = registered.champion()
@@ -99,7 +104,8 @@ def main() -> None:
             Console().print(numbers)
             print(f"{sentence}\nnothing was changed")
         elif options.to:
-            print(move(registered, options.to, options.reason or f"by hand, {getpass.getuser()}"))
+            reason = options.reason or f"by hand, {getpass.getuser()}"
+            print(move(registered, options.to, reason, params.promotion))
         else:
             Console().print(history(registered))
 

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from flows.checkout.workspace import MODEL, WORK, main_workspace
 from flows.promotion.gate import Check
+from flows.promotion.provenance import demanded
 from flows.promotion.registered_model import RegisteredModel, Version
 from flows.promotion.settle import Candidate, compare, conclude
 from flows.promotion.translations import TranslationCache, committed, evaluated, search_of
@@ -49,6 +50,7 @@ def preview(
         search=search,
         committed=results,
         bleu_tokenizer=params.evaluation.bleu_tokenizer,
+        unsigned=demanded(params.promotion, main, Path(), registered.name),
     )
     rival, decision = compare(candidate, cache, significance, keep=False)
     word, reason = conclude(candidate, rival, decision, "auto", None)

@@ -32,6 +32,8 @@ class Candidate:
     search: Search  # that of its evaluation, with which others are compared
     committed: dict[str, TestTranslations] | None = None  # the results that the retraining started from
     bleu_tokenizer: str | None = None  # instead of the one that the language needs
+    # Why a version may not become champion whatever it scores: its provenance is not signed as it has to be.
+    unsigned: Callable[[Version], str | None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def settle(
         if registered.champion() != before:  # another retraining was faster, or somebody has rolled back
             rival, decision = compare(candidate, cache, significance)
         check()
-        if rival and rival.version and rival.first and rule == "auto":
+        if rival and rival.version and rival.first and rule == "auto" and not candidate.unsigned(rival.version):
             registered.set_champion(rival.version)
             registered.record(rival.version, "promoted", FIRST, {"flow_run": ""})
         former = rival.version if rival else None
@@ -133,7 +135,9 @@ def compare(
     if rival and rival.tests is None and decision.promote:
         return rival, replace(decision, reason=f"{rival.lost}: {BY_HAND}")
     if rival and rival.lost:
-        return rival, replace(decision, reason=f"{decision.reason} ({rival.lost})")
+        decision = replace(decision, reason=f"{decision.reason} ({rival.lost})")
+    if decision.promote and (why := candidate.unsigned(candidate.version)):
+        return rival, replace(decision, promote=False, reason=f"{why}; its scores: {decision.reason}")
     return rival, decision
 
 

@@ -9,6 +9,7 @@ PLUMBING = {
     "flows/parent": "where a parent is found; what it was resolved to is in the output",
     "flows/processes": "how a stage ends with what started it",
     "flows/records": "what is written down about a stage that has run",
+    "flows/signatures": "who answers for what is written down",
     "flows/stages/executor.py": "where chunks are computed; the same ones everywhere",
     "flows/stages/gpu_lock.py": "who may use the GPU now",
     "flows/stages/runner.py": "exit statuses and errors",

@@ -34,6 +34,7 @@ from flows.pipeline.flow import hide_stack_traces, pipeline
 from flows.pipeline.wanted import Check, while_wanted
 from flows.promotion.approval import Approver, publish
 from flows.promotion.gate import TestTranslations
+from flows.promotion.provenance import demanded
 from flows.promotion.registered_model import RegisteredModel, Version
 from flows.promotion.report import TABLE, append_line
 from flows.promotion.settle import Candidate, Rule, settle
@@ -211,6 +212,7 @@ def settle_candidate(
         search=search_of(worktree.folder, params),
         committed=committed(main, started, worktree.folder, tests),
         bleu_tokenizer=params.evaluation.bleu_tokenizer,
+        unsigned=demanded(params.promotion, main, worktree.folder, registered.name),
     )
     approver = Approver(candidate, registered.name)
     settlement = settle(main, candidate, registered, rule, significance, approver, check)

@@ -16,6 +16,7 @@ from flows.checkout.workspace import DEFINITION, WORK
 from flows.records.dvc_files import GPU_TAG, parse_definition
 from flows.records.provenance import FLOW_RUN_VARIABLE
 from flows.restore.outputs import check_inputs, locked_stages, restore
+from flows.signatures.keys import take_signer
 from flows.stages.gpu_lock import gpu_lock
 from flows.tracking.run import StageRun, recorded
 from transformer.credentials import without_credentials
@@ -30,14 +31,16 @@ NOTHING_MADE = (ExitCode.BAD_PARAMS, ExitCode.BAD_DATA, ExitCode.DIVERGED, ExitC
 
 def run_stage(name: str, work: Callable[[Params, StageRun], None]) -> None:
     """Run `work` as stage `name`; ends the process with `transformer.errors.ExitCode` when it fails."""
-    with checked_params(name) as params, _kept_to_ourselves(), _device(name, params), recorded(name, params) as run:
-        try:
-            if _started_by_dvc():
-                check_inputs(Path.cwd(), run.inputs)
-            work(params, run)
-        except BaseException:
-            _ignore_signals()
-            raise
+    with checked_params(name) as params:
+        signer = take_signer()  # before the work: a key that can't be read would be noticed after it
+        with _kept_to_ourselves(), _device(name, params), recorded(name, params, signer) as run:
+            try:
+                if _started_by_dvc():
+                    check_inputs(Path.cwd(), run.inputs)
+                work(params, run)
+            except BaseException:
+                _ignore_signals()
+                raise
 
 
 @contextmanager

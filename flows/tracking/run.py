@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import transformer
 from flows.checkout.tracking_credentials import ADDRESS, checked_address
@@ -18,16 +18,20 @@ from flows.records.dvc_files import parse_definition
 from flows.records.execution import Execution
 from flows.records.nested_keys import as_texts, numbers
 from flows.records.provenance import pipeline_id
-from flows.records.record import Artifact, Record, record_path, write_record
+from flows.records.record import Artifact, Record, record_path
+from flows.signatures.attest import attest, keep_record
 from flows.tracking.model_description import made_from, scores
 from flows.tracking.problem import problem_to_tell
 from flows.tracking.send import start_sender
 from flows.tracking.spool import Spool
 from flows.tracking.system_metrics import SystemMetrics
 from transformer.credentials import without_credentials
-from transformer.errors import InterruptedTrainingError
+from transformer.errors import InterruptedTrainingError, UserError
 from transformer.files import sha256_of
 from transformer.params import Params
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
 
 Arguments = ParamSpec("Arguments")
 
@@ -53,8 +57,9 @@ def _never_failing(
 class StageRun:
     """Writes a stage's params, metrics, files and outcome to a spool, and starts the sender."""
 
-    def __init__(self, stage: str, params: Params) -> None:
+    def __init__(self, stage: str, params: Params, signer: "CryptoSigner | None" = None) -> None:
         self.broken = False
+        self._signer = signer
         self._system: SystemMetrics | None = None
         self._params = params
         self.inputs: list[Artifact] = []  # what the stage reads, hashed when it began
@@ -121,7 +126,8 @@ class StageRun:
     def finish(self) -> None:
         """The stage succeeded: its lineage record, outputs by hash, numbers and small report files."""
         record = self._execution.finished(self._spool.id)
-        self._send_file(write_record(Path.cwd(), record).relative_to(Path.cwd()))
+        self._send_file(keep_record(Path.cwd(), record).relative_to(Path.cwd()))
+        self._attest(record)
         outputs = tags.hash_tags("output", record.outputs)
         self._spool.append("tags", tags={**outputs, tags.RECORD: record.digest})
         for report in self._execution.files.reports:
@@ -131,6 +137,17 @@ class StageRun:
         self._spool.append("metrics", step=0, values=numbers(record.measured))
         self._describe_scores(record)
         self._end("FINISHED")
+
+    def _attest(self, record: Record) -> None:
+        """Log and sign the record, which is whole and sent without that, too."""
+        try:
+            envelope = attest(Path.cwd(), record, self._signer)
+        except (UserError, OSError) as error:
+            signed = "logged and signed" if self._signer else "logged"
+            print(f"warning: the record of {record.stage} is not {signed}: {error}", file=sys.stderr)
+        else:
+            if envelope:
+                self._send_file(envelope.relative_to(Path.cwd()))
 
     def _describe_scores(self, record: Record) -> None:
         """An evaluation tells the page of the model that it is of."""
@@ -164,9 +181,12 @@ def _pipeline_name(params: Params, commit: str | None) -> str:
 
 
 @contextmanager
-def recorded(stage: str, params: Params) -> Iterator[StageRun]:
-    """Record the body as a run of `stage`: FINISHED, FAILED, or KILLED if it was asked to stop."""
-    run = StageRun(stage, params)
+def recorded(stage: str, params: Params, signer: "CryptoSigner | None" = None) -> Iterator[StageRun]:
+    """Record the body as a run of `stage`: FINISHED, FAILED, or KILLED if it was asked to stop.
+
+    `signer` signs the record of one that finished.
+    """
+    run = StageRun(stage, params, signer)
     try:
         yield run
     except BaseException as error:

@@ -15,7 +15,7 @@ from flows.records.plumbing import CHECKS, PLUMBING, is_known
 from flows.records.record import parse_record
 from transformer.data.prepare import prepare
 from transformer.data.tokenize import tokenize
-from transformer.params import ComputeParams, Params
+from transformer.params import ComputeParams, Params, PromotionParams
 from transformer.training import resume
 
 CHECKOUT = Path(__file__).parents[2]
@@ -120,7 +120,8 @@ def test_every_param_that_changes_a_result_belongs_to_a_stage() -> None:
     keys = {f"{section}.{key}" for section, kind in sections.items() for key in kind.model_fields}
     covered = {key for key in keys if key in listed or key.split(".")[0] in listed}
     compute = {f"compute.{key}" for key in ComputeParams.model_fields}
-    assert keys - covered == compute | WITHOUT_RESULT
+    promotion = {f"promotion.{key}" for key in PromotionParams.model_fields}
+    assert keys - covered == compute | promotion | WITHOUT_RESULT
     assert all(name in keys | sections.keys() for name in listed)
 
 

@@ -131,6 +131,7 @@ TINY_PARAMS: dict[str, Any] = {
         "executor": "local",
         "scheduler": None,
     },
+    "promotion": {"require_signatures": False},
 }
 
 

@@ -253,6 +253,9 @@ WRONG: list[tuple[dict[str, str], str]] = [
     ({"compute.executor": "ray"}, "compute.executor = 'ray': input should be 'local' or 'dask'"),
     ({"compute.scheduler": "the big one"}, "compute.scheduler = 'the big one': an address is expected, for instance"),
     ({"compute.scheduler": "8786"}, f"compute.scheduler = 8786: input {TEXT_WANTED}"),
+    # promotion
+    ({"promotion.require_signatures": "yes"}, "promotion.require_signatures = 'yes': input should be a valid boolean; did you mean true"),
+    ({"promotion.require_signatures": "1"}, "promotion.require_signatures = 1: input should be a valid boolean"),
     # corpora and languages of the registry
     ({"download.corpora": "[interface]"}, "has no corpus 'interface'; it has interface-strings, multi30k"),
     ({"download.corpora": "[multi-30k]"}, "did you mean multi30k?"),
@@ -314,7 +317,8 @@ def test_every_key_refuses_what_is_no_value_at_all(key: str) -> None:
     section, _, name = key.rpartition(".")
     lines = [line for line in TEXT.splitlines() if not line.strip().startswith(f"{name}:")]
     assert len(lines) < len(TEXT.splitlines())
-    assert told("\n".join(lines)).startswith(f"params.yaml: {section}.") if key not in OPTIONAL else True
+    refused = (f"params.yaml: {section}.", f"params.yaml: {section} = None: a section is expected")  # its only key
+    assert told("\n".join(lines)).startswith(refused) if key not in OPTIONAL else True
     misspelt = with_values(TEXT, {key: "1"}).replace(f"  {name}: 1", f"  {name}x: 1")
     line = told(misspelt)
     assert line.startswith(f"params.yaml: {section}.{name}x is not a key; allowed here: ")

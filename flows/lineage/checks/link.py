@@ -22,6 +22,8 @@ class Status(StrEnum):
     """How a comparison came out."""
 
     OK = "ok"
+    ACCEPTED = "accepted"  # they differ, and somebody answers for that it changes no result
+    UNSIGNED = "unsigned"  # nobody answers for it with a signature
     MISSING = "missing"  # one side was not found, so nothing is proved
     BROKEN = "BROKEN"  # both sides are there and differ
     CHANGED = "changed"  # both are right, each at its time: code that decides no output
@@ -41,6 +43,8 @@ class Link:
     beyond: str = ""  # of what is missing because this clone can't look there: where that is
 
     def __str__(self) -> str:
+        if self.status is Status.ACCEPTED:  # by somebody
+            return f"{self.status} {self.detail}"
         return ": ".join(filter(None, (self.status, self.detail, self.do)))
 
 

@@ -27,7 +27,7 @@ def check_runs(project: Project, chain: Chain) -> Iterator[Link]:
     for step in chain.steps if not project.runs.problem else ():
         if step.record is None:
             continue
-        run = _run_of(project, step.record)
+        run = run_of(project, step.record)
         if run:
             yield from _run(project, step.record, run)
             yield from check_numbers(project, step.record, run, sent)
@@ -64,7 +64,8 @@ def _sent(project: Project, chain: Chain) -> set[str]:
         return set()  # the check of dvc.yaml itself says so
 
 
-def _run_of(project: Project, record: Record) -> RunInfo | None:
+def run_of(project: Project, record: Record) -> RunInfo | None:
+    """The run of the execution, by its id or its spool."""
     if record.runs.mlflow and (run := project.runs.run(record.runs.mlflow)):
         return run
     tagged = project.runs.runs_tagged("spool", record.runs.spool or "")

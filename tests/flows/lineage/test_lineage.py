@@ -317,7 +317,7 @@ def test_a_fresh_clone_after_dvc_pull_is_verified_offline(
     assert printed[0].startswith(
         "runs and registered models (MLflow) missing: no run store in this workspace: MLFLOW_"
     )
-    assert printed[1].endswith(" ok, 1 missing, 0 BROKEN")
+    assert printed[1].endswith(f" ok, {len(STAGES)} unsigned, 1 missing, 0 BROKEN")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free.getsockname()[1]}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tampered_project import STORE, Scene, restore
-from workspace import Workspace
+from workspace import STAGES, Workspace
 
 from flows.lineage.cli import main
 
@@ -485,7 +485,8 @@ TAMPERINGS = [*BYTES, *FILES, *PAST, *PLACES, *RUNS, *SHOWN]
 
 
 def test_an_untouched_project_is_ok(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (main(["verify"]), capsys.readouterr().out.split(", ")[1:]) == (0, ["0 missing", "0 BROKEN\n"])
+    status, counts = main(["verify"]), capsys.readouterr().out.split(", ")[1:]
+    assert (status, counts) == (0, [f"{len(STAGES)} unsigned", "0 missing", "0 BROKEN\n"])
 
 
 def test_there_are_enough_and_all_differ() -> None:

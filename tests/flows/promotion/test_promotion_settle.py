@@ -1,6 +1,7 @@
 """From candidates to champions in a real MLflow registry; translations of earlier champions come from the cache."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,20 @@ def test_versions_are_found_by_content_and_by_number(retrainings: Retrainings) -
         registry.version("4")
     unknown = RegisteredModel(registry.uri, "transformer-en-fr")
     assert (unknown.champion(), unknown.history()) == (None, [])
+
+
+def test_a_model_that_is_not_signed_as_demanded_never_gets_the_alias(retrainings: Retrainings) -> None:
+    retrainings.settle(retrainings.candidate(30))
+    better = replace(retrainings.candidate(0), unsigned=lambda _: "nobody signed it")
+    for rule in ("auto", "manual"):
+        settlement = retrainings.settle(better, rule)  # nobody is asked
+        assert (settlement.event.decision, settlement.event.champion) == ("refused", "1")
+        assert settlement.event.reason.startswith("nobody signed it; its scores: not significantly worse")
+
+
+def test_nor_does_the_first_of_the_registered_models(retrainings: Retrainings) -> None:
+    best = retrainings.candidate(0)
+    retrainings.translate(best)
+    worse = replace(retrainings.candidate(30), unsigned=lambda one: "unsigned" if one == best.version else None)
+    assert retrainings.settle(worse).event.decision == "refused"
+    assert retrainings.registry.champion() is None
