@@ -20,6 +20,8 @@ from flows.lineage.committed import compare_with_commit
 from flows.lineage.project import Project
 from flows.restore.outputs import restore as bring_back
 
+pytestmark = pytest.mark.slow  # three minutes; what they have in common is in the tests of tamperings, too
+
 CHANGED = ("models/averaged", "models/export", "reports/attention", "reports/translations")  # by another beam
 RESULTS = ("dvc.lock", "params.yaml", "reports")
 
