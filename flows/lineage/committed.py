@@ -14,7 +14,7 @@ from flows.checkout.workspace import CORPUS, HYPOTHESES, TRANSLATIONS
 from flows.lineage.project import Project
 from flows.lineage.scores import SIGNIFICANT, compare
 from flows.records.dvc_files import LockedStage, owner_of
-from flows.records.hashes import hash_path
+from flows.records.hashes import hash_tracked
 from flows.records.hypotheses import hypotheses_in
 from flows.records.nested_keys import flatten
 from flows.records.record import Record
@@ -62,7 +62,7 @@ def compare_with_commit(project: Project, revision: str = "HEAD") -> Comparison 
 
 
 def _md5(path: Path) -> str | None:
-    return hash_path(path).md5 if path.exists() else None
+    return hash_tracked(path).md5 if path.exists() else None
 
 
 def _reads_what_differs(before: LockedStage, now: LockedStage, made: set[str]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows.checkout.workspace import DEFINITION, LOCK
 from flows.records.dvc_files import LockedStage, parse_definition, parse_lock
-from flows.records.hashes import hash_path
+from flows.records.hashes import hash_tracked
 from flows.records.record import Artifact
 from flows.restore.copies import Copies
 from transformer.errors import DataError, ParamsError
@@ -63,7 +63,7 @@ def _restore_stage(copies: Copies, stage: LockedStage, found: Restored) -> None:
     back, lost = [], []
     for path, md5 in stage.outputs.items():
         here = copies.root / path
-        if here.exists() and hash_path(here).md5 == md5:
+        if here.exists() and hash_tracked(here).md5 == md5:
             copies.find(stage.name, path, md5)  # for the sake of the cache
         elif copies.bring_back(stage.name, path, md5):
             back.append(path)
@@ -106,7 +106,7 @@ def check_outputs(root: Path, stages: list[str] | None = None) -> None:
     """
     for name, stage in locked_stages(root).items():
         for path, md5 in stage.outputs.items():
-            if (stages is None or name in stages) and (root / path).exists() and hash_path(root / path).md5 != md5:
+            if (stages is None or name in stages) and (root / path).exists() and hash_tracked(root / path).md5 != md5:
                 raise DataError(damaged(path, name))
 
 

@@ -16,6 +16,9 @@ from tampered_project import Scene, restore
 from workspace import Workspace
 
 from flows.lineage.cli import main
+from flows.lineage.committed import compare_with_commit
+from flows.lineage.project import Project
+from flows.restore.outputs import restore as bring_back
 
 CHANGED = ("models/averaged", "models/export", "reports/attention", "reports/translations")  # by another beam
 RESULTS = ("dvc.lock", "params.yaml", "reports")
@@ -135,6 +138,7 @@ class Situation:
     verify: tuple[str, ...] = ()
     status: int = 0
     says: str = ""
+    also: str = ""
 
 
 def nothing(scene: Everyday) -> None:
@@ -387,15 +391,11 @@ SITUATIONS = [
     Situation(
         "the cache removed", removed(".dvc/cache"), (), 1, "models/averaged (cache) missing: not there: dvc commit"
     ),
-    Situation("clone", cloned(), (), 1, "no run store in this workspace: MLFLOW_TRACKING_URI="),
-    Situation("clone: how data come", cloned(), (), 1, "dvc pull models/averaged"),
+    Situation("clone", cloned(), (), 1, "in this workspace: MLFLOW_TRACKING_URI=", "dvc pull models/averaged"),
     Situation("clone: offline", cloned(), OFFLINE, 0, "1 MLflow (no run store in this workspace)"),
     Situation("clone: HEAD offline", cloned(), ("HEAD", "--offline"), 0, "data that this clone lacks (dvc pull)"),
     Situation("clone of one branch without tags", cloned("--single-branch", "--no-tags"), OFFLINE),
-    Situation(
-        "shallow clone", cloned("--depth", "1"), (), 1, "train: commit (git) missing: this shallow clone has no"
-    ),
-    Situation("shallow clone: how it gets deeper", cloned("--depth", "1"), (), 1, ": git fetch --unshallow"),
+    Situation("shallow clone", cloned("--depth", "1"), (), 1, "this shallow clone has no", ": git fetch --unshallow"),
     Situation(
         "shallow clone: offline",
         cloned("--depth", "1"),
@@ -431,6 +431,7 @@ def test_an_honest_situation_is_not_broken(
     assert "BROKEN" not in printed.replace(" 0 BROKEN", ""), printed
     assert status == situation.status, printed
     assert situation.says in printed, printed
+    assert situation.also in printed, printed
 
 
 def rewritten_plumbing(scene: Everyday) -> None:
@@ -516,6 +517,19 @@ def test_a_model_that_is_not_quite_one_names_the_nearest(
         f"{count - 2} of its {count} files: .DS_Store is not one of its files, config.json differs, spm.model is mis"
     )
     assert words in capsys.readouterr().err
+
+
+def test_litter_makes_no_other_output(scene: Everyday) -> None:
+    """Neither for the last line of `make repro` nor for `make undo`, as for DVC."""
+    litter(scene)
+    found = compare_with_commit(Project(scene.root))
+    assert found is not None
+    assert (found.differing, found.missing) == ({}, [])
+    assert bring_back(scene.root, []).lines == []
+    scene.flip("models/averaged/config.json")
+    found = compare_with_commit(Project(scene.root))
+    assert found is not None
+    assert found.differing == {"average": ["models/averaged"]}
 
 
 def test_a_slip_in_a_name_is_answered_with_close_ones(scene: Everyday, capsys: pytest.CaptureFixture[str]) -> None:
