@@ -55,6 +55,20 @@ def parse_lock(text: str | bytes, origin: str) -> dict[str, LockedStage]:
     return _stages(text, origin, _locked)
 
 
+def parse_locked(name: str, text: str | bytes, origin: str) -> LockedStage:
+    """One stage's entry alone, as DVC's run cache has it.
+
+    Raises:
+        DataError: it is malformed.
+    """
+    try:
+        return _locked(name, parse_yaml(text, origin))
+    except InvalidYamlError as error:
+        raise DataError(str(error)) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{origin} is malformed: {type(error).__name__} {error}") from None
+
+
 def _stages(text: str | bytes, origin: str, read: Callable[[str, dict[str, Any]], Stage]) -> dict[str, Stage]:
     try:
         return {name: read(name, entry) for name, entry in parse_yaml(text, origin)["stages"].items()}

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flows.checkout.site_cache import use_private_site_cache
+from flows.records.dvc_files import LockedStage, parse_locked
 from flows.records.hashes import DIRECTORY_SUFFIX
 from transformer.errors import DataError
 from transformer.files import CHUNK_BYTES
@@ -90,6 +91,17 @@ class DvcStores:
     def cache(self) -> DvcStore:
         """DVC's cache of this checkout."""
         return DvcStore("cache", self._repo.cache.local)
+
+    def was_run(self, stage: LockedStage) -> bool:
+        """Whether DVC's run cache, from which it restores outputs without running anything, has this execution."""
+        folder = Path(self._repo.stage_cache.cache_dir)
+        for path in folder.glob("*/*/*"):
+            try:
+                if parse_locked(stage.name, path.read_bytes(), str(path)) == stage:
+                    return True
+            except (DataError, OSError):
+                continue  # being written, or of another version of DVC's
+        return False
 
     @cached_property
     def remote_name(self) -> str | None:

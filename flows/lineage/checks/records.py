@@ -52,12 +52,14 @@ def _absent_stages(project: Project, chain: Chain, head: dict[str, LockedStage])
 def _unexplained(project: Project, chain: Chain, step: Step, head: LockedStage | None) -> Iterator[Link]:
     """No record has the outputs of dvc.lock.
 
-    If HEAD's dvc.lock has others, or an execution that read the same made others, they were edited.
+    If HEAD's dvc.lock has others, which DVC's run cache doesn't have either, or if an execution that read the same
+    made others, they were edited.
     """
     shallow = project.git.shallow
     do, beyond = (UNSHALLOW, BEYOND_SHALLOW) if shallow else (f"dvc repro --force --single-item {step.stage}", "")
     yield missing(step.stage, "record", "workspace, git, MLflow", f"no record has the outputs of {LOCK}", do, beyond)
-    if head:
+    restored = step.locked is not None and project.stores.was_run(step.locked)  # by DVC, though no record is left
+    if head and not restored:
         yield compared_maps(step.stage, "outputs", f"{LOCK} at HEAD", head.outputs, step.outputs)
     for found in project.records.of_stage(step.stage, chain.commit):
         same = (md5s(found.record.inputs), found.record.command) == (step.inputs, step.command)

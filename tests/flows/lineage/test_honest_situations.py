@@ -153,6 +153,16 @@ def from_the_run_cache(scene: Everyday) -> None:
     scene.git("restore", "reports/lineage")
 
 
+def without_any_record(scene: Everyday) -> None:
+    """Restored from the run cache, and whoever had the record has removed it."""
+    from_the_run_cache(scene)
+    scene.without_experiments()
+    shutil.rmtree(scene.root / ".git" / "logs")
+    away = scene.root.parent / "mlflow.db"
+    (scene.root / "mlflow.db").rename(away)
+    scene.undo.append(lambda: away.rename(scene.root / "mlflow.db"))
+
+
 def stashed(scene: Everyday) -> None:
     scene.after_experiment()
     scene.git("stash", "-q")
@@ -339,6 +349,13 @@ SITUATIONS = [
         (),
         1,
         "not committed yet: only experiment s2 has it: git restore --source=",
+    ),
+    Situation(
+        "restored from the run cache without any record",
+        without_any_record,
+        (),
+        1,
+        "evaluate: record (workspace, git, MLflow) missing: no record has the outputs of dvc.lock: dvc repro --force",
     ),
     Situation("results stashed", stashed),
     Situation("results on another branch", Everyday.branch),
