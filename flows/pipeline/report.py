@@ -13,7 +13,7 @@ from flows.checkout.git import Git
 from flows.checkout.workspace import LOCK, MLFLOW_UI_VARIABLE, REPORTS, main_workspace, tracking_uri
 from flows.markdown import plain, scores_table, table
 from flows.pipeline.stage_process import Outcome
-from flows.records.dvc_files import parse_lock
+from flows.records.dvc_files import read_lock
 from flows.records.record import md5s, parse_record, record_path
 from transformer.errors import DataError
 from transformer.evaluation.published import beside_published, full_name
@@ -100,7 +100,7 @@ def _made_what_is_here(workspace: Path, stage: str) -> bool:
     try:
         path = record_path(workspace, stage)
         record = parse_record(path.read_bytes(), str(path))
-        locked = parse_lock((workspace / LOCK).read_bytes(), LOCK)[stage]
+        locked = read_lock(workspace / LOCK)[stage]
     except (FileNotFoundError, DataError, KeyError):
         return True
     return md5s(record.outputs) == locked.outputs

@@ -3,8 +3,10 @@
 Parsed without importing DVC, which takes seconds. `flows.pipeline.graph` asks DVC itself for the order of the stages.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from flows.checkout.workspace import PARAMS
@@ -13,6 +15,7 @@ from transformer.yaml12 import InvalidYamlError, parse_yaml
 
 Stage = TypeVar("Stage")
 
+REWRITE_SECONDS, LOOK_SECONDS = 2.0, 0.05
 GPU_TAG = "gpu"  # in `meta.prefect.tags`: the stage wants its device, a GPU or the CPU, to itself
 
 
@@ -67,6 +70,26 @@ def parse_locked(name: str, text: str | bytes, origin: str) -> LockedStage:
         raise DataError(str(error)) from None
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{origin} is malformed: {type(error).__name__} {error}") from None
+
+
+def read_lock(path: Path) -> dict[str, LockedStage]:
+    """The stages of the dvc.lock at `path`; none if it is not there.
+
+    DVC empties and writes it in place whenever a stage ends, beside which another one may begin: what is malformed is
+    read again for a while.
+
+    Raises:
+        DataError: it stays malformed.
+    """
+    deadline = time.monotonic() + REWRITE_SECONDS
+    while path.exists():
+        try:
+            return parse_lock(path.read_bytes(), path.name)
+        except DataError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(LOOK_SECONDS)
+    return {}
 
 
 def _stages(text: str | bytes, origin: str, read: Callable[[str, dict[str, Any]], Stage]) -> dict[str, Stage]:

@@ -11,7 +11,7 @@ from flows.records.hashes import hash_tracked
 from flows.records.imports import imported
 from flows.records.installed import files_digest, interpreter_sha256, strangers
 from flows.records.machine import this_machine, threads
-from flows.records.plumbing import is_known
+from flows.records.plumbing import OF_A_PARENT, is_known
 from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE, code_state
 from flows.records.record import COMPUTE, Artifact, Executed, Record, Runs
 from transformer.params import Params
@@ -61,9 +61,10 @@ def executed(files: StageDefinition) -> Executed:
     """The code that has run by now."""
     modules = imported()
     altered, foreign = strangers()
+    declared = [*files.inputs, *(OF_A_PARENT if files.name == "parent" else ())]
     return Executed(
         modules=modules,
-        undeclared=[path for path in modules if not is_known(path, files.inputs)],
+        undeclared=[path for path in modules if not is_known(path, declared)],
         altered=altered,
         strangers=foreign,
         python_path=list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))),

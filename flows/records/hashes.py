@@ -9,11 +9,7 @@ from pathlib import Path
 
 from transformer.files import CHUNK_BYTES, files_below
 
-OVERLOOKED = (
-    "*.swp",
-    "*~",
-    ".DS_Store",
-)  # as in .dvcignore, of what may lie beside what stages read
+OVERLOOKED = ("*.swp", "*~", ".DS_Store")  # as in .dvcignore, of what may lie beside what stages read
 DIRECTORY_SUFFIX = ".dir"  # DVC's mark of an MD5 that stands for a folder's listing
 
 

@@ -43,8 +43,13 @@ CHECKS = (
     "transformer/relations.py",
 )
 
+# What runs only where params ask for it.
+AT_TIMES = ("flows/stages/dask_executor.py",)
+# Of the stage `parent`, which declares nothing but itself on purpose (dvc.yaml), where there is one to look for.
+OF_A_PARENT = ("flows/lineage", "transformer/model", "transformer/tokens/vocabulary.py", "transformer/training")
+
 
 def is_known(path: str, declared: Iterable[str]) -> bool:
     """Whether a module belongs to what a stage declares, or to what is known to be needed besides."""
-    folders = (*declared, *PLUMBING, *CHECKS)
+    folders = (*declared, *PLUMBING, *CHECKS, *AT_TIMES)
     return path.endswith("/__init__.py") or any(path == one or path.startswith(f"{one}/") for one in folders)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.checkout.workspace import DEFINITION, LOCK
-from flows.records.dvc_files import LockedStage, parse_definition, parse_lock
+from flows.records.dvc_files import LockedStage, parse_definition, read_lock
 from flows.records.hashes import hash_tracked
 from flows.records.record import Artifact
 from flows.restore.copies import Copies
@@ -48,8 +48,7 @@ def locked_stages(root: Path) -> dict[str, LockedStage]:
     Raises:
         DataError: it is malformed.
     """
-    path = root / LOCK
-    return parse_lock(path.read_bytes(), LOCK) if path.exists() else {}
+    return read_lock(root / LOCK)
 
 
 def _unknown(root: Path, name: str) -> str:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from prefect_server import until
 from workspace import Workspace
 
 from flows.checkout.workspace import hold_pipeline_lock
-from flows.records.dvc_files import parse_lock
+from flows.records.dvc_files import parse_lock, read_lock
 from flows.records.hashes import hash_path
+from transformer.errors import DataError
 from transformer.files import files_below
 
 OUTPUTS = ("data/raw", "data/corpus", "data/tokens", "models", "reports")
@@ -248,3 +250,22 @@ def test_the_cure_for_a_full_disk_keeps_finished_experiments(workspace: Workspac
     workspace.run(*cure.split(), "--force")
     assert cached(workspace, lock).exists()
     assert hash_path(cached(workspace, model)).md5 == model
+
+
+def test_a_lock_that_is_being_rewritten_is_read_once_it_is_whole(tmp_path: Path) -> None:
+    """DVC empties dvc.lock and writes it in place when a stage ends, beside which another one begins."""
+    whole = (
+        "schema: '2.0'\nstages:\n  export:\n    cmd: run\n    outs:\n    - path: models/export\n      md5: "
+        + "0" * 32
+    )
+    lock = tmp_path / "dvc.lock"
+    lock.write_text("")
+    writer = threading.Timer(0.4, lock.write_text, [whole])
+    writer.start()
+    assert read_lock(lock)["export"].outputs == {"models/export": "0" * 32}
+    writer.join()
+    lock.write_text("stages")
+    with pytest.raises(DataError, match="dvc.lock is malformed"):
+        read_lock(lock)
+    lock.unlink()
+    assert read_lock(lock) == {}
