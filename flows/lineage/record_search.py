@@ -169,8 +169,9 @@ class RecordSearch:
     def held_by(self, record: Record) -> str | None:
         """Where in git the record is that no history in question has, in words; None if it is nowhere."""
         held = [one for one in self.history() if one.record.runs.spool == record.runs.spool]
-        refs = (ref for one in held if one.commit for ref in self._git.refs_with(one.commit))
-        ref = next(refs, None)
+        refs = [ref for one in held if one.commit for ref in self._git.refs_with(one.commit)]
+        # DVC's own, such as EXEC_HEAD, are no names for people: last.
+        ref = min(refs, key=lambda ref: ref.startswith(f"{EXPERIMENTS}exec/"), default=None)
         if ref is None:
             return f"the reflog's {str(held[0].commit)[:10]}" if held else None
         return ref_in_words(ref)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from flows.lineage.chain import Chain
-from flows.lineage.checks.link import Link, Status, broken
+from flows.lineage.checks.link import Link, Status, broken, missing
 from flows.lineage.project import Project
 from flows.lineage.record_search import Found
 from flows.signatures.log import LOG, Log, parse_log
@@ -37,7 +37,14 @@ def _whole(project: Project, chain: Chain) -> Iterator[Link]:
         if lost := version.entries.keys() - log.entries.keys():
             stages = ", ".join(sorted({version.entries[line].stage for line in lost}))
             what = f"{len(lost)} lines of commit {commit[:10]} ({stages}) are gone or rewritten"
-            yield broken("", LOG, where, f"{what}: git show {commit[:10]}:{LOG} >> {LOG} brings them back")
+            do = f"git show {commit[:10]}:{LOG} >> {LOG}"
+            # Older results that were restored, and not committed, bring the log of their time.
+            restored = chain.here and any(log.entries.keys() == one.entries.keys() for one in older.values())
+            yield (
+                missing("", LOG, where, what, do)
+                if restored
+                else broken("", LOG, where, f"{what}: {do} brings them back")
+            )
             return
     yield Link("", LOG, f"{where}, its older versions", Status.OK)
 
