@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from flows.lineage.chain import Chain
 from flows.lineage.project import Project
 from flows.records.dvc_files import owner_of
-from flows.records.hashes import hash_path
+from flows.records.hashes import hash_tracked
 from flows.records.record import md5s
 from flows.signatures.acceptance import Acceptance, add_acceptance
 from flows.signatures.keys import load_signer
@@ -44,7 +44,7 @@ def _edits(chain: Chain, project: Project, what: str, reason: str, by: str) -> I
                 continue
             known.add(what)
             file = project.root / path
-            if file.exists() and (new := hash_path(file).md5) != old:
+            if file.exists() and (new := hash_tracked(file).md5) != old:
                 edited = True
                 yield Acceptance(step.stage, path, old, new, reason, by)
     if what not in known:

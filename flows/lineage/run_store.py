@@ -16,7 +16,7 @@ from flows.records.record import record_path
 Answer = TypeVar("Answer")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes: it does not exist
 PROBE_SECONDS = 2.0
-ALIAS, HISTORY = "champion", "promotion.2"  # the tags of a registered model that hold its decisions begin with a time
+ALIAS, DECISIONS = "champion", "promotion."  # an alias of a registered model; its tags that hold decisions, by time
 DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -143,7 +143,7 @@ class RunStore:
 
         def question() -> tuple[str, str]:
             model = self._client.get_registered_model(name)
-            told = [value for key, value in sorted(model.tags.items()) if key.startswith(HISTORY)]
+            told = [value for key, value in sorted(model.tags.items()) if key.startswith(DECISIONS)]
             last = str(json.loads(told[-1])["champion"] or "nobody") if told else "nobody"
             return str(model.aliases.get(ALIAS, "nobody")), last
 

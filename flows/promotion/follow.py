@@ -17,8 +17,9 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 
 from flows.checkout.workspace import PARAMS, model_name, tracking_uri
+from flows.lineage.run_store import ALIAS
 from flows.promotion.model_files import fetched
-from flows.promotion.registered_model import ALIAS, RegisteredModel, Version, errors_in_one_line
+from flows.promotion.registered_model import RegisteredModel, Version, errors_in_one_line
 from transformer.errors import DataError, ParamsError, UserError
 from transformer.files import files_below, locked, sha256_of, sync, sync_folder
 from transformer.params import load_params

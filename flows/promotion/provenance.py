@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flows.checkout.workspace import MODEL
 from flows.lineage.checks.link import Status
-from flows.lineage.checks.signatures import SIGNATURE, check_signatures, policy_of
+from flows.lineage.checks.signatures import SIGNATURE, check_signatures, policy_of, signer_in
 from flows.lineage.project import Project
 from flows.lineage.targets import resolve
 from flows.promotion.registered_model import Version
@@ -48,7 +48,7 @@ def unsigned(main: Path, folder: Path, target: str) -> str | None:
         return f"{DEMANDED}: {lost[0]} has no record"
     if made is None or made.record is None:
         return f"{DEMANDED}: no record says who made {target}"
-    branch, names = made.record.code.branch or "", {str(link) for link in links if link.stage == made.stage}
-    if not any(policy.signers[name.removeprefix("ok: by ")].may_promote(branch) for name in names):
+    branch, names = made.record.code.branch or "", {signer_in(link) for link in links if link.stage == made.stage}
+    if not any(policy.signers[name].may_promote(branch) for name in names):
         return f"{DEMANDED}: {POLICY} lets nobody who signed {made.stage} promote models of the branch {branch!r}"
     return None

@@ -15,13 +15,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from flows.checkout.workspace import WORK, tracking_uri
+from flows.lineage.run_store import ALIAS, DECISIONS
 from flows.tracking.model_description import DECISION, with_part
 from flows.tracking.model_description import decision as decision_in_words
 from transformer.errors import ParamsError, UserError
 from transformer.files import locked, private_folder
-
-ALIAS = "champion"
-PREFIX = "promotion."
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ class RegisteredModel:
         event = self._remember(version.number, decision, reason, champion.number if champion else None)
         for key, value in {"event": asdict(event), "decision": decision, "reason": reason, **details}.items():
             text = value if isinstance(value, str) else json.dumps(value)
-            self._client.set_model_version_tag(self.name, version.number, f"{PREFIX}{key}", text)
+            self._client.set_model_version_tag(self.name, version.number, f"{DECISIONS}{key}", text)
         former = self._client.get_model_version(self.name, version.number).description
         described = with_part(former, DECISION, decision_in_words(asdict(event), details))
         self._client.update_model_version(self.name, version.number, described)
@@ -162,13 +160,13 @@ class RegisteredModel:
     def _remember(self, number: str, decision: str, reason: str, champion: str | None) -> Event:
         time = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         event = Event(time, number, decision, reason, champion)
-        self._client.set_registered_model_tag(self.name, f"{PREFIX}{time}", json.dumps(asdict(event)))
+        self._client.set_registered_model_tag(self.name, f"{DECISIONS}{time}", json.dumps(asdict(event)))
         return event
 
     def recorded(self, version: Version) -> dict[str, str]:
         """The tags that the last `record` left on the version, `event` among them."""
         tags = self.tags(version).items()
-        return {key.removeprefix(PREFIX): value for key, value in tags if key.startswith(PREFIX)}
+        return {key.removeprefix(DECISIONS): value for key, value in tags if key.startswith(DECISIONS)}
 
     def history(self) -> list[Event]:
         """Every decision about the model, oldest first."""
@@ -178,7 +176,7 @@ class RegisteredModel:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return []
             raise
-        return [Event(**json.loads(value)) for key, value in sorted(tags.items()) if key.startswith(PREFIX)]
+        return [Event(**json.loads(value)) for key, value in sorted(tags.items()) if key.startswith(DECISIONS)]
 
 
 def _version(found: ModelVersion) -> Version:

@@ -9,7 +9,7 @@ from typing import Any
 from flows.records.dvc_files import StageDefinition
 from flows.records.hashes import hash_tracked
 from flows.records.imports import imported
-from flows.records.installed import files_digest, interpreter_sha256, strangers
+from flows.records.installed import files_digest, installed_files, interpreter_sha256, strangers
 from flows.records.machine import this_machine, threads
 from flows.records.plumbing import OF_A_PARENT, is_known
 from flows.records.provenance import FLOW_RUN_VARIABLE, TASK_RUN_VARIABLE, code_state
@@ -60,7 +60,8 @@ class Execution:
 def executed(files: StageDefinition) -> Executed:
     """The code that has run by now."""
     modules = imported()
-    altered, foreign = strangers()
+    files_of_pip = installed_files(distributions())
+    altered, foreign = strangers(files_of_pip)
     declared = [*files.inputs, *(OF_A_PARENT if files.name == "parent" else ())]
     return Executed(
         modules=modules,
@@ -68,7 +69,7 @@ def executed(files: StageDefinition) -> Executed:
         altered=altered,
         strangers=foreign,
         python_path=list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))),
-        installed=files_digest(list(distributions())),
+        installed=files_digest(files_of_pip),
         interpreter=interpreter_sha256(),
     )
 

@@ -6,9 +6,10 @@ import hashlib
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import Distribution, distributions
+from dataclasses import dataclass
+from importlib.metadata import Distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,16 +17,30 @@ from flows.records.hashes import hash_file
 from flows.records.imports import is_ours
 
 
-def recorded_files(distribution: Distribution) -> Iterator[tuple[str, str]]:
-    """(path, SHA-256) of what pip says it has installed; left out is what names the environment."""
-    for path, coded, _size in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
-        if coded.startswith("sha256=") and not path.split("/")[0].endswith((".dist-info", "..")):
-            yield path, base64.urlsafe_b64decode(f"{coded.removeprefix('sha256=')}=").hex()
+@dataclass(frozen=True)
+class InstalledFile:
+    """What pip says it has installed."""
+
+    folder: str  # that of the environment's packages, links followed
+    path: str  # below it
+    sha256: str
 
 
-def files_digest(found: list[Distribution]) -> str | None:
-    """SHA-256 of the sorted lines 'sha256  path' of all that was installed; None if nothing says so."""
-    lines = sorted({f"{sha256}  {path}\n" for one in found for path, sha256 in recorded_files(one)})
+def installed_files(packages: Iterable[Distribution]) -> list[InstalledFile]:
+    """The files of these distributions; left out is what names the environment."""
+    found = []
+    for one in packages:
+        folder = os.path.realpath(str(one.locate_file("")))
+        for path, coded, _size in csv.reader((one.read_text("RECORD") or "").splitlines()):
+            if coded.startswith("sha256=") and not path.split("/")[0].endswith((".dist-info", "..")):
+                sha256 = base64.urlsafe_b64decode(f"{coded.removeprefix('sha256=')}=").hex()
+                found.append(InstalledFile(folder, path, sha256))
+    return found
+
+
+def files_digest(files: list[InstalledFile]) -> str | None:
+    """SHA-256 of the sorted lines 'sha256  path'; None if there are none."""
+    lines = sorted({f"{one.sha256}  {one.path}\n" for one in files})
     return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
 
 
@@ -34,18 +49,13 @@ def interpreter_sha256() -> str:
     return hash_file(Path(sys.executable).resolve()).sha256
 
 
-def strangers() -> tuple[dict[str, str], dict[str, str]]:
+def strangers(files: list[InstalledFile]) -> tuple[dict[str, str], dict[str, str]]:
     """SHA-256 by path of imported modules that are not as installed, and of those that nobody installed.
 
     The second kind is what PYTHONPATH, `sitecustomize` or a `.pth` file brought in. Python's own library, of which no
     list of hashes exists, and modules of the checkout are left out.
     """
-    known = {
-        f"{base}{os.sep}{path}": sha256
-        for one in distributions()
-        for base in [os.path.realpath(str(one.locate_file("")))]
-        for path, sha256 in recorded_files(one)
-    }
+    known = {f"{one.folder}{os.sep}{one.path}": one.sha256 for one in files}
     paths = sorted(_third_party())
     with ThreadPoolExecutor() as pool:
         found = dict(zip(paths, pool.map(lambda path: hash_file(Path(path)).sha256, paths), strict=True))

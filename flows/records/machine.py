@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pynvml
 
-from flows.records.installed import files_digest
+from flows.records.installed import files_digest, installed_files
 from flows.records.record import Machine
 
 
@@ -37,7 +37,7 @@ def threads() -> int | None:
 
 def torch_files() -> str | None:
     """`files_digest` of torch, whose build, unlike all else, no lock pins."""
-    return files_digest([distribution("torch")])
+    return files_digest(installed_files([distribution("torch")]))
 
 
 def gpu_names() -> list[str]:

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import mlflow
+import pytest
 from mlflow.entities import Run
 from tiny_inputs import copy_checkout, write_tiny_inputs
 
@@ -42,6 +43,13 @@ class Workspace:
             "TMPDIR": str(own_temporary_folder()),
             "PYTHONUNBUFFERED": "1",
         }
+
+    def enter(self, monkeypatch: pytest.MonkeyPatch) -> "Workspace":
+        """Make it the current folder of this process, as a user's shell would; returns it."""
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setenv("DVC_SITE_CACHE_DIR", self.environment["DVC_SITE_CACHE_DIR"])
+        monkeypatch.chdir(self.folder)
+        return self
 
     def run(self, *command: str, succeeds: bool = True, seconds: float = 280) -> str:
         """Run a command, for so long at most, and return all that it prints."""

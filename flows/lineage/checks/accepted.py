@@ -7,7 +7,7 @@ from flows.checkout.workspace import LOCK
 from flows.lineage.chain import Chain, Step
 from flows.lineage.checks.link import Link, Status, broken
 from flows.lineage.project import Project
-from flows.records.hashes import hash_path
+from flows.records.hashes import hash_tracked
 from flows.records.record import md5s
 from flows.signatures.acceptance import ACCEPTED, Acceptance, acceptance_in, acceptances
 from flows.signatures.policy import Policy
@@ -69,5 +69,5 @@ class AcceptedEdits:
     def _md5(self, where: str, path: str) -> str | None:
         if where == "workspace":
             file = self._project.root / path
-            return hash_path(file).md5 if file.exists() else None
+            return hash_tracked(file).md5 if file.exists() else None
         return self._project.md5_at(where.removeprefix("git "), path) if where.startswith("git ") else None

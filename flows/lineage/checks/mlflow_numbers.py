@@ -16,7 +16,7 @@ from flows.lineage.checks.link import Link, Status, broken, compared_maps, missi
 from flows.lineage.project import Project
 from flows.lineage.run_store import RunInfo
 from flows.records import tags
-from flows.records.hashes import hash_path
+from flows.records.hashes import hash_tracked
 from flows.records.nested_keys import metric_key, numbers
 from flows.records.record import Artifact, Record
 
@@ -55,8 +55,10 @@ def _metrics(project: Project, record: Record, run: RunInfo, where: str) -> Link
 def _curves(project: Project, record: Record, run: RunInfo, where: str) -> Iterator[Link]:
     """Each point that both have; of a resumed training, MLflow's run may lack the first ones."""
     curves = record.output(CURVES)
-    for name, prefix in CURVE_FILES.items() if curves else ():
-        content = project.content(f"{CURVES}/{name}", curves.files.get(name, "")) if curves else None
+    if curves is None:
+        return
+    for name, prefix in CURVE_FILES.items():
+        content = project.content(f"{CURVES}/{name}", curves.files.get(name, ""))
         if content is None:
             yield missing(record.stage, f"{CURVES}/{name}", where, "its content was not found")
             continue
@@ -97,7 +99,7 @@ def _report(project: Project, record: Record, output: Artifact, run: RunInfo, wh
         path = project.runs.fetch(f"{run.artifacts}/{output.path}", Path(folder))
         if path is None:
             return missing(record.stage, output.path, f"{where}, its files", "not there")
-        found = hash_path(path)
+        found = hash_tracked(path)
     expected = output.files or {output.path: output.md5}
     listing = found.listing or {output.path: found.md5}
     return compared_maps(record.stage, output.path, f"{where}, its files", expected, listing)

@@ -15,8 +15,13 @@ from flows.signatures.policy import POLICY, Policy, parse_policy
 from flows.signatures.statement import described, line_of
 from transformer.errors import DataError
 
-SIGNATURE = "signature"
+SIGNATURE, BY = "signature", "by "
 STRIPPED = "the log says that it was signed, and its envelope is gone"
+
+
+def signer_in(link: Link) -> str:
+    """Who signed, by a link that is ok."""
+    return link.detail.removeprefix(BY)
 
 
 def policy_of(project: Project, commit: str | None) -> tuple[Policy | None, list[Link]]:
@@ -134,7 +139,7 @@ def judged(where: str, text: str | bytes, record: Record, policy: Policy | None,
         return broken(stage, SIGNATURE, where, str(error))
     if not policy.signers[name].may_sign(stage):
         return broken(stage, SIGNATURE, where, f"{name} may not sign the stage {stage} ({POLICY})")
-    return Link(stage, SIGNATURE, where, Status.OK, f"by {name}")
+    return Link(stage, SIGNATURE, where, Status.OK, f"{BY}{name}")
 
 
 def _differences(statement: dict[str, Any], record: Record) -> str | None:

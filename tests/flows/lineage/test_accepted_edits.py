@@ -28,11 +28,8 @@ def project(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def scene(project: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", project.environment["DVC_SITE_CACHE_DIR"])
     monkeypatch.setenv(KEY_VARIABLE, str(project.folder.parent / "key.pem"))
-    monkeypatch.chdir(project.folder)
-    yield Scene(project)
+    yield Scene(project.enter(monkeypatch))
     restore(project.folder.parent / "pristine", project.folder)
 
 
@@ -59,6 +56,16 @@ def test_an_accepted_edit_is_named_instead_of_broken(scene: Scene, capsys: pytes
     scene.workspace.git("commit", "-qm", "a remark")
     status, lines = verified(capsys, "HEAD")
     assert (status, sum("accepted by alice" in line for line in lines)) == (0, 4)
+
+
+def test_what_an_editor_leaves_beside_the_code_is_no_part_of_an_edit(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(scene)
+    (scene.root / LAYERS).with_name(".layers.py.swp").write_text("")
+    assert main(["accept", "transformer/model", "--reason", "a remark"]) == 0
+    (scene.root / LAYERS).with_name(".layers.py.swp").unlink()
+    assert verified(capsys)[0] == 0
 
 
 def test_after_dvc_commit_too(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:

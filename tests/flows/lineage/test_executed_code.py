@@ -33,9 +33,7 @@ def finished(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def project(finished: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """A finished project, current folder of this process, put back after the test."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", finished.environment["DVC_SITE_CACHE_DIR"])
-    monkeypatch.chdir(finished.folder)
+    finished.enter(monkeypatch)
     yield Workspace(finished.folder)
     restore(finished.folder.parent / "pristine", finished.folder)
 
@@ -176,7 +174,12 @@ def test_a_package_that_was_edited_after_its_installation_is_found(tmp_path: Pat
     (tmp_path / "scoring-1.dist-info").mkdir()
     (tmp_path / "scoring-1.dist-info" / "METADATA").write_text("Name: scoring\nVersion: 1\n")
     (tmp_path / "scoring-1.dist-info" / "RECORD").write_text(f"scoring.py,sha256={coded},13\n")
-    program = "import scoring\nfrom flows.records.installed import strangers\nprint(strangers())"
+    program = """
+import scoring
+from importlib.metadata import distributions
+from flows.records.installed import installed_files, strangers
+print(strangers(installed_files(distributions())))
+"""
 
     def found() -> str:
         environment = os.environ | {"PYTHONPATH": f"{CHECKOUT}{os.pathsep}{tmp_path}"}

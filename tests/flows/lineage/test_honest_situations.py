@@ -121,9 +121,7 @@ class Everyday(Scene):
 @pytest.fixture
 def scene(project: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Everyday]:
     """The untouched project, current folder of this process."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", project.environment["DVC_SITE_CACHE_DIR"])
-    monkeypatch.chdir(project.folder)
+    project.enter(monkeypatch)
     scene = Everyday(project)
     yield scene
     for action in scene.undo:

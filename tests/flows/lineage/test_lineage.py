@@ -42,15 +42,7 @@ SCHEMA = CHECKOUT / "flows" / "records" / "record.schema.json"
 @pytest.fixture
 def project(reproduced: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """The shared finished project, current folder of this process; only to be read."""
-    return enter(reproduced, monkeypatch)
-
-
-def enter(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """Make the workspace the current folder, as a user's shell would."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", workspace.environment["DVC_SITE_CACHE_DIR"])
-    monkeypatch.chdir(workspace.folder)
-    return workspace
+    return reproduced.enter(monkeypatch)
 
 
 def record_of(workspace: Workspace, stage: str) -> dict[str, Any]:
@@ -227,7 +219,7 @@ def two_models(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) 
 def test_two_models_are_compared(
     two_models: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    enter(two_models, monkeypatch)
+    two_models.enter(monkeypatch)
     assert main(["diff", "transformer-en-de/1", "transformer-en-de/2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["params"] == {"preparation.filters.held_out": [1.0, 0.6], "training.seed": [1, 2]}
@@ -249,7 +241,7 @@ def test_two_models_are_compared(
 def test_outputs_restored_from_the_run_cache_find_their_record(
     two_models: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workspace = enter(two_models.copy_to(tmp_path / "checkout"), monkeypatch)
+    workspace = two_models.copy_to(tmp_path / "checkout").enter(monkeypatch)
     workspace.git("checkout", "HEAD~1", "--", "params.yaml")
     assert workspace.repro() == []
     assert main(["show", "models/averaged", "--json"]) == 0
@@ -269,7 +261,7 @@ def test_outputs_restored_from_the_run_cache_find_their_record(
 def test_an_equal_model_that_another_run_registered_has_the_code_of_that_run(
     reproduced: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workspace = enter(reproduced.copy_to(tmp_path / "checkout"), monkeypatch)
+    workspace = reproduced.copy_to(tmp_path / "checkout").enter(monkeypatch)
     path = workspace.folder / "transformer" / "cli" / "__init__.py"  # registered along, and a dependency of no stage
     path.write_text(f"{path.read_text()}\n# another line\n")
     workspace.git("commit", "-qam", "code")
@@ -310,7 +302,7 @@ def test_a_fresh_clone_after_dvc_pull_is_verified_offline(
     published.git("commit", "-qam", "a remote")
     published.dvc("push")
     subprocess.run(["git", "clone", "-q", str(published.folder), str(tmp_path / "clone")], check=True)
-    clone = enter(Workspace(tmp_path / "clone"), monkeypatch)
+    clone = Workspace(tmp_path / "clone").enter(monkeypatch)
     clone.dvc("pull")
     assert main(["verify"]) == 1
     printed = capsys.readouterr().out.splitlines()
@@ -343,7 +335,7 @@ def test_an_mlflow_server_that_says_nothing_holds_nobody_up(
 
 
 def test_without_git_records_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tarball = enter(tiny_files(tmp_path / "unpacked"), monkeypatch)
+    tarball = tiny_files(tmp_path / "unpacked").enter(monkeypatch)
     (tarball.folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
     tarball.environment["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"  # the discard port: nobody answers
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -356,7 +348,7 @@ def test_without_git_records_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_stages_run_again_make_the_same_outputs(
     reproduced: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workspace = enter(reproduced.copy_to(tmp_path / "checkout"), monkeypatch)
+    workspace = reproduced.copy_to(tmp_path / "checkout").enter(monkeypatch)
     before = lock_of(workspace)
     assert main(["reproduce", "data/tokens"]) == 0
     printed = capsys.readouterr().out

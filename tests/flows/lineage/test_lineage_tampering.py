@@ -34,9 +34,7 @@ def published(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def scene(published: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     """The untouched project, current folder of this process."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", published.environment["DVC_SITE_CACHE_DIR"])
-    monkeypatch.chdir(published.folder)
+    published.enter(monkeypatch)
     scene = Scene(published)
     yield scene
     for action in scene.undo:

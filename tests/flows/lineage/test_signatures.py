@@ -31,12 +31,6 @@ RECORDS = Path("reports/lineage")
 LOG = RECORDS / "log.jsonl"
 
 
-def enter(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", workspace.environment["DVC_SITE_CACHE_DIR"])
-    monkeypatch.chdir(workspace.folder)
-
-
 def envelope(stage: str) -> Path:
     return RECORDS / f"{stage}.intoto.jsonl"
 
@@ -77,7 +71,7 @@ def signed(reproduced: Workspace, tmp_path_factory: pytest.TempPathFactory) -> W
 
 @pytest.fixture
 def scene(signed: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    enter(signed, monkeypatch)
+    signed.enter(monkeypatch)
     scene = Scene(signed)
     yield scene
     for action in scene.undo:
@@ -165,7 +159,7 @@ def test_each_record_is_ok_by_name_everywhere_and_unsigned_nowhere(
 def test_without_a_key_records_are_unsigned_in_one_word(
     reproduced: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    enter(reproduced, monkeypatch)
+    reproduced.enter(monkeypatch)
     assert not list(RECORDS.glob("*.intoto.jsonl"))
     assert main(["verify"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
