@@ -3,13 +3,16 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import pytest
 import yaml
 from workspace import Workspace
 
+from flows.lineage.cli import main
 from flows.records.record import Record, digest_of
 
 STORE = "mlflow.db"
@@ -119,3 +122,24 @@ def restore(pristine: Path, folder: Path) -> None:
 
 def _stamp(path: Path) -> tuple[int, int]:
     return path.stat().st_size, path.stat().st_mtime_ns
+
+
+Tamper = Callable[[Scene], None]
+
+
+@dataclass(frozen=True)
+class Tampering:
+    """A change, and how it is to be reported: the status, and the lines' words."""
+
+    name: str
+    do: Tamper
+    says: str
+    status: int = 2
+
+    def check(self, scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+        """Do it, and see it reported."""
+        self.do(scene)
+        status = main(["verify"])
+        printed = capsys.readouterr().out
+        assert any(self.says in line for line in printed.splitlines()), printed
+        assert status == self.status, printed
