@@ -1,7 +1,8 @@
 """The `lineage` command.
 
     lineage show      [TARGET] [--json | --mermaid | --html FILE]   the chain back to the published sources
-    lineage verify    [TARGET] [--json | --html FILE] [--all] [--offline]         every hash of it computed again
+    lineage verify    [TARGET] [--json | --html FILE] [--all] [--offline]
+                                                                    every hash of it computed again
     lineage diff      A B [--json]                                  data, params, code, environment, scores
     lineage reproduce TARGET [--keep]                               run its stages again and compare the outputs
     lineage export    [TARGET] --format openlineage|prov|ro-crate --output PATH
@@ -156,10 +157,7 @@ def _print_links(links: list[Link], all_of_them: bool, unsigned: bool = False) -
     """Those that are ok, and without `unsigned` those that nobody ever signed, are counted only."""
     console = _console()
     for link in links:
-        counted = link.status in (Status.OK, Status.LEFT_OUT) or (
-            link.status is Status.UNSIGNED and not link.detail and not unsigned
-        )
-        if all_of_them or not counted:
+        if all_of_them or not link.only_counts or (unsigned and link.status is Status.UNSIGNED):
             stage = f"{link.stage}: " if link.stage else ""
             console.print(Text.assemble(f"{stage}{link.what} ({link.where}) ", (str(link), COLOURS[link.status])))
     counts = {status: sum(link.status is status for link in links) for status in Status}

@@ -18,9 +18,8 @@ from flows.lineage.checks.link import Link, Status
 from flows.lineage.show import Edge, Node, edges
 from flows.records.dvc_files import owner_of
 
-WORST = (Status.MISSING, Status.BROKEN)
 WIDTH, HEIGHT, GAP, ROW = 216, 50, 28, 46  # pixels: a box, the space beside it, and from one row to the next
-GRAVITY = [Status.OK, *(status for status in Status if status not in WORST), *WORST]
+GRAVITY = list(Status)  # the gravest last
 SWEEPS = 4  # over the rows, to reduce crossings
 
 
@@ -73,7 +72,7 @@ class _Verdict:
     @property
     def worst(self) -> Status:
         """What a reader has to know first."""
-        return max((link.status for link in self.links), key=GRAVITY.index, default=Status.OK)
+        return max((link.status for link in self.noted), key=GRAVITY.index, default=Status.OK)
 
     @property
     def counts(self) -> str:
@@ -83,12 +82,9 @@ class _Verdict:
 
     @property
     def noted(self) -> list[Link]:
-        """All that is not simply ok, the gravest first."""
-        return sorted((one for one in self.links if one.status is not Status.OK), key=self._gravity, reverse=True)
-
-    @staticmethod
-    def _gravity(link: Link) -> int:
-        return GRAVITY.index(link.status)
+        """All that does not only count, the gravest first."""
+        noted = (link for link in self.links if not link.only_counts)
+        return sorted(noted, key=lambda link: GRAVITY.index(link.status), reverse=True)
 
 
 def _verdicts(chain: Chain, links: list[Link]) -> list[_Verdict]:

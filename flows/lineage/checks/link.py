@@ -19,14 +19,14 @@ OF_WORKSPACE = (
 
 
 class Status(StrEnum):
-    """How a comparison came out."""
+    """How a comparison came out, the gravest last but for what was left out on demand."""
 
     OK = "ok"
-    ACCEPTED = "accepted"  # they differ, and somebody answers for that it changes no result
     UNSIGNED = "unsigned"  # nobody answers for it with a signature
+    CHANGED = "changed"  # both are right, each at its time: code that decides no output
+    ACCEPTED = "accepted"  # they differ, and somebody answers for that it changes no result
     MISSING = "missing"  # one side was not found, so nothing is proved
     BROKEN = "BROKEN"  # both sides are there and differ
-    CHANGED = "changed"  # both are right, each at its time: code that decides no output
     LEFT_OUT = "left out"  # one side is where this clone can't look, and `--offline` was given
 
 
@@ -41,6 +41,12 @@ class Link:
     detail: str = ""
     do: str = ""  # of what is missing: the command that would make it known
     beyond: str = ""  # of what is missing because this clone can't look there: where that is
+
+    @property
+    def only_counts(self) -> bool:
+        """Whether a reader need not see it by itself: it is ok, left out on demand, or nobody ever signed it."""
+        never_signed = self.status is Status.UNSIGNED and not self.detail
+        return never_signed or self.status in (Status.OK, Status.LEFT_OUT)
 
     def __str__(self) -> str:
         if self.status is Status.ACCEPTED:  # by somebody

@@ -116,7 +116,7 @@ def test_no_value_of_a_verdict_becomes_markup(attack: str) -> None:
 
 def test_verdicts_stand_above_the_graph_the_gravest_word_for_each_stage() -> None:
     text = " ".join(re.sub(r"<[^>]*>", " ", page(chain(), links_of())).split())
-    assert "Verified: 1 ok , 1 missing , 1 BROKEN , 1 changed" in text
+    assert "Verified: 1 ok , 1 changed , 1 missing , 1 BROKEN" in text
     assert text.index("first 1 ok, 1 BROKEN file place BROKEN why do") < text.index("How it was made")
     assert "parent x 1 missing file place missing why do" in text
     assert "all 1 changed file place changed why do" in text
